@@ -1,0 +1,125 @@
+"""Every setting, in one place. Each is the environment variable ``DRIFTLOOP_<NAME>``.
+
+An address that is not set means: the embedded stack (`driftloop stack up`, `driftloop up`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_cache_path
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.errors import ConfigurationError
+
+PREFIX = "DRIFTLOOP_"
+
+
+class Settings(BaseSettings):
+    """What a process is told by its environment; frozen once read."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    # -- what runs ---------------------------------------------------------------------------
+    pipeline: str = ""
+    """Module of the pipeline to serve, as in `streams.pipelines.card_fraud`."""
+    state_dir: Path = Path(".driftloop")
+    """Where the embedded stack, label stores and reports keep their files."""
+    cache_dir: Path = Field(default_factory=lambda: user_cache_path("driftloop"))
+    """Per-user cache of downloads: Kafka's jars, Triton's environment."""
+    model_repository: Path = Path("model_repo")
+    """The Triton model repository: the same directory, or volume, that Triton reads."""
+
+    # -- Kafka -------------------------------------------------------------------------------
+    kafka: str = ""
+    """Bootstrap servers, `host:port[,host:port]`; empty for the embedded broker."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """SASL mechanism, with a SASL protocol."""
+    kafka_username: str = ""
+    """SASL user name."""
+    kafka_password: SecretStr = SecretStr("")
+    """SASL password."""
+    kafka_cafile: Path | None = None
+    """CA certificates (PEM) that sign the brokers' certificates; the system's when empty."""
+    kafka_certfile: Path | None = None
+    """Client certificate (PEM) for mutual TLS."""
+    kafka_keyfile: Path | None = None
+    """Key of the client certificate (PEM)."""
+    partitions: int = Field(4, ge=1)
+    """Partitions of a topic that Driftloop creates."""
+    replication: int = Field(1, ge=1)
+    """Replicas of a topic that Driftloop creates."""
+
+    # -- Triton ------------------------------------------------------------------------------
+    triton: str = ""
+    """gRPC address of Triton, `host:port`; empty for the embedded server."""
+    triton_tls: bool = False
+    """Use TLS towards Triton."""
+    triton_cafile: Path | None = None
+    """CA certificates (PEM) that sign Triton's certificate."""
+    triton_certfile: Path | None = None
+    """Client certificate (PEM) for mutual TLS with Triton."""
+    triton_keyfile: Path | None = None
+    """Key of Triton's client certificate (PEM)."""
+    triton_backend: Literal["python", "onnxruntime"] = "python"
+    """Backend that `config.pbtxt` names: `onnxruntime` with NVIDIA's image, `python` embedded."""
+    triton_timeout: float = Field(5.0, gt=0)
+    """Seconds before one inference request is given up and retried."""
+
+    # -- Redis -------------------------------------------------------------------------------
+    redis: SecretStr = SecretStr("")
+    """Redis URL, `redis[s]://[user:password@]host:port/db`; empty for the embedded server."""
+
+    # -- the scoring path --------------------------------------------------------------------
+    batch_records: int = Field(1024, ge=1, le=16384)
+    """Most records in a micro-batch."""
+    batch_wait_ms: float = Field(5.0, ge=0)
+    """Longest time a micro-batch waits, counted from its oldest record."""
+    transaction_ms: float = Field(100.0, gt=0)
+    """Span of one Kafka transaction under exactly_once."""
+    transaction_timeout_ms: int = Field(20_000, ge=1000)
+    """After this the broker aborts a transaction whose worker is gone."""
+    session_timeout_ms: int = Field(10_000, ge=6000)
+    """After this the broker gives a silent worker's partitions to another."""
+    delivery: Literal["", "exactly_once", "at_least_once"] = ""
+    """Delivery mode; empty for the pipeline's own policy."""
+    connect_timeout: float = Field(10.0, gt=0)
+    """Seconds to wait for a server at start before giving up with an error."""
+
+    # -- the embedded stack ------------------------------------------------------------------
+    kafka_port: int = Field(0, ge=0, le=65535)
+    """Port of the embedded broker; 0 takes a free one."""
+    triton_port: int = Field(0, ge=0, le=65535)
+    """gRPC port of the embedded Triton; 0 takes a free one."""
+    redis_port: int = Field(0, ge=0, le=65535)
+    """Port of the embedded Valkey; 0 takes a free one."""
+
+    # -- what people see ---------------------------------------------------------------------
+    metrics_host: str = "127.0.0.1"
+    """Address on which each process serves Prometheus metrics."""
+    metrics_port: int = Field(0, ge=0, le=65535)
+    """Port of the metrics endpoint; 0 takes a free one and logs it."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level that is logged."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """`auto` writes JSON unless standard error is a terminal."""
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        ConfigurationError: a variable has a value that it cannot have; names the variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise ConfigurationError(
+            f"{name}={first['input']!r}: {first['msg']} - see `driftloop settings` for what it takes"
+        ) from None

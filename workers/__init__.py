@@ -1,0 +1,1 @@
+"""Processes off the request path: training, gating, publishing, the embedded stack and the CLI."""
