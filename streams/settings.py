@@ -121,5 +121,5 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper()
         raise ConfigurationError(
-            f"{name}={first['input']!r}: {first['msg']} - see `driftloop settings` for what it takes"
+            f"{name}={first['input']!r}: {first['msg']} - see `driftloop settings`"
         ) from None

@@ -1,0 +1,1 @@
+"""Pipelines: one file per product, made to be copied and edited."""

@@ -1,0 +1,183 @@
+"""What the online path needs from the outside, one protocol per system.
+
+Each has an adapter for the real system and one in memory (`streams.adapters`), held to the same
+suite in `tests/contract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class FoldBatch:
+    """Events of one partition, in offset order, to be counted into the feature state once.
+
+    `n` events out of the span [first, next) of offsets; the others of the span were bad records.
+    """
+
+    partition: int
+    first: int
+    next: int
+    offsets: NDArray[np.int64]
+    """[n], ascending, each in [first, next)."""
+    ids: NDArray[np.uint64]
+    """[n] 64-bit hashes of the event ids."""
+    times: NDArray[np.uint32]
+    """[n] event time, seconds since 1970 (UTC)."""
+    entities: Sequence[Sequence[bytes]]
+    """One list of n entity names per key plan, in the plan's order."""
+    values: NDArray[np.float64]
+    """[n, len(plan.values)]."""
+    committed: int = 0
+    """Offsets below this are committed: what was kept to answer them again may go."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a fold returns: the same answer for the same offset, however often it is asked."""
+
+    aggregates: NDArray[np.float64]
+    """[n, plan.width]: for each key plan and window the count, the sums, the sum of labels."""
+    duplicate: NDArray[np.bool_]
+    """[n] True where the key had this event id within the plan's `remember` seconds."""
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Labels of one feedback partition to be added to the events they belong to.
+
+    An entry may name several entities of an event (one per key plan with labels).
+    """
+
+    partition: int
+    next: int
+    """The offset after the batch's last; becomes the fence."""
+    offsets: NDArray[np.int64]
+    """[n] feedback offsets, ascending; those below the fence were added before."""
+    times: NDArray[np.uint32]
+    """[n] event time of the labelled event, seconds since 1970."""
+    entities: Sequence[Sequence[bytes]]
+    """One list of n entity names per key plan that has `labels`, in the plan's order."""
+    deltas: NDArray[np.float64]
+    """[n] the label, or its change when it corrects an earlier one."""
+
+
+@dataclass(frozen=True)
+class LabelsFolded:
+    """How many label entries were added in time, how many late, how many found no event."""
+
+    added: int
+    late: int
+    """Added after some window of the entity had already passed the event: it is not back-dated."""
+    expired: int
+    """The event is no longer in any window."""
+
+
+class FeatureState(Protocol):
+    """Per-entity window state. One call per micro-batch, atomic and fenced by offset."""
+
+    async def fold(self, batch: FoldBatch) -> Folded:
+        """Count events in and return the aggregates as of each event.
+
+        Offsets below the partition's fence were folded before: their first answer is returned
+        and nothing changes. Raises `StateBehind` when the fence is below `batch.first` although
+        offsets from the fence on may hold events, `Unavailable` when the server is away.
+        """
+        ...
+
+    async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
+        """Add labels, once per feedback offset. Raises `Unavailable`."""
+        ...
+
+    async def position(self, partition: int) -> int | None:
+        """The next offset that the partition's fold expects; None when it never folded."""
+        ...
+
+    async def reposition(self, partition: int, offset: int) -> None:
+        """Move the fence over offsets that hold no events (first start in mid-topic, retention)."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Scorer(Protocol):
+    """A model server."""
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+
+        Raises `Unavailable` (retry) or `ModelError` (the version answers wrongly).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was served for an event, waiting for its label."""
+
+    event_id: str
+    key: bytes
+    event_time: float
+    """Seconds since 1970."""
+    payload: bytes
+    """The record of `P.scored`, as it was written."""
+    labels: tuple[tuple[int, float, float], ...] = ()
+    """(feedback offset, label, labelled_at) in offset order: the last is the one that counts."""
+    matured: bool = False
+    """Whether its example was emitted because the horizon passed without a label."""
+
+
+class LabelStore(Protocol):
+    """What waits for its label, of one partition, on local disk. Synchronous: it is local."""
+
+    def get(self, event_ids: Sequence[str]) -> list[Served | None]:
+        """The entries of these events, in order; None where there is none."""
+        ...
+
+    def early(self, event_ids: Sequence[str]) -> list[tuple[tuple[int, float, float], ...]]:
+        """Labels that came before their event was served, in order; empty where there are none."""
+        ...
+
+    def write(
+        self,
+        served: Iterable[Served],
+        early: Iterable[tuple[str, tuple[tuple[int, float, float], ...]]],
+        positions: dict[str, int],
+        watermark: float,
+    ) -> None:
+        """Put entries, early labels and positions (topic -> next offset) in one atomic write."""
+        ...
+
+    def due(self, before: float, limit: int) -> list[Served]:
+        """Unmatured entries without a label whose event time is below `before`, oldest first."""
+        ...
+
+    def expire(self, before: float) -> int:
+        """Drop everything whose event time is below `before`; returns how many."""
+        ...
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Next offset by topic, as of the last write; empty for a new store."""
+        ...
+
+    @property
+    def watermark(self) -> float:
+        """Largest event time written, seconds since 1970; 0.0 for a new store."""
+        ...
+
+    def close(self) -> None:
+        """Flush and close."""
+        ...

@@ -1,0 +1,135 @@
+"""The records on a pipeline's topics, as msgspec structs: what producers and consumers see.
+
+All are JSON. Times are seconds since 1970 (UTC). Decoders are strict about types and ignore
+fields that they do not know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """`P.predictions`: one per event, keyed as the event was."""
+
+    event_id: str
+    event_time: float
+    score: float | list[float]
+    """The probability of class 1, or one probability per class."""
+    decision: str
+    version: int
+    """Model version; 0 for the fallback."""
+    degraded: bool
+    """Whether the fallback answered instead of a model."""
+    id: str
+    """`<partition>-<offset>` of the event: equal in every delivery of this prediction."""
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """`P.scored`: what the model saw and said."""
+
+    event_id: str
+    event_time: float
+    entities: list[str]
+    """Entity names for the key plans that take labels, in the plan's order."""
+    vector: list[float]
+    score: float | list[float]
+    version: int
+
+
+class FeedbackRecord(msgspec.Struct, frozen=True):
+    """`P.feedback`: a label for an event, keyed as the event was."""
+
+    event_id: str
+    label: float
+    labelled_at: str | float
+    """When the label was known: ISO 8601 or seconds since 1970."""
+
+
+class Example(msgspec.Struct, frozen=True):
+    """`P.examples`: a served vector with its label. A later one for the same event replaces it."""
+
+    event_id: str
+    event_time: float
+    vector: list[float]
+    score: float | list[float]
+    version: int
+    """The version that scored it."""
+    label: float
+    labelled_at: float
+    origin: str
+    """`feedback`, `horizon` (no label came in time) or `correction`."""
+    key: str
+    """The event's key."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """`P.dead-letters`: a record that could not be processed, whole, and why."""
+
+    cause: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    """The record's key, base64."""
+    value: str | None
+    """The record's value, base64."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a model version came from; stored beside it and in the ledger."""
+
+    pipeline: str
+    version: int
+    parent: int
+    """The champion it was compared with; 0 for none."""
+    offsets: dict[str, list[int]]
+    """`<topic>-<partition>` -> [first, next) offsets of the examples that were read."""
+    label_watermark: float
+    """Event time up to which labels were mature."""
+    slices: dict[str, list[float]]
+    """`train`, `validate`, `evaluate` -> [from, to) event time."""
+    counts: dict[str, list[int]]
+    """Slice -> [examples, positives]."""
+    schema_hash: str
+    feature_names: list[str]
+    seed: int
+    parameters: dict[str, float | int | str]
+    code: str
+    """Version of Driftloop, and a hash of the pipeline module's source."""
+    environment: dict[str, str]
+    """Versions of python, torch, onnx and numpy."""
+    normalisation: dict[str, list[float]]
+    """`mean` and `scale` by column, as fitted on the training slice."""
+    threshold: float
+    """Chosen on the validation slice."""
+    metrics: dict[str, float]
+    model_sha256: str
+    created_at: float
+
+
+class LedgerEntry(msgspec.Struct, frozen=True):
+    """`P.models`: one action on a version. The last `promote` or `rollback` names the champion."""
+
+    action: str
+    """`promote`, `reject`, `inconclusive`, `rollback`."""
+    version: int
+    previous: int
+    """Champion before this action; 0 for none."""
+    at: float
+    reason: str
+    by: str
+    """`gate` or `operator`."""
+    threshold: float
+    manifest: Manifest | None = None
+
+
+encode = msgspec.json.Encoder().encode
+
+
+def decoder(record: type[Any]) -> msgspec.json.Decoder[Any]:
+    """A reusable decoder for one record type."""
+    return msgspec.json.Decoder(record)

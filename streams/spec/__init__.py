@@ -1,0 +1,45 @@
+"""What a pipeline declares: frozen data and pure functions, no I/O."""
+
+from __future__ import annotations
+
+from streams.spec.events import Cleaning, Clip, Columns, Event
+from streams.spec.features import (
+    Bucket,
+    Column,
+    Count,
+    Feature,
+    LabelRate,
+    Mean,
+    OneHot,
+    Sum,
+    Transform,
+)
+from streams.spec.feedback import Feedback
+from streams.spec.model import Model
+from streams.spec.pipeline import Pipeline, load_pipeline
+from streams.spec.policy import Decision, Fallback, Gate, Policies, Retrain
+
+__all__ = [
+    "Bucket",
+    "Cleaning",
+    "Clip",
+    "Column",
+    "Columns",
+    "Count",
+    "Decision",
+    "Event",
+    "Fallback",
+    "Feature",
+    "Feedback",
+    "Gate",
+    "LabelRate",
+    "Mean",
+    "Model",
+    "OneHot",
+    "Pipeline",
+    "Policies",
+    "Retrain",
+    "Sum",
+    "Transform",
+    "load_pipeline",
+]

@@ -1,0 +1,238 @@
+"""Features: stateless columns, categorical encodings, and keyed window aggregates.
+
+The order of a pipeline's features is the order of its vector. Window aggregates are compiled to a
+`FoldPlan` (`streams.spec.windows`), which the feature state executes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from streams.errors import PipelineError
+from streams.spec.durations import Duration, seconds, text
+from streams.spec.events import Columns, require_field, require_numeric
+
+Block = NDArray[np.float64]
+"""Feature values of a micro-batch, float64 [n, width]."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A numeric field as it is."""
+
+    field: str
+    normalise: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the vector's columns."""
+        return (self.field,)
+
+    def validate(self, schema: type[BaseModel]) -> None:
+        """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        require_numeric(schema, self.field, f"features.{self.field}")
+
+    def compute(self, columns: Columns) -> Block:
+        """Values, [n, 1]."""
+        return np.asarray(columns[self.field], np.float64)[:, None]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A pure function of a micro-batch's columns; returns one number per event."""
+
+    name: str
+    function: Callable[[Columns], NDArray[np.generic]]
+    normalise: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the vector's columns."""
+        return (self.name,)
+
+    def validate(self, schema: type[BaseModel]) -> None:
+        """Raise a `PipelineError` unless the function can be called."""
+        if not callable(self.function):
+            raise PipelineError(
+                f"features.{self.name}",
+                "function is not callable",
+                "pass a function of the micro-batch's columns",
+            )
+
+    def compute(self, columns: Columns) -> Block:
+        """Values, [n, 1].
+
+        Raises:
+            PipelineError: the function returned something that is not one number per event.
+        """
+        values = np.asarray(self.function(columns), np.float64)
+        expected = len(next(iter(columns.values())))
+        if values.shape != (expected,):
+            raise PipelineError(
+                f"features.{self.name}",
+                f"function returned shape {values.shape} for {expected} events",
+                "return one number per event",
+            )
+        return values[:, None]
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """A category as one column per known value; an unknown value is all zeros."""
+
+    field: str
+    values: Sequence[str | int]
+    normalise = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the vector's columns."""
+        return tuple(f"{self.field}={value}" for value in self.values)
+
+    def validate(self, schema: type[BaseModel]) -> None:
+        """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        require_field(schema, self.field, f"features.{self.field}")
+        if not self.values or len(set(self.values)) != len(self.values):
+            raise PipelineError(
+                f"features.{self.field}",
+                "values are empty or repeated",
+                "list each known value once",
+            )
+
+    def compute(self, columns: Columns) -> Block:
+        """Zeros and ones, [n, len(values)]."""
+        column = np.asarray(columns[self.field], object)
+        return np.stack([column == value for value in self.values], axis=1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A large category as one index for an embedding: CRC-32 of its text modulo `buckets`."""
+
+    field: str
+    buckets: int
+    normalise = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the vector's columns."""
+        return (f"{self.field}%{self.buckets}",)
+
+    def validate(self, schema: type[BaseModel]) -> None:
+        """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        require_field(schema, self.field, f"features.{self.field}")
+        if not 2 <= self.buckets <= 1 << 24:
+            raise PipelineError(
+                f"features.{self.field}",
+                f"buckets={self.buckets}",
+                "use 2 to 16,777,216 buckets: more is not exact in float32",
+            )
+
+    def compute(self, columns: Columns) -> Block:
+        """Indices from 0, [n, 1]."""
+        codes = [zlib.crc32(str(value).encode()) % self.buckets for value in columns[self.field]]
+        return np.array(codes, np.float64)[:, None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A keyed aggregate over event time (t - delay - over, t - delay], this event included."""
+
+    key: str
+    over: Duration
+    delay: Duration = "0s"
+    name: str = ""
+    normalise: bool = True
+
+    aggregate = ""
+
+    @property
+    def of(self) -> str:
+        """The field that is aggregated; empty where events are counted."""
+        return ""
+
+    @property
+    def newest(self) -> int:
+        """Age of the window's newer edge, seconds."""
+        return seconds(self.delay, f"features.{self.label}.delay")
+
+    @property
+    def oldest(self) -> int:
+        """Age of the window's older edge, seconds."""
+        return self.newest + seconds(self.over, f"features.{self.label}.over")
+
+    @property
+    def label(self) -> str:
+        """The declaration's name where it has one, else what it says."""
+        return self.name or f"{self.key}.{self.aggregate}({self.of})/{self.over}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the vector's columns."""
+        if self.name:
+            return (self.name,)
+        of = f"_{self.of}" if self.of else ""
+        late = f"_after_{text(self.newest)}" if self.newest else ""
+        return (f"{self.key}_{self.aggregate}{of}_{text(self.oldest - self.newest)}{late}",)
+
+    def validate(self, schema: type[BaseModel]) -> None:
+        """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        require_field(schema, self.key, f"features.{self.label}.key")
+        if self.oldest == self.newest:
+            raise PipelineError(
+                f"features.{self.label}.over", "the window is empty", "use 1s or more"
+            )
+        if self.of:
+            require_numeric(schema, self.of, f"features.{self.label}.of")
+
+
+@dataclass(frozen=True)
+class Count(Window):
+    """Number of the key's events in the window."""
+
+    aggregate = "count"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Window):
+    """Sum of a field over the key's events in the window."""
+
+    field: str
+    aggregate = "sum"
+
+    @property
+    def of(self) -> str:
+        """The field that is summed."""
+        return self.field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(Window):
+    """Mean of a field over the key's events in the window; 0 where it has none."""
+
+    field: str
+    aggregate = "mean"
+
+    @property
+    def of(self) -> str:
+        """The field whose mean is taken."""
+        return self.field
+
+
+@dataclass(frozen=True)
+class LabelRate(Window):
+    """Sum of labels over the number of the key's events in the window; 0 where it has none.
+
+    Labels count from when their feedback arrives, so `delay` should be the feedback's horizon.
+    """
+
+    aggregate = "label_rate"
+
+
+Feature = Column | Transform | OneHot | Bucket | Window

@@ -1,0 +1,47 @@
+"""Feedback: what a label is, how late it may come, and what its absence means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streams.errors import PipelineError
+from streams.spec.durations import Duration, seconds
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Labels arrive on `<pipeline>.feedback` and are joined by event id with what was served."""
+
+    horizon: Duration
+    """Event time after which an event counts as mature: its label, or its absence, is known."""
+    missing: float | None = None
+    """Label of an event that got none within the horizon; `None` leaves it out of training."""
+    keep: Duration = "0s"
+    """How long after the horizon a late or corrected label still finds its event."""
+    classes: tuple[str, ...] = ("negative", "positive")
+    """Names of the label values 0, 1, ...; empty for a numeric label."""
+
+    def __post_init__(self) -> None:
+        if self.horizon_seconds < 1:
+            raise PipelineError("feedback.horizon", "is zero", "use 1s or more")
+        seconds(self.keep, "feedback.keep")
+        if (
+            self.missing is not None
+            and self.classes
+            and self.missing not in range(len(self.classes))
+        ):
+            raise PipelineError(
+                "feedback.missing",
+                f"{self.missing} is not a class index",
+                f"use 0 to {len(self.classes) - 1}, or None",
+            )
+
+    @property
+    def horizon_seconds(self) -> int:
+        """Event-time seconds until an event is mature."""
+        return seconds(self.horizon, "feedback.horizon")
+
+    @property
+    def keep_seconds(self) -> int:
+        """Event-time seconds, from the event, for which a label can still be joined."""
+        return self.horizon_seconds + seconds(self.keep, "feedback.keep")

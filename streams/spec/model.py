@@ -1,0 +1,83 @@
+"""The model: a network factory or an ONNX file, its tensors, and how Triton is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streams.errors import PipelineError
+
+INPUT = "features"
+OUTPUT = "scores"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained and served.
+
+    The network maps float32 [n, features], already normalised, to logits [n, outputs]. Its
+    normalisation and its final sigmoid or softmax are part of the exported model, so the vector
+    that is served, logged and trained on is the plain one.
+    """
+
+    network: Callable[[int], Any] | None = None
+    """Factory: number of features -> `torch.nn.Module` that returns logits."""
+    onnx: Path | None = None
+    """Or a ready ONNX file (`features` [n, f] -> `scores` [n, outputs]), published as it is."""
+    outputs: int = 1
+    """1 for a probability (binary), k for k class probabilities (softmax)."""
+    parameters: Mapping[str, float | int | str] = field(default_factory=dict)
+    """Training parameters: learning_rate, batch_size, epochs, patience, weight_decay, seed."""
+
+    def __post_init__(self) -> None:
+        if (self.network is None) == (self.onnx is None):
+            raise PipelineError(
+                "model",
+                "needs a network or an onnx file, not both",
+                "give network=factory, or onnx=Path(...)",
+            )
+        if self.network is not None and not callable(self.network):
+            raise PipelineError(
+                "model.network",
+                "is not callable",
+                "pass a function: number of features -> nn.Module",
+            )
+        if self.outputs < 1:
+            raise PipelineError("model.outputs", f"{self.outputs} is not positive", "use 1 or more")
+        unknown = set(self.parameters) - set(TRAINING_DEFAULTS)
+        if unknown:
+            raise PipelineError(
+                f"model.parameters.{sorted(unknown)[0]}",
+                "is not known",
+                f"use: {', '.join(TRAINING_DEFAULTS)}",
+            )
+
+    def training(self) -> dict[str, float | int | str]:
+        """Training parameters with defaults filled in."""
+        return {**TRAINING_DEFAULTS, **self.parameters}
+
+
+TRAINING_DEFAULTS: dict[str, float | int | str] = {
+    "learning_rate": 1e-3,
+    "batch_size": 256,
+    "epochs": 20,
+    "patience": 4,
+    "weight_decay": 0.0,
+    "positive_weight": "balanced",
+    "seed": 7,
+}
+
+
+def config_pbtxt(name: str, features: int, outputs: int, backend: str, versions: list[int]) -> str:
+    """Triton's `config.pbtxt` for a model that serves exactly these versions."""
+    listed = ", ".join(str(version) for version in sorted(versions))
+    return f"""name: "{name}"
+backend: "{backend}"
+max_batch_size: 16384
+input [{{ name: "{INPUT}" data_type: TYPE_FP32 dims: [ {features} ] }}]
+output [{{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ {outputs} ] }}]
+instance_group [{{ kind: KIND_AUTO count: 2 }}]
+version_policy {{ specific {{ versions: [ {listed} ] }} }}
+"""

@@ -1,0 +1,198 @@
+"""A pipeline binds event, cleaning, features, model, feedback and policies; checks they fit."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.errors import ConfigurationError, PipelineError
+from streams.spec.events import Cleaning, Columns, Event, optional
+from streams.spec.features import Feature, LabelRate, Window
+from streams.spec.feedback import Feedback
+from streams.spec.model import Model
+from streams.spec.policy import Decision, Policies
+from streams.spec.windows import FoldPlan, compile_plan, select
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics of a pipeline."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        for role in ("events", "feedback", "predictions", "scored", "examples", "models"):
+            object.__setattr__(self, role, f"{self.name}.{role}")
+
+    events: str = field(init=False)
+    feedback: str = field(init=False)
+    predictions: str = field(init=False)
+    scored: str = field(init=False)
+    examples: str = field(init=False)
+    models: str = field(init=False)
+
+    @property
+    def dead_letters(self) -> str:
+        """Bad records with their cause."""
+        return f"{self.name}.dead-letters"
+
+    @property
+    def partitioned(self) -> tuple[str, ...]:
+        """Topics that share the events' partitioning."""
+        return (
+            self.events,
+            self.feedback,
+            self.predictions,
+            self.scored,
+            self.examples,
+            self.dead_letters,
+        )
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One product: what its events are, what the model sees, and how it is kept fresh.
+
+    Raises:
+        PipelineError: at construction, naming the field that is wrong and the mend.
+    """
+
+    name: str
+    event: Event
+    features: Sequence[Feature]
+    model: Model
+    feedback: Feedback
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    decision: Decision = field(default_factory=Decision)
+    policies: Policies = field(default_factory=Policies)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
+            raise PipelineError(
+                "name",
+                f"{self.name!r} cannot name topics",
+                "use lower-case letters, digits and -, starting with a letter",
+            )
+        if not self.features:
+            raise PipelineError("features", "are empty", "declare at least one")
+        self.cleaning.validate(self.event.schema)
+        for feature in self.features:
+            if not isinstance(feature, Feature):
+                raise PipelineError(
+                    "features",
+                    f"{feature!r} is not a feature",
+                    "use Column, Transform, OneHot, Bucket or a window aggregate",
+                )
+            feature.validate(self.event.schema)
+        self._check_names()
+        self._check_missing()
+        self._check_labels()
+        classes = max(2, self.model.outputs)
+        if len(self.decision.classes) != classes:
+            raise PipelineError(
+                "decision.classes",
+                f"names {len(self.decision.classes)} of {classes}",
+                "name each class once",
+            )
+
+    def _check_names(self) -> None:
+        for name in self.feature_names:
+            if self.feature_names.count(name) > 1:
+                raise PipelineError(f"features.{name}", "is declared twice", "name one differently")
+
+    def _check_missing(self) -> None:
+        for name in (
+            self.event.id,
+            self.event.key,
+            self.event.time,
+            *(window.key for window in self.windows),
+        ):
+            if optional(self.event.schema, name):
+                raise PipelineError(
+                    f"event.schema.{name}",
+                    "identifies or dates the event but may be None",
+                    "make the field required",
+                )
+
+    def _check_labels(self) -> None:
+        for window in self.windows:
+            if isinstance(window, LabelRate) and window.newest < self.feedback.horizon_seconds:
+                raise PipelineError(
+                    f"features.{window.label}.delay",
+                    f"{window.delay} is shorter than feedback.horizon",
+                    "labels are not known earlier: use the horizon or more",
+                )
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the vector's columns, in order."""
+        return tuple(name for feature in self.features for name in feature.names)
+
+    @cached_property
+    def normalised(self) -> tuple[bool, ...]:
+        """For each column of the vector, whether training fits statistics to scale it."""
+        return tuple(bool(feature.normalise) for feature in self.features for _ in feature.names)
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """The window features."""
+        return tuple(feature for feature in self.features if isinstance(feature, Window))
+
+    @cached_property
+    def plan(self) -> FoldPlan:
+        """What the feature state keeps and returns."""
+        return compile_plan(self.event, self.windows, self.cleaning.duplicates_seconds)
+
+    @cached_property
+    def topics(self) -> Topics:
+        """Names of the pipeline's topics."""
+        return Topics(self.name)
+
+    @cached_property
+    def schema_hash(self) -> str:
+        """Names what the vector means: a model only serves vectors of the hash it learnt from."""
+        plan = [[k.key, k.edges, k.values, k.labels, k.windows] for k in self.plan.keys]
+        text = json.dumps([self.feature_names, self.normalised, plan])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def vectors(self, columns: Columns, folded: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What the model sees: float32 [n, features] from columns and a fold's [n, plan.width]."""
+        blocks = [
+            select(self.plan, feature, folded)
+            if isinstance(feature, Window)
+            else feature.compute(columns)
+            for feature in self.features
+        ]
+        return np.concatenate(blocks, axis=1).astype(np.float32)
+
+
+def load_pipeline(module: str) -> Pipeline:
+    """The pipeline that a module declares as `pipeline`.
+
+    Raises:
+        ConfigurationError: no such module, or it declares no pipeline.
+    """
+    if not module:
+        raise ConfigurationError("no pipeline given - set DRIFTLOOP_PIPELINE, or name its module")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise ConfigurationError(
+            f"no module {module!r} - run where it can be imported, as in my_team.my_pipeline"
+        ) from None
+    pipeline = getattr(found, "pipeline", None)
+    if not isinstance(pipeline, Pipeline):
+        raise ConfigurationError(
+            f"{module} declares no pipeline - assign one: pipeline = Pipeline(...)"
+        )
+    return pipeline

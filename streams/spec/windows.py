@@ -1,0 +1,118 @@
+"""Window features compiled to a plan that a feature state can execute.
+
+Per key field, a state keeps each entity's events in time order and, for a few *edges* (ages in
+seconds), how many events are at least that old and the sums of their values. A window between two
+edges is then a difference: its cost does not depend on how many events it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.spec.events import Event
+from streams.spec.features import LabelRate, Mean, Sum, Window
+
+
+@dataclass(frozen=True)
+class KeyPlan:
+    """What is kept for each entity of one key field."""
+
+    key: str
+    """Name of the key field."""
+    edges: tuple[int, ...]
+    """Ages in seconds, ascending, distinct. An event is dropped once older than the last."""
+    values: tuple[str, ...]
+    """Fields that are summed."""
+    labels: bool
+    """Whether labels are summed too (as one more value, filled in when feedback arrives)."""
+    windows: tuple[tuple[int, int], ...]
+    """Windows asked for, as (newer edge, older edge) indices into `edges`."""
+    remember: int = 0
+    """Seconds that event ids are remembered here, to drop repeated events; 0 for not at all."""
+
+    @property
+    def width(self) -> int:
+        """Numbers returned per event: for each window its count, then one sum per value/label."""
+        return len(self.windows) * (1 + len(self.values) + int(self.labels))
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """All key plans of a pipeline. The first is the event's key, which also finds duplicates."""
+
+    keys: tuple[KeyPlan, ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers a fold returns per event: the key plans' widths, side by side."""
+        return sum(plan.width for plan in self.keys)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Every field that some key sums, once, in a fixed order: the columns of fold values."""
+        return tuple(dict.fromkeys(value for plan in self.keys for value in plan.values))
+
+    @property
+    def label_keys(self) -> tuple[str, ...]:
+        """The key fields whose entities take labels."""
+        return tuple(plan.key for plan in self.keys if plan.labels)
+
+
+def compile_plan(event: Event, windows: Sequence[Window], remember: int) -> FoldPlan:
+    """The plan for these window features; `remember` is in event-time seconds."""
+    keys = dict.fromkeys([event.key, *(window.key for window in windows)])
+    return FoldPlan(
+        tuple(
+            _key_plan(
+                key,
+                [window for window in windows if window.key == key],
+                remember if key == event.key else 0,
+            )
+            for key in keys
+        )
+    )
+
+
+def _key_plan(key: str, windows: Sequence[Window], remember: int) -> KeyPlan:
+    ages = {age for window in windows for age in (window.newest, window.oldest)}
+    edges = tuple(sorted(ages))
+    spans = dict.fromkeys((edges.index(w.newest), edges.index(w.oldest)) for w in windows)
+    return KeyPlan(
+        key=key,
+        edges=edges,
+        values=tuple(dict.fromkeys(w.of for w in windows if w.of)),
+        labels=any(isinstance(window, LabelRate) for window in windows),
+        windows=tuple(spans),
+        remember=remember,
+    )
+
+
+def select(plan: FoldPlan, window: Window, folded: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One window feature out of what a fold returned (float64 [n, plan.width]), as [n, 1]."""
+    start = 0
+    for key in plan.keys:
+        if key.key == window.key:
+            break
+        start += key.width
+    stride = 1 + len(key.values) + int(key.labels)
+    span = (key.edges.index(window.newest), key.edges.index(window.oldest))
+    start += key.windows.index(span) * stride
+    count = folded[:, start]
+    match window:
+        case Sum():
+            result = folded[:, start + 1 + key.values.index(window.of)]
+        case Mean():
+            result = _ratio(folded[:, start + 1 + key.values.index(window.of)], count)
+        case LabelRate():
+            result = _ratio(folded[:, start + stride - 1], count)
+        case _:
+            result = count
+    return result[:, None]
+
+
+def _ratio(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
