@@ -1,0 +1,104 @@
+# Driftloop: every command sets up what it needs, once.
+#
+# Needs GNU make, a POSIX shell and Python 3.11, 3.12 or 3.13 with its venv module; nothing else.
+# Recipes use only shell builtins and Python, so that they work with a PATH of just those. Each
+# recipe line holds a shell character (`:;` in `say`): make runs lines without one by itself, and
+# then looks for the builtins on the PATH.
+
+PYTHON   ?= python3
+VENV     ?= .venv
+PIPELINE ?= streams.pipelines.card_fraud
+ARGS     ?=
+
+BIN   := $(VENV)/bin
+PY    := $(BIN)/python
+UV    := $(BIN)/uv
+# Written last by each stage of the set-up, with the directory that it was made in.
+TOOLS := $(VENV)/.driftloop-tools
+READY := $(VENV)/.driftloop-ready
+
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' $(ARGS)
+
+.DEFAULT_GOAL := help
+say = @:; printf '%s\n'
+
+.SUFFIXES:
+.PHONY: help demo up test lint lock FORCE
+
+# The environment is sound if its interpreter runs and it was made here: one that came with a
+# moved or copied clone is full of stale paths. One without our stamp is somebody's own: keep it.
+SOUND := $(shell test -x $(PY) || exit 0; dir='$(CURDIR)'; \
+	test ! -f $(TOOLS) || IFS= read -r dir <$(TOOLS); test "$$dir" != '$(CURDIR)' || echo yes)
+ifndef SOUND
+$(TOOLS): FORCE
+endif
+
+help: ## show this list
+	$(say) 'Driftloop. Each target sets up what it needs first, once.' ''
+	@while IFS= read -r line; do case $$line in \
+	  [a-z]*': '*'## '*) printf '  make %-6s %s\n' "$${line%%:*}" "$${line##*"## "}";; \
+	esac; done <$(firstword $(MAKEFILE_LIST))
+	$(say) '' \
+	  '  PYTHON=python3.12  interpreter for a new environment (3.11, 3.12 or 3.13)' \
+	  '  VENV=.venv         where the environment lives' \
+	  '  PIPELINE=module    pipeline for `make up` ($(PIPELINE))' \
+	  '  ARGS=...           further arguments for the program that runs'
+
+demo: $(READY) ## run the whole loop on real servers, about 5 minutes; writes demo-report.html
+	@exec $(BIN)/driftloop demo $(ARGS)
+
+up: $(READY) ## run a pipeline until Ctrl-C (PIPELINE=streams.pipelines.card_fraud)
+	@exec $(BIN)/driftloop up $(PIPELINE) $(ARGS)
+
+test: lint ## run all checks and tests (ARGS='-k name' selects tests)
+	$(say) '' '== pytest'
+	@exec $(PY) -m pytest $(ARGS)
+
+lint: $(READY) ## run the checks only: ruff, mypy, import-linter
+	$(say) '' '== ruff check'
+	@$(BIN)/ruff check .
+	$(say) '' '== ruff format'
+	@$(BIN)/ruff format --check .
+	$(say) '' '== mypy'
+	@$(PY) -m mypy --explicit-package-bases streams workers tests
+	$(say) '' '== import-linter'
+	@$(BIN)/lint-imports
+
+lock: $(TOOLS) ## renew requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(say) '== requirements/dev.txt: everything'
+	@$(COMPILE) --all-extras --output-file requirements/dev.txt pyproject.toml
+	$(say) '== requirements/runtime.txt: what the container image holds'
+	@$(COMPILE) --extra train --constraint requirements/dev.txt \
+	  --output-file requirements/runtime.txt pyproject.toml
+	$(say) '== requirements/uv.txt: the installer'
+	@printf 'uv\n' | $(COMPILE) --constraint requirements/dev.txt --no-annotate \
+	  --output-file requirements/uv.txt -
+
+# -- set-up ------------------------------------------------------------------------------------
+
+$(READY): $(TOOLS) requirements/dev.txt pyproject.toml
+	$(say) '== set-up 2/3: packages of requirements/dev.txt into $(VENV)' \
+	  '   (the first time about 3 GB to download, 6 GB on disk, most of it PyTorch)'
+	@$(UV) pip sync --python $(PY) --require-hashes requirements/dev.txt
+	$(say) '== set-up 3/3: driftloop itself'
+	@$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
+	@printf '%s\n' '$(CURDIR)' >$@
+	$(say) '== set-up done' ''
+
+$(TOOLS): requirements/uv.txt
+ifndef SOUND
+	@command -v '$(PYTHON)' >/dev/null || { printf >&2 '%s\n' \
+	  'make: no `$(PYTHON)` on the PATH: install Python 3.11, 3.12 or 3.13, or name it with PYTHON=/path/to/python3'; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { printf >&2 '%s\n' \
+	  "make: Driftloop needs Python 3.11, 3.12 or 3.13, and \`$(PYTHON)\` is $$('$(PYTHON)' --version 2>&1): name another with PYTHON=/path/to/python3"; exit 1; }
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { printf >&2 '%s\n' \
+	  'make: `$(PYTHON)` lacks its venv module: install it (Debian, Ubuntu: apt install python3-venv) or name another with PYTHON=/path/to/python3'; exit 1; }
+	$(say) "== set-up 1/3: virtual environment $(VENV) ($$('$(PYTHON)' --version 2>&1)) and uv"
+	@clear=; test ! -f $(VENV)/pyvenv.cfg || clear=--clear; '$(PYTHON)' -m venv $$clear $(VENV)
+else
+	$(say) '== set-up 1/3: uv into $(VENV)'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
+endif
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@printf '%s\n' '$(CURDIR)' >$@
