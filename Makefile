@@ -78,8 +78,7 @@ lock: $(TOOLS) ## renew requirements/*.txt from pyproject.toml (ARGS=--upgrade f
 # -- set-up ------------------------------------------------------------------------------------
 
 $(READY): $(TOOLS) requirements/dev.txt pyproject.toml
-	$(say) '== set-up 2/3: packages of requirements/dev.txt into $(VENV)' \
-	  '   (the first time about 3 GB to download, 6 GB on disk, most of it PyTorch)'
+	$(say) '== set-up 2/3: packages of requirements/dev.txt into $(VENV)$(if $(SOUND),,: about 3 GB to download, 6 GB on disk)'
 	@$(UV) pip sync --python $(PY) --require-hashes requirements/dev.txt
 	$(say) '== set-up 3/3: driftloop itself'
 	@$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
