@@ -33,6 +33,15 @@ class Unavailable(DriftloopError):
         )
 
 
+class Busy(Unavailable):
+    """A local resource is held by another process; it is free when that process has ended."""
+
+    def __init__(self, what: str, where: object, reason: object) -> None:
+        DriftloopError.__init__(
+            self, f"{what} in {where} is in use or unreadable ({reason}) - stop the other process"
+        )
+
+
 class BadRecord(DriftloopError):
     """One record cannot be processed and becomes a dead letter with this cause."""
 
@@ -48,6 +57,19 @@ class StateBehind(DriftloopError):
     def __init__(self, partition: int, folded: int, expected: int) -> None:
         super().__init__(
             f"feature state of partition {partition} ends at offset {folded}, expected {expected}"
+        )
+        self.partition = partition
+        self.folded = folded
+
+
+class StateLost(DriftloopError):
+    """An offset was folded before and its answer is gone: committed offsets were moved back."""
+
+    def __init__(self, partition: int, offset: int, folded: int) -> None:
+        super().__init__(
+            f"feature state of partition {partition} counted offset {offset} before and no longer "
+            f"holds its answer - move the consumer group to offset {folded} or later, "
+            "or delete the pipeline's feature state to rebuild it"
         )
         self.partition = partition
         self.folded = folded

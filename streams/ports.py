@@ -6,7 +6,7 @@ suite in `tests/contract`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,8 @@ class LabelBatch:
     """One list of n entity names per key plan that has `labels`, in the plan's order."""
     deltas: NDArray[np.float64]
     """[n] the label, or its change when it corrects an earlier one."""
+    stream: str = "feedback"
+    """Which topic the offsets belong to: each has a fence of its own."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,10 @@ class Scorer(Protocol):
         ...
 
 
+Label = tuple[int, float, float]
+"""Offset of the feedback record, label, and when the label was known (seconds since 1970)."""
+
+
 @dataclass(frozen=True)
 class Served:
     """What was served for an event, waiting for its label."""
@@ -133,39 +139,47 @@ class Served:
     """Seconds since 1970."""
     payload: bytes
     """The record of `P.scored`, as it was written."""
-    labels: tuple[tuple[int, float, float], ...] = ()
-    """(feedback offset, label, labelled_at) in offset order: the last is the one that counts."""
+    labels: tuple[Label, ...] = ()
+    """In offset order: the last is the one that counts."""
     matured: bool = False
-    """Whether its example was emitted because the horizon passed without a label."""
+    """Whether its horizon has passed: its example has been written, if it has one."""
+
+
+@dataclass
+class Changes:
+    """What one commit changes in a label store."""
+
+    served: dict[str, Served]
+    """Entries to put, by event id."""
+    early: dict[str, tuple[Label, ...]]
+    """Labels without an event yet, by event id; an empty tuple removes them."""
+    positions: dict[str, int]
+    """Next offset by topic."""
+    watermark: float
+    """Largest event time served, seconds since 1970."""
 
 
 class LabelStore(Protocol):
     """What waits for its label, of one partition, on local disk. Synchronous: it is local."""
 
-    def get(self, event_ids: Sequence[str]) -> list[Served | None]:
+    def served(self, event_ids: Sequence[str]) -> list[Served | None]:
         """The entries of these events, in order; None where there is none."""
         ...
 
-    def early(self, event_ids: Sequence[str]) -> list[tuple[tuple[int, float, float], ...]]:
+    def early(self, event_ids: Sequence[str]) -> list[tuple[Label, ...]]:
         """Labels that came before their event was served, in order; empty where there are none."""
         ...
 
-    def write(
-        self,
-        served: Iterable[Served],
-        early: Iterable[tuple[str, tuple[tuple[int, float, float], ...]]],
-        positions: dict[str, int],
-        watermark: float,
-    ) -> None:
-        """Put entries, early labels and positions (topic -> next offset) in one atomic write."""
+    def due(self, before: float) -> list[Served]:
+        """Entries that have not matured and whose event time is below `before`, oldest first."""
         ...
 
-    def due(self, before: float, limit: int) -> list[Served]:
-        """Unmatured entries without a label whose event time is below `before`, oldest first."""
+    def write(self, changes: Changes) -> None:
+        """Apply changes in one atomic, durable write."""
         ...
 
-    def expire(self, before: float) -> int:
-        """Drop everything whose event time is below `before`; returns how many."""
+    def expire(self, before: float) -> None:
+        """Drop matured entries and early labels older than `before` (event time, labelled_at)."""
         ...
 
     @property

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streams.errors import ConfigurationError, PipelineError
 from streams.spec.events import Cleaning, Columns, Event, optional
-from streams.spec.features import Feature, LabelRate, Window
+from streams.spec.features import Block, Feature, LabelRate, Window
 from streams.spec.feedback import Feedback
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
@@ -163,13 +163,20 @@ class Pipeline:
         text = json.dumps([self.feature_names, self.normalised, plan])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def stateless(self, columns: Columns) -> dict[int, Block]:
+        """The features that need no state, by their position: float64 [n, width] each."""
+        return {
+            i: feature.compute(columns)
+            for i, feature in enumerate(self.features)
+            if not isinstance(feature, Window)
+        }
+
     def vectors(self, columns: Columns, folded: NDArray[np.float64]) -> NDArray[np.float32]:
         """What the model sees: float32 [n, features] from columns and a fold's [n, plan.width]."""
+        stateless = self.stateless(columns)
         blocks = [
-            select(self.plan, feature, folded)
-            if isinstance(feature, Window)
-            else feature.compute(columns)
-            for feature in self.features
+            select(self.plan, feature, folded) if isinstance(feature, Window) else stateless[i]
+            for i, feature in enumerate(self.features)
         ]
         return np.concatenate(blocks, axis=1).astype(np.float32)
 

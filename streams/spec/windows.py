@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,13 @@ class KeyPlan:
     """Windows asked for, as (newer edge, older edge) indices into `edges`."""
     remember: int = 0
     """Seconds that event ids are remembered here, to drop repeated events; 0 for not at all."""
+    label_age: int = 0
+    """Age at which the first label window counts an event: a label that comes later is late."""
+
+    @property
+    def kept(self) -> int:
+        """Seconds that an event is kept after the entity's newest; 0 where nothing is kept."""
+        return max(self.edges[-1] if self.edges else 0, self.remember)
 
     @property
     def width(self) -> int:
@@ -81,13 +89,15 @@ def _key_plan(key: str, windows: Sequence[Window], remember: int) -> KeyPlan:
     ages = {age for window in windows for age in (window.newest, window.oldest)}
     edges = tuple(sorted(ages))
     spans = dict.fromkeys((edges.index(w.newest), edges.index(w.oldest)) for w in windows)
+    labels = [window for window in windows if isinstance(window, LabelRate)]
     return KeyPlan(
         key=key,
         edges=edges,
         values=tuple(dict.fromkeys(w.of for w in windows if w.of)),
-        labels=any(isinstance(window, LabelRate) for window in windows),
+        labels=bool(labels),
         windows=tuple(spans),
         remember=remember,
+        label_age=min((window.newest for window in labels), default=0),
     )
 
 
@@ -112,6 +122,16 @@ def select(plan: FoldPlan, window: Window, folded: NDArray[np.float64]) -> NDArr
         case _:
             result = count
     return result[:, None]
+
+
+def entity_names(column: NDArray[Any]) -> list[bytes]:
+    """Entity names of a key column, as the feature state and the scored records spell them."""
+    return [_name(value).encode() for value in column.tolist()]
+
+
+def _name(value: Any) -> str:
+    # integer keys are float64 in columns
+    return str(int(value)) if isinstance(value, float) else str(value)
 
 
 def _ratio(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:

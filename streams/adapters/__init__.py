@@ -1,0 +1,1 @@
+"""One module per real system, and memory."""

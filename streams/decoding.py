@@ -1,0 +1,175 @@
+"""Raw records to clean columns: a batch at a time, bad ones picked out one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from aiokafka import ConsumerRecord
+from numpy.typing import NDArray
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from xxhash import xxh3_64_intdigest
+
+from streams.errors import BadRecord
+from streams.spec import Columns, Pipeline
+from streams.spec.durations import seconds
+from streams.spec.events import base_type, epoch
+
+Rejected = tuple[ConsumerRecord, BadRecord]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The good events of a micro-batch, in offset order."""
+
+    records: list[ConsumerRecord]
+    """[n] where they came from."""
+    ids: list[str]
+    """[n] event ids."""
+    columns: Columns
+    """Cleaned fields by name; the event time in seconds since 1970."""
+    times: NDArray[np.float64]
+    """[n] event time, seconds since 1970."""
+    rejected: list[Rejected]
+    """The others, each with its cause."""
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """[n] 64-bit hashes of the event ids."""
+        return np.array([xxh3_64_intdigest(name.encode()) for name in self.ids], np.uint64)
+
+    def select(self, keep: NDArray[np.bool_], rejected: list[Rejected]) -> Decoded:
+        """The events where `keep` is set, with more rejected ones."""
+        chosen = np.flatnonzero(keep).tolist()
+        return Decoded(
+            records=[self.records[i] for i in chosen],
+            ids=[self.ids[i] for i in chosen],
+            columns={name: column[keep] for name, column in self.columns.items()},
+            times=self.times[keep],
+            rejected=[*self.rejected, *rejected],
+        )
+
+
+class Decoder:
+    """Decodes, validates and cleans the events of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline, now: Callable[[], float] = time.time) -> None:
+        self._event = pipeline.event
+        self._cleaning = pipeline.cleaning
+        self._schema = pipeline.event.schema
+        self._now = now
+        self._batch = TypeAdapter(list[self._schema])  # type: ignore[name-defined]
+        self._earliest = self._cleaning.earliest.replace(tzinfo=UTC).timestamp()
+        self._ahead = seconds(self._cleaning.ahead, "cleaning.ahead")
+
+    def decode(self, records: Sequence[ConsumerRecord]) -> Decoded:
+        """The events of a micro-batch; a bad record never costs the others."""
+        kept, events, rejected = self._validate(records)
+        columns, bad = self._columns(events)
+        times = columns[self._event.time]
+        decoded = Decoded(
+            records=kept,
+            ids=[str(getattr(event, self._event.id)) for event in events],
+            columns=columns,
+            times=times,
+            rejected=rejected,
+        )
+        bad.update(self._bad_times(times))
+        if not bad:
+            return decoded
+        keep = np.ones(len(kept), bool)
+        keep[list(bad)] = False
+        return decoded.select(keep, [(kept[i], error) for i, error in sorted(bad.items())])
+
+    def _validate(
+        self, records: Sequence[ConsumerRecord]
+    ) -> tuple[list[ConsumerRecord], list[BaseModel], list[Rejected]]:
+        if all(record.key and record.value for record in records):
+            # A raw newline cannot stand inside a JSON string, so no two records can merge into
+            # one; that leaves a record that holds several, which the count gives away.
+            joined = b",\n".join([record.value for record in records])
+            try:
+                events = self._batch.validate_json(b"[" + joined + b"]")
+            except ValidationError:
+                events = []
+            if len(events) == len(records):
+                return list(records), events, []
+        return self._validate_each(records)
+
+    def _validate_each(
+        self, records: Sequence[ConsumerRecord]
+    ) -> tuple[list[ConsumerRecord], list[BaseModel], list[Rejected]]:
+        kept: list[ConsumerRecord] = []
+        events: list[BaseModel] = []
+        rejected: list[Rejected] = []
+        for record in records:
+            try:
+                events.append(self._validate_one(record))
+                kept.append(record)
+            except BadRecord as error:
+                rejected.append((record, error))
+        return kept, events, rejected
+
+    def _validate_one(self, record: ConsumerRecord) -> BaseModel:
+        if not record.key:
+            raise BadRecord("missing-key", f"the record has no key; key it by {self._event.key}")
+        if not record.value:
+            raise BadRecord("empty", "the record has no value")
+        try:
+            return self._schema.model_validate_json(record.value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            cause = "malformed" if first["type"] == "json_invalid" else "invalid"
+            raise BadRecord(cause, f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+    def _columns(self, events: list[BaseModel]) -> tuple[Columns, dict[int, BadRecord]]:
+        columns: dict[str, NDArray[Any]] = {}
+        bad: dict[int, BadRecord] = {}
+        for name in self._schema.model_fields:
+            values = [getattr(event, name) for event in events]
+            if None in values:
+                values = self._fill(name, values, bad)
+            columns[name] = self._column(name, values, bad)
+        return columns, bad
+
+    def _fill(self, name: str, values: list[Any], bad: dict[int, BadRecord]) -> list[Any]:
+        if name in self._cleaning.missing:
+            filler = self._cleaning.missing[name]
+            return [filler if value is None else value for value in values]
+        for i, value in enumerate(values):
+            if value is None:
+                bad[i] = BadRecord("missing", f"{name}: is null and has no replacement")
+        known = next((value for value in values if value is not None), 0.0)
+        return [known if value is None else value for value in values]
+
+    def _column(self, name: str, values: list[Any], bad: dict[int, BadRecord]) -> NDArray[Any]:
+        if name == self._event.time:
+            return epoch(values)
+        if base_type(self._schema, name) not in (int, float, bool):
+            column = np.empty(len(values), object)
+            column[:] = values
+            return column
+        numbers = np.array(values, np.float64)
+        for i in np.flatnonzero(~np.isfinite(numbers)).tolist():
+            bad[i] = BadRecord("not-finite", f"{name}: {values[i]} is not a finite number")
+        bounds = self._cleaning.outliers.get(name)
+        return numbers if bounds is None else np.clip(numbers, bounds.low, bounds.high)
+
+    def _bad_times(self, times: NDArray[np.float64]) -> dict[int, BadRecord]:
+        latest = self._now() + self._ahead
+        absurd = ~((times >= self._earliest) & (times <= latest))
+        return {
+            i: BadRecord("time", f"{self._event.time}: {_readable(times[i])} is out of range")
+            for i in np.flatnonzero(absurd).tolist()
+        }
+
+
+def _readable(at: float) -> str:
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return repr(float(at))

@@ -1,0 +1,280 @@
+"""The late-label join: what was served and what was fed back, in any order, become examples.
+
+An event's example is written once, when its horizon has passed (by the event time of what was
+served since), with the label known by then or what no label means; so examples come in the order
+of event time, and immature negatives never become examples. A label that comes later, or changes,
+writes a correction.
+
+The store on disk is never ahead of the committed offsets: changes are kept in memory until the
+outputs are committed. A store that is behind - a crash in between, a partition that moved, a lost
+disk - is brought up to date from the topics before the first batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+from aiokafka import ConsumerRecord
+
+from streams import telemetry
+from streams.errors import BadRecord
+from streams.ports import Changes, FeatureState, Label, LabelBatch, LabelStore, Served
+from streams.records import Example, FeedbackRecord, Scored, decoder, encode
+from streams.retrying import until_available
+from streams.scoring import ReadRange, dead_letter
+from streams.spec import Pipeline
+from streams.transport.batches import MicroBatch, Outputs, Record
+
+log = structlog.get_logger(__name__)
+
+_decode_scored = decoder(Scored).decode
+_decode_feedback = decoder(FeedbackRecord).decode
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A change of an event's label, to be added to the windows of its entities."""
+
+    offset: int
+    served: Served
+    change: float
+
+
+class Labelling:
+    """Joins one partition's `P.scored` and `P.feedback` into `P.examples`."""
+
+    def __init__(self, pipeline: Pipeline, partition: int, store: LabelStore, state: FeatureState,
+                 read_range: ReadRange) -> None:  # fmt: skip
+        self._pipeline = pipeline
+        self._partition = partition
+        self._store = store
+        self._state = state
+        self._read_range = read_range
+        self._join = Join(pipeline, store)
+
+    async def open(self, committed: Mapping[str, int | None]) -> None:
+        """Bring the store up to the committed offsets, and the label windows to the store."""
+        topics = self._pipeline.topics
+        for topic in (topics.scored, topics.feedback):
+            first, end = self._store.positions.get(topic, 0), committed.get(topic) or 0
+            if first >= end:
+                continue
+            log.info("label store is behind, reading", topic=topic, first=first, committed=end)
+            async for records in self._read_range(topic, self._partition, first, end):
+                if topic == topics.scored:
+                    deltas = self._join.served(records)
+                else:
+                    deltas, _, _ = self._join.labelled(records)
+                # offsets below the fence were folded before the crash: only the rest is added
+                await self._fold(topic, records[-1].offset + 1, deltas)
+                self._join.matured()
+                self._join.commit({topic: records[-1].offset + 1})
+            self._join.commit({topic: end})
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        """Examples, and dead letters for bad feedback, of a micro-batch of either topic."""
+        topics, name = self._pipeline.topics, self._pipeline.name
+        telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
+        examples: list[Record] = []
+        letters: list[Record] = []
+        with telemetry.STAGE_SECONDS.labels(name, "join").time():
+            if batch.topic == topics.scored:
+                deltas = self._join.served(batch.records)
+                examples = self._join.matured()
+            else:
+                deltas, examples, letters = self._join.labelled(batch.records)
+        self._join.positions[batch.topic] = batch.next
+        await self._fold(batch.topic, batch.next, deltas)
+        telemetry.EXAMPLES.labels(name).inc(len(examples))
+        return {topics.examples: examples, topics.dead_letters: letters}
+
+    async def commit(self) -> None:
+        """Outputs are committed: write what they stand for to disk."""
+        self._join.commit({})
+
+    async def close(self) -> None:
+        """Drop what is uncommitted and release the disk."""
+        self._store.close()
+
+    async def _fold(self, topic: str, after: int, deltas: list[Delta]) -> None:
+        """Add labels to the entities' windows, once per feedback offset."""
+        if not self._pipeline.plan.label_keys or not deltas:
+            return
+        scored = [_decode_scored(delta.served.payload) for delta in deltas]
+        entities = zip(*(served.entities for served in scored), strict=True)
+        batch = LabelBatch(
+            partition=self._partition,
+            next=after,
+            offsets=np.array([delta.offset for delta in deltas], np.int64),
+            times=np.array([served.event_time for served in scored]).astype(np.uint32),
+            entities=[[name.encode() for name in names] for names in entities],
+            deltas=np.array([delta.change for delta in deltas], np.float64),
+            stream=topic.rpartition(".")[2],
+        )
+        name = self._pipeline.name
+        folded = await until_available(name, "fold", lambda: self._state.fold_labels(batch))
+        telemetry.LABELS.labels(name, "late").inc(folded.late)
+        telemetry.LABELS.labels(name, "expired").inc(folded.expired)
+
+
+class Join:
+    """The join itself: pure but for its store. Uncommitted changes lie over the store."""
+
+    def __init__(self, pipeline: Pipeline, store: LabelStore) -> None:
+        self._name = pipeline.name
+        self._feedback = pipeline.feedback
+        self._store = store
+        self._served: dict[str, Served] = {}
+        self._early: dict[str, tuple[Label, ...]] = {}
+        self._watermark = store.watermark
+        self.positions: dict[str, int] = {}
+
+    def served(self, records: Iterable[ConsumerRecord]) -> list[Delta]:
+        """Take in what was served; returns the labels that had come before it."""
+        entries = []
+        for record in records:
+            scored = _decode_scored(record.value)
+            entries.append(Served(scored.event_id, record.key, scored.event_time, record.value))
+        self._watermark = max([self._watermark, *(entry.event_time for entry in entries)])
+        ids = [entry.event_id for entry in entries]
+        deltas = []
+        for record, entry, labels in zip(records, entries, self._find_early(ids), strict=True):
+            self._served[entry.event_id] = replace(entry, labels=labels)
+            if labels:
+                self._early[entry.event_id] = ()
+                deltas.append(Delta(record.offset, self._served[entry.event_id], labels[-1][1]))
+                self._count("joined")
+        return deltas
+
+    def labelled(
+        self, records: Iterable[ConsumerRecord]
+    ) -> tuple[list[Delta], list[Record], list[Record]]:
+        """Take in labels; returns their changes, corrections to write, and dead letters."""
+        good: list[tuple[ConsumerRecord, FeedbackRecord, Label]] = []
+        letters: list[Record] = []
+        for record in records:
+            try:
+                feedback, label = self._decode(record)
+                good.append((record, feedback, label))
+            except BadRecord as error:
+                telemetry.DEAD_LETTERS.labels(self._name, error.cause).inc()
+                letters.append(dead_letter(record, error))
+        self._prefetch([feedback.event_id for _, feedback, _ in good])
+        deltas: list[Delta] = []
+        corrections: list[Record] = []
+        for _, feedback, label in good:
+            self._label(feedback.event_id, label, deltas, corrections)
+        return deltas, corrections, letters
+
+    def matured(self) -> list[Record]:
+        """The examples of events whose horizon has passed, in the order of event time."""
+        before = self._watermark - self._feedback.horizon_seconds
+        due = {served.event_id: served for served in self._store.due(before)}
+        due.update({k: s for k, s in self._served.items() if s.matured or s.event_time < before})
+        examples = []
+        for served in sorted(due.values(), key=lambda s: (s.event_time, s.event_id)):
+            if served.matured:
+                continue
+            self._served[served.event_id] = replace(served, matured=True)
+            if served.labels:
+                examples.append(self._example(served, served.labels[-1], "feedback"))
+            elif self._feedback.missing is not None:
+                known = served.event_time + self._feedback.horizon_seconds
+                absent = (-1, float(self._feedback.missing), known)
+                examples.append(self._example(served, absent, "horizon"))
+        return examples
+
+    def commit(self, positions: Mapping[str, int]) -> None:
+        """Write the changes so far to the store, and drop what no label can reach any more."""
+        self.positions.update(positions)
+        self._store.write(Changes(self._served, self._early, dict(self.positions), self._watermark))
+        self._served, self._early = {}, {}
+        self._store.expire(self._watermark - self._feedback.keep_seconds)
+
+    def _label(
+        self, event_id: str, label: Label, deltas: list[Delta], corrections: list[Record]
+    ) -> None:
+        served = self._served.get(event_id)
+        if served is None:
+            self._early[event_id] = (*self._early.get(event_id, ()), label)
+            self._count("unmatched")
+            return
+        before = served.labels[-1] if served.labels else None
+        if before is not None and (before[1] == label[1] or before[2] > label[2]):
+            # said before, or overtaken by a later word on the same event
+            self._count("duplicate" if before[1] == label[1] else "stale")
+            return
+        changed = replace(served, labels=(*served.labels, label))
+        self._served[event_id] = changed
+        deltas.append(Delta(label[0], changed, label[1] - (before[1] if before else 0.0)))
+        self._count("corrected" if before else "late" if served.matured else "joined")
+        if served.matured and (before is not None or label[1] != self._feedback.missing):
+            corrections.append(self._example(changed, label, "correction"))
+
+    def _prefetch(self, ids: list[str]) -> None:
+        """Lay the store's entries for these events under the changes to come."""
+        missing = [event_id for event_id in dict.fromkeys(ids) if event_id not in self._served]
+        found = self._store.served(missing)
+        self._served.update({served.event_id: served for served in found if served is not None})
+        unknown = [event_id for event_id in missing if event_id not in self._served]
+        for event_id, labels in zip(unknown, self._find_early(unknown), strict=True):
+            if labels:
+                self._early[event_id] = labels
+
+    def _find_early(self, ids: list[str]) -> list[tuple[Label, ...]]:
+        stored = self._store.early(ids)
+        return [self._early.get(i, labels) for i, labels in zip(ids, stored, strict=True)]
+
+    def _decode(self, record: ConsumerRecord) -> tuple[FeedbackRecord, Label]:
+        try:
+            feedback = _decode_feedback(record.value or b"")
+        except msgspec.ValidationError as error:
+            raise BadRecord("invalid", str(error)) from None
+        except msgspec.DecodeError as error:
+            raise BadRecord("malformed", str(error)) from None
+        if not record.key:
+            raise BadRecord("missing-key", "key the label as its event was keyed")
+        classes = self._feedback.classes
+        if not math.isfinite(feedback.label) or (
+            classes and feedback.label not in range(len(classes))
+        ):
+            raise BadRecord("label", f"{feedback.label} is not one of 0..{len(classes) - 1}")
+        return feedback, (record.offset, feedback.label, _epoch(feedback.labelled_at))
+
+    def _example(self, served: Served, label: Label, origin: str) -> Record:
+        scored = _decode_scored(served.payload)
+        example = Example(
+            event_id=served.event_id,
+            event_time=served.event_time,
+            vector=scored.vector,
+            score=scored.score,
+            version=scored.version,
+            label=label[1],
+            labelled_at=label[2],
+            origin=origin,
+            key=served.key.decode(errors="replace"),
+        )
+        return served.key, encode(example), ()
+
+    def _count(self, outcome: str) -> None:
+        telemetry.LABELS.labels(self._name, outcome).inc()
+
+
+def _epoch(at: Any) -> float:
+    """Seconds since 1970 of ISO 8601 text (UTC where it names no zone) or of a number."""
+    if isinstance(at, str):
+        try:
+            parsed = datetime.fromisoformat(at)
+        except ValueError:
+            raise BadRecord("time", f"labelled_at {at!r} is not ISO 8601") from None
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(at):
+        raise BadRecord("time", f"labelled_at {at} is not a time")
+    return float(at)

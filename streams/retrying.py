@@ -1,0 +1,36 @@
+"""Waiting out a server that is away: what every stage of the online path does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+
+from streams import telemetry
+from streams.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitable[T]]) -> T:
+    """The call's result, repeated with back-off (50 ms to 2 s) for as long as it is `Unavailable`.
+
+    There is no end to it on purpose: an event waits for its servers; it is never given up.
+    """
+
+    def report(state: RetryCallState) -> None:
+        telemetry.RETRIES.labels(pipeline, stage).inc()
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("waiting", stage=stage, attempt=state.attempt_number, error=str(error))
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_exponential_jitter(initial=0.05, max=2.0),
+        before_sleep=report,
+        reraise=True,
+    )
+    return await retrying(call)

@@ -1,0 +1,230 @@
+"""The online path over one micro-batch: decode, fold, infer, decide, and what to write.
+
+Reads as one straight story: `Scoring.process`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import structlog
+from aiokafka import ConsumerRecord
+from numpy.typing import NDArray
+
+from streams import telemetry
+from streams.decoding import Decoded, Decoder, Rejected
+from streams.errors import BadRecord
+from streams.ports import FeatureState, FoldBatch, Folded, Scorer
+from streams.records import Prediction, Scored, encode
+from streams.retrying import until_available
+from streams.spec import Pipeline
+from streams.spec.windows import entity_names
+from streams.transport.batches import MicroBatch, Outputs, Record
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+ReadRange = Callable[[str, int, int, int], AsyncIterator[list[ConsumerRecord]]]
+"""(topic, partition, first, end) -> the records of that range, in lists."""
+
+
+class Champion(Protocol):
+    """Which version serves, as the ledger says."""
+
+    @property
+    def version(self) -> int:
+        """The champion's version; 0 while there is none."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Score from which the champion decides for class 1."""
+        ...
+
+
+class Scoring:
+    """Scores one partition's micro-batches."""
+
+    def __init__(self, pipeline: Pipeline, partition: int, state: FeatureState, scorer: Scorer,
+                 champion: Champion, read_range: ReadRange) -> None:  # fmt: skip
+        self._pipeline = pipeline
+        self._partition = partition
+        self._state = state
+        self._scorer = scorer
+        self._champion = champion
+        self._read_range = read_range
+        self._decoder = Decoder(pipeline)
+
+    async def open(self, committed: Mapping[str, int | None]) -> None:
+        """Refold what the feature state has lost of the committed events.
+
+        State that is ahead of the committed offset (a crash between fold and commit) needs
+        nothing: a repeated fold returns its first answer.
+        """
+        topic = self._pipeline.topics.events
+        end = committed.get(topic)
+        if end is None:
+            return
+        folded = await self._until_available("fold", lambda: self._state.position(self._partition))
+        position = folded or 0
+        if position >= end:
+            return
+        log.warning("feature state is behind, refolding", partition=self._partition,
+                    folded=position, committed=end)  # fmt: skip
+        async for records in self._read_range(topic, self._partition, position, end):
+            batch = MicroBatch(topic, self._partition, records, position, position)
+            await self._fold(batch, self._decoder.decode(records))
+            position = batch.next
+        await self._until_available("fold", lambda: self._state.reposition(self._partition, end))
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        """Predictions, what was served, and dead letters of a micro-batch."""
+        name = self._pipeline.name
+        telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
+        with self._stage("decode"):
+            decoded = self._stateless(self._decoder.decode(batch.records))
+        with self._stage("fold"):
+            folded = await self._fold(batch, decoded)
+        decoded, vectors = self._vectors(decoded, folded)
+        with self._stage("infer"):
+            version, threshold = self._champion.version, self._champion.threshold
+            scores = await self._infer(version, vectors)
+        self._observe(decoded, folded, version)
+        return self._outputs(decoded, vectors, scores, version, threshold)
+
+    async def commit(self) -> None:
+        """Nothing is remembered between micro-batches."""
+
+    async def close(self) -> None:
+        """Nothing was opened."""
+
+    def _stateless(self, decoded: Decoded) -> Decoded:
+        """Reject events on which a user's transform fails, before they are counted in windows."""
+        try:
+            self._pipeline.stateless(decoded.columns)
+            return decoded
+        except Exception as error:
+            log.warning("a feature failed, looking for the event", error=repr(error))
+        keep = np.ones(len(decoded.ids), bool)
+        rejected: list[Rejected] = []
+        for i, record in enumerate(decoded.records):
+            try:
+                self._pipeline.stateless({k: c[i : i + 1] for k, c in decoded.columns.items()})
+            except Exception as error:
+                keep[i] = False
+                rejected.append((record, BadRecord("feature", repr(error))))
+        return decoded.select(keep, rejected)
+
+    async def _fold(self, batch: MicroBatch, decoded: Decoded) -> Folded:
+        plan = self._pipeline.plan
+        values = [decoded.columns[value] for value in plan.values]
+        request = FoldBatch(
+            partition=self._partition,
+            first=batch.first,
+            next=batch.next,
+            offsets=np.array([record.offset for record in decoded.records], np.int64),
+            ids=decoded.hashes(),
+            times=decoded.times.astype(np.uint32),
+            entities=[entity_names(decoded.columns[key.key]) for key in plan.keys],
+            values=np.stack(values, 1) if values else np.empty((len(decoded.ids), 0)),
+            committed=batch.committed,
+        )
+        return await self._until_available("fold", lambda: self._state.fold(request))
+
+    def _vectors(self, decoded: Decoded, folded: Folded) -> tuple[Decoded, NDArray[np.float32]]:
+        """The vectors of events that are new, and finite; the others leave the batch here."""
+        vectors = self._pipeline.vectors(decoded.columns, folded.aggregates)
+        finite = np.isfinite(vectors).all(axis=1)
+        rejected = [
+            (decoded.records[i], BadRecord("not-finite", "a feature is not a finite number"))
+            for i in np.flatnonzero(~finite & ~folded.duplicate).tolist()
+        ]
+        keep = finite & ~folded.duplicate
+        if keep.all():
+            return decoded, vectors
+        return decoded.select(keep, rejected), vectors[keep]
+
+    async def _infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        outputs = self._pipeline.model.outputs
+        if version == 0:
+            score = self._pipeline.policies.fallback.score
+            return np.full((len(vectors), outputs), score, np.float32)
+        if not len(vectors):
+            return np.empty((0, outputs), np.float32)
+        return await self._until_available("infer", lambda: self._scorer.infer(version, vectors))
+
+    def _outputs(
+        self,
+        decoded: Decoded,
+        vectors: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        version: int,
+        threshold: float,
+    ) -> Outputs:
+        topics, plan = self._pipeline.topics, self._pipeline.plan
+        decisions = self._decide(scores, threshold)
+        listed = scores[:, 0].tolist() if scores.shape[1] == 1 else scores.tolist()
+        entities = _rows([entity_names(decoded.columns[key]) for key in plan.label_keys],
+                         len(decoded.ids))  # fmt: skip
+        predictions: list[Record] = []
+        scored: list[Record] = []
+        for record, event_id, at, names, vector, score, decision in zip(
+            decoded.records, decoded.ids, decoded.times.tolist(), entities, vectors.tolist(),
+            listed, decisions, strict=True,
+        ):  # fmt: skip
+            identity = f"{record.partition}-{record.offset}"
+            prediction = Prediction(event_id, at, score, decision, version, version == 0, identity)
+            served = Scored(event_id, at, names, vector, score, version)
+            predictions.append((record.key, encode(prediction), ()))
+            scored.append((record.key, encode(served), ()))
+        outputs = {topics.predictions: predictions, topics.scored: scored}
+        outputs[topics.dead_letters] = [dead_letter(*rejected) for rejected in decoded.rejected]
+        return outputs
+
+    def _decide(self, scores: NDArray[np.float32], threshold: float) -> list[str]:
+        classes = self._pipeline.decision.classes
+        if scores.shape[1] == 1:
+            chosen = (scores[:, 0] >= threshold).astype(int)
+        else:
+            chosen = scores.argmax(axis=1)
+        return [classes[i] for i in chosen.tolist()]
+
+    def _observe(self, decoded: Decoded, folded: Folded, version: int) -> None:
+        name, partition = self._pipeline.name, str(self._partition)
+        telemetry.PREDICTIONS.labels(name, partition, str(version)).inc(len(decoded.ids))
+        telemetry.DUPLICATES.labels(name).inc(int(folded.duplicate.sum()))
+        for _, error in decoded.rejected:
+            telemetry.DEAD_LETTERS.labels(name, error.cause).inc()
+        if len(decoded.times):
+            telemetry.EVENT_TIME.labels(name, partition).set(float(decoded.times.max()))
+
+    def _stage(self, stage: str) -> AbstractContextManager[Any]:
+        timer: AbstractContextManager[Any]
+        timer = telemetry.STAGE_SECONDS.labels(self._pipeline.name, stage).time()
+        return timer
+
+    async def _until_available(self, stage: str, call: Callable[[], Awaitable[T]]) -> T:
+        return await until_available(self._pipeline.name, stage, call)
+
+
+def _rows(columns: list[list[bytes]], count: int) -> list[list[str]]:
+    """Columns of names as one list of names per event."""
+    if not columns:
+        return [[]] * count
+    return [[name.decode() for name in names] for names in zip(*columns, strict=True)]
+
+
+def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:
+    """The record as it came, with its cause and its origin as headers."""
+    headers = {
+        "cause": error.cause,
+        "detail": error.detail[:1000],
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+    }
+    return record.key, record.value, [(name, text.encode()) for name, text in headers.items()]

@@ -1,0 +1,95 @@
+"""Metric names, log fields and their set-up, in one place."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from streams.settings import Settings
+
+EVENTS = Counter("driftloop_events", "Records read.", ["pipeline", "partition"])
+PREDICTIONS = Counter(
+    "driftloop_predictions", "Predictions written.", ["pipeline", "partition", "version"]
+)
+DEAD_LETTERS = Counter("driftloop_dead_letters", "Bad records set aside.", ["pipeline", "cause"])
+DUPLICATES = Counter("driftloop_duplicates", "Events seen before and dropped.", ["pipeline"])
+LABELS = Counter("driftloop_labels", "Labels by what became of them.", ["pipeline", "outcome"])
+EXAMPLES = Counter("driftloop_examples", "Examples written.", ["pipeline"])
+RETRIES = Counter("driftloop_retries", "Attempts repeated because a server was away.",
+                  ["pipeline", "stage"])  # fmt: skip
+BATCH_RECORDS = Histogram(
+    "driftloop_batch_records",
+    "Records in a micro-batch.",
+    ["pipeline"],
+    buckets=(1, 4, 16, 64, 256, 512, 1024, 2048, 4096),
+)
+STAGE_SECONDS = Histogram(
+    "driftloop_stage_seconds",
+    "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join.",
+    ["pipeline", "stage"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
+LAG = Gauge("driftloop_lag_records", "Records behind the log's end.",
+            ["pipeline", "topic", "partition"])  # fmt: skip
+SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
+EVENT_TIME = Gauge(
+    "driftloop_event_time_seconds", "Largest event time scored.", ["pipeline", "partition"]
+)
+TRAINING_RUNS = Counter(
+    "driftloop_training_runs", "Candidates by the gate's decision.", ["pipeline", "decision"]
+)
+TRAINING_SECONDS = Histogram(
+    "driftloop_training_seconds",
+    "Seconds to train a candidate.",
+    ["pipeline"],
+    buckets=(1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600),
+)
+
+_LIBRARIES = ("streams", "workers", "faust", "mode", "aiokafka")
+
+
+def serve_metrics(settings: Settings) -> int:
+    """Serve Prometheus metrics; returns the port, which is a free one where none is set."""
+    server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+    return int(server.server_port)
+
+
+def configure_logging(settings: Settings, **context: Any) -> None:
+    """Structured lines on standard error for our logs and the libraries'; `context` is on each."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    console = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level)
+    for name in _LIBRARIES:
+        library = logging.getLogger(name)
+        library.handlers, library.propagate = [], True
+        library.setLevel(settings.log_level if name in ("streams", "workers") else "WARNING")
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(**context)

@@ -1,0 +1,152 @@
+"""The Faust application that runs lanes: Faust subscribes, assigns and rebalances; lanes work."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP
+
+from streams import telemetry
+from streams.settings import Settings
+from streams.transport import clients
+from streams.transport.batches import BatchSchema, Limits
+from streams.transport.consumer import BatchTransport
+from streams.transport.lanes import Lane, Lanes, Processor
+from streams.transport.writers import IdempotentWriter, TransactionalWriter, Writer
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an application does: which topics it reads as which group, and with what processor."""
+
+    pipeline: str
+    role: str
+    """`score` or `label`; part of the consumer group's name."""
+    topics: tuple[str, ...]
+    exactly_once: bool
+    new_processor: Callable[[int], Processor]
+    on_start: Callable[[], Awaitable[None]]
+    on_stop: Callable[[], Awaitable[None]]
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return f"driftloop.{self.pipeline}.{self.role}"
+
+
+class BatchApp(faust.App):  # type: ignore[misc]
+    """A Faust app whose one agent hands micro-batches to lanes."""
+
+    def __init__(self, work: Work, settings: Settings) -> None:
+        self.work = work
+        self.settings = settings
+        self.client_options = clients.client_options(settings)
+        self.limits = Limits(
+            batch_records=settings.batch_records,
+            batch_wait=settings.batch_wait_ms / 1000,
+            transaction=settings.transaction_ms / 1000,
+        )
+        session = settings.session_timeout_ms / 1000
+        super().__init__(
+            work.group,
+            broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
+            broker_credentials=_credentials(settings),
+            broker_session_timeout=session,
+            broker_heartbeat_interval=session / 5,
+            broker_rebalance_timeout=session,
+            broker_max_poll_interval=300.0,
+            store="memory://",
+            stream_wait_empty=False,
+            stream_recovery_delay=0.0,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            worker_redirect_stdouts=False,
+            loghandlers=[],
+        )
+        self.lanes = Lanes(
+            self._new_lane, work.topics, self._committed, self._lane_failed, grace=session / 3
+        )
+        batches = self.topic(*work.topics, schema=BatchSchema(), maxsize=64)
+        self.agent(batches, name=work.group)(self._hand_over)
+
+    async def _hand_over(self, stream: Any) -> None:
+        # Acknowledgement is the lanes' business
+        async for fetched in stream.noack():
+            self.lanes.put(fetched)
+
+    async def on_start(self) -> None:
+        """Connect what the processors use before the first partition is assigned."""
+        await self.work.on_start()
+        await super().on_start()
+
+    async def on_stop(self) -> None:
+        """Finish the lanes while Kafka is still connected, then let go."""
+        await self.lanes.close()
+        await super().on_stop()
+        await self.work.on_stop()
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
+
+    def _new_producer_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_producer, self, loop=self.loop)
+
+    def _new_lane(self, partition: int) -> Lane:
+        processor = self.work.new_processor(partition)
+        return Lane(
+            partition, self.work.pipeline, processor, self._new_writer(partition), self.limits,
+            self.consumer,
+        )  # fmt: skip
+
+    def _new_writer(self, partition: int) -> Writer:
+        timeout = self.settings.transaction_timeout_ms / 1000
+        if not self.work.exactly_once:
+            return IdempotentWriter(
+                lambda: clients.producer(self.settings), partition, self._commit, timeout
+            )
+        transactional_id = f"{self.work.group}-{partition}"
+        return TransactionalWriter(
+            lambda: clients.producer(
+                self.settings,
+                transactional_id=transactional_id,
+                transaction_timeout_ms=self.settings.transaction_timeout_ms,
+            ),
+            partition, self.work.group, self._committed, timeout,
+        )  # fmt: skip
+
+    async def _committed(self, partitions: set[TP]) -> dict[TP, int | None]:
+        found: dict[TP, int | None] = await self.consumer.committed(partitions)
+        return found
+
+    async def _commit(self, positions: Any) -> None:
+        await self.consumer.commit_positions(positions)
+
+    def _lane_failed(self, error: BaseException) -> None:
+        """A lane ends only by a bug or by a takeover: end the worker, its offsets are safe."""
+        log.error("lane failed", error=repr(error), exc_info=error)
+        self.add_future(self.crash(error))
+
+
+def observe_lag(app: BatchApp) -> None:
+    """Refresh the lag gauges."""
+    for tp, records in app.consumer.lag().items():
+        telemetry.LAG.labels(app.work.pipeline, tp.topic, str(tp.partition)).set(records)
+
+
+def _credentials(settings: Settings) -> Any:
+    context = clients.ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.kafka_username,
+            password=settings.kafka_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context is not None else None

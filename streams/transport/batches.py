@@ -1,0 +1,79 @@
+"""What travels on the hot path: micro-batches in, outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import faust
+from aiokafka import ConsumerRecord
+
+Headers = Sequence[tuple[str, bytes]]
+Record = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record to write."""
+
+Outputs = dict[str, list[Record]]
+"""Records to write, by topic; all go to the partition number that their source has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Consecutive records of one partition, as one Faust event."""
+
+    topic: str
+    partition: int
+    records: list[ConsumerRecord]
+    received: float
+    """Monotonic time at which the oldest was fetched."""
+    generation: int
+    """The consumer group's generation when they were fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """The unit of work: records of one partition and the span of offsets that they stand for."""
+
+    topic: str
+    partition: int
+    records: list[ConsumerRecord]
+    first: int
+    """First offset of the span: the one after the previous batch's last."""
+    committed: int
+    """Offsets of this topic below this are committed."""
+
+    @property
+    def next(self) -> int:
+        """The offset after the span's last."""
+        return int(self.records[-1].offset) + 1
+
+
+@dataclass
+class Limits:
+    """How much a partition takes on at a time."""
+
+    batch_records: int = 1024
+    batch_wait: float = 0.005
+    """Seconds a micro-batch waits for more records, from its oldest record on."""
+    transaction: float = 0.1
+    """Seconds between commits."""
+    queued_records: int = field(init=False)
+    """Above this a partition is paused."""
+
+    def __post_init__(self) -> None:
+        self.queued_records = 4 * self.batch_records
+
+
+class BatchSchema(faust.Schema):  # type: ignore[misc]
+    """Passes a `Fetched` through Faust as the value of one event, undecoded."""
+
+    def compile(self, app: Any, *, on_key_decode_error: Any, on_value_decode_error: Any,
+                default_propagate: bool = False) -> Any:  # fmt: skip
+        """Return Faust's decode function for a topic."""
+        del on_key_decode_error, on_value_decode_error, default_propagate
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            del propagate
+            return app.create_event(None, message.value, {}, message)
+
+        return decode

@@ -1,0 +1,242 @@
+"""The life of a micro-batch: collected, processed, written, committed - one lane per partition.
+
+A lane works in offset order on one partition number of its source topics. Lanes run side by side,
+so one partition's inference overlaps another's commit. Nothing is queued without bound: a lane
+that is behind pauses its partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+from faust.types import TP
+
+from streams import telemetry
+from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
+from streams.transport.writers import Committed, Writer
+
+log = structlog.get_logger(__name__)
+
+
+class Processor(Protocol):
+    """What a lane does with a micro-batch."""
+
+    async def open(self, committed: Mapping[str, int | None]) -> None:
+        """Bring state in line with the committed offsets (by topic) before the first batch."""
+        ...
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        """Outputs of a micro-batch. Waits and retries while a server is away; raises bugs only."""
+        ...
+
+    async def commit(self) -> None:
+        """All outputs so far are durable: keep what was only remembered until now."""
+        ...
+
+    async def close(self) -> None:
+        """Release what `open` took."""
+        ...
+
+
+class Flow(Protocol):
+    """Stops and resumes fetching from a partition; a Faust consumer is one."""
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Stop fetching."""
+        ...
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch again."""
+        ...
+
+
+class Lane:
+    """One partition's queue, processor and writer."""
+
+    def __init__(self, partition: int, pipeline: str, processor: Processor, writer: Writer,
+                 limits: Limits, flow: Flow) -> None:  # fmt: skip
+        self.partition = partition
+        self._pipeline = pipeline
+        self._processor = processor
+        self._writer = writer
+        self._limits = limits
+        self._flow = flow
+        self._queue: deque[Fetched] = deque()
+        self._queued = 0
+        self._arrived = asyncio.Event()
+        self._stopping = False
+        self._positions: dict[str, int] = {}
+        self._committed: dict[str, int] = {}
+
+    async def open(self, topics: Iterable[str], committed: Committed) -> None:
+        """Take the partition over, then bring the processor in line with what is committed."""
+        await self._writer.open()
+        found = await committed({TP(topic, self.partition) for topic in topics})
+        offsets = {tp.topic: at for tp, at in found.items()}
+        self._positions = {topic: at for topic, at in offsets.items() if at is not None}
+        self._committed = dict(self._positions)
+        await self._processor.open(offsets)
+
+    def put(self, fetched: Fetched) -> None:
+        """Queue records; pauses their partition when there are many."""
+        self._queue.append(fetched)
+        self._queued += len(fetched.records)
+        if self._queued > self._limits.queued_records:
+            self._flow.on_buffer_full(TP(fetched.topic, fetched.partition))
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Work until told to stop; raises what the processor raises, and `PartitionLost`."""
+        while True:
+            fetched = await self._next()
+            if fetched is not None:
+                await self._work(fetched)
+            if self._due() or self._stopping:
+                await self._commit()
+            if self._stopping:
+                return
+
+    def stop(self) -> None:
+        """Finish the micro-batch in hand, commit, and end."""
+        self._stopping = True
+        self._queue.clear()
+        self._arrived.set()
+
+    async def close(self) -> None:
+        """Drop what is uncommitted and release everything."""
+        await self._writer.close()
+        await self._processor.close()
+
+    async def _work(self, fetched: Fetched) -> None:
+        batch = self._micro_batch(fetched)
+        if batch is None:
+            return
+        telemetry.BATCH_RECORDS.labels(self._pipeline).observe(len(batch.records))
+        outputs = await self._processor.process(batch)
+        with telemetry.STAGE_SECONDS.labels(self._pipeline, "produce").time():
+            await self._writer.write(outputs, {TP(batch.topic, batch.partition): batch.next})
+        self._positions[batch.topic] = batch.next
+
+    def _micro_batch(self, fetched: Fetched) -> MicroBatch | None:
+        records = fetched.records
+        position = self._positions.get(fetched.topic)
+        if position is None:
+            position = int(records[0].offset)
+        elif records[0].offset < position:  # read again after a seek
+            records = [record for record in records if record.offset >= position]
+        if not records:
+            return None
+        committed = self._committed.get(fetched.topic, 0)
+        return MicroBatch(fetched.topic, self.partition, records, position, committed)
+
+    async def _commit(self) -> None:
+        with telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").time():
+            await self._writer.commit()
+        await self._processor.commit()
+        self._committed = dict(self._positions)
+
+    def _due(self) -> bool:
+        begun = self._writer.begun
+        return begun is not None and time.monotonic() - begun >= self._limits.transaction
+
+    async def _next(self) -> Fetched | None:
+        """The next records, merged up to a full batch; None when it is time to commit or stop."""
+        while not self._queue:
+            if self._stopping or self._due():
+                return None
+            await self._wait(self._due_at())
+        first = self._queue[0]
+        deadline = first.received + self._limits.batch_wait
+        while self._waiting(first) < self._limits.batch_records and not self._stopping:
+            if time.monotonic() >= deadline:
+                break
+            await self._wait(deadline)
+        return self._take() if self._queue else None
+
+    def _waiting(self, first: Fetched) -> int:
+        return sum(len(f.records) for f in self._queue if f.topic == first.topic)
+
+    def _take(self) -> Fetched:
+        """The queue's head, and what follows it of the same topic up to a full batch."""
+        head = self._queue.popleft()
+        records = head.records
+        while self._queue and self._queue[0].topic == head.topic:
+            if len(records) + len(self._queue[0].records) > self._limits.batch_records:
+                break
+            records = records + self._queue.popleft().records
+        self._queued -= len(records)
+        if self._queued <= self._limits.queued_records // 2:
+            self._flow.on_buffer_drop(TP(head.topic, head.partition))
+        return replace(head, records=records)
+
+    def _due_at(self) -> float | None:
+        begun = self._writer.begun
+        return None if begun is None else begun + self._limits.transaction
+
+    async def _wait(self, until: float | None) -> None:
+        self._arrived.clear()
+        timeout = None if until is None else max(0.0, until - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._arrived.wait()
+
+
+class Lanes:
+    """The lanes of the partitions that this worker owns."""
+
+    def __init__(self, new_lane: Callable[[int], Lane], topics: Iterable[str],
+                 committed: Committed, on_error: Callable[[BaseException], None],
+                 grace: float = 3.0) -> None:  # fmt: skip
+        self._new_lane = new_lane
+        self._topics = tuple(topics)
+        self._committed = committed
+        self._on_error = on_error
+        self._grace = grace
+        self._generation = -1
+        self._lanes: dict[int, Lane] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def open(self, assigned: set[TP], generation: int) -> None:
+        """Take over the assigned partitions and start working on them."""
+        self._generation = generation
+        numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
+        lanes = {number: self._new_lane(number) for number in numbers}
+        await asyncio.gather(*(lane.open(self._topics, self._committed) for lane in lanes.values()))
+        self._lanes = lanes
+        for number, lane in lanes.items():
+            task = asyncio.create_task(lane.run(), name=f"lane-{number}")
+            task.add_done_callback(self._ended)
+            self._tasks[number] = task
+        log.info("partitions assigned", partitions=numbers)
+
+    def put(self, fetched: Fetched) -> None:
+        """Queue records at their lane; those of an earlier assignment are read again by others."""
+        lane = self._lanes.get(fetched.partition)
+        if lane is not None and fetched.generation == self._generation:
+            lane.put(fetched)
+
+    async def close(self) -> None:
+        """Let each lane finish its micro-batch and commit, for a grace period; then cut it off."""
+        lanes, self._lanes = self._lanes, {}
+        tasks, self._tasks = self._tasks, {}
+        for lane in lanes.values():
+            lane.stop()
+        if tasks:
+            _, late = await asyncio.wait(tasks.values(), timeout=self._grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.gather(*(lane.close() for lane in lanes.values()))
+        if lanes:
+            log.info("partitions given up", partitions=sorted(lanes))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(error)

@@ -1,0 +1,276 @@
+"""Writing outputs and source offsets of one input partition: in one transaction, or in that order.
+
+A writer keeps what it wrote since the last commit. When anything fails it throws its producer
+away, starts a new one (which ends the old transaction one way or the other), asks the broker which
+offsets are committed, and writes again only what is not. So an outcome that never arrived (a
+timed-out commit) is neither lost nor doubled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    IllegalGenerationError,
+    InvalidProducerEpoch,
+    KafkaError,
+    ProducerFenced,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from faust.types import TP
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+
+from streams.errors import DriftloopError
+from streams.transport.batches import Outputs
+
+log = structlog.get_logger(__name__)
+
+Committed = Callable[[set[TP]], Awaitable[Mapping[TP, int | None]]]
+Commit = Callable[[Mapping[TP, int]], Awaitable[None]]
+
+_LOST = (ProducerFenced, InvalidProducerEpoch)
+_STALE = (IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError)
+_TRANSIENT = (KafkaError, TimeoutError, OSError)
+
+
+class PartitionLost(DriftloopError):
+    """Another worker has taken the partition over; nothing of ours may be written any more."""
+
+
+class Writer(Protocol):
+    """Writes outputs of one partition and commits the source offsets that they stand for."""
+
+    @property
+    def begun(self) -> float | None:
+        """Monotonic time of the first uncommitted write; None where all is committed."""
+        ...
+
+    async def open(self) -> None:
+        """Take the partition over; no other writer of it can commit from now on."""
+        ...
+
+    async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
+        """Add outputs, and the next source offsets that they cover, to what is being written."""
+        ...
+
+    async def commit(self) -> None:
+        """Return once outputs and offsets are durable. Raises `PartitionLost`."""
+        ...
+
+    async def close(self) -> None:
+        """Drop what is uncommitted and release the producer."""
+        ...
+
+
+class _BatchWriter:
+    """What both writers share: a producer that can be replaced, and what it has yet to commit."""
+
+    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int,
+                 timeout: float) -> None:  # fmt: skip
+        self._new_producer = new_producer
+        self._partition = partition
+        self._timeout = timeout
+        self._producer: AIOKafkaProducer | None = None
+        self._pending: list[tuple[Outputs, Mapping[TP, int]]] = []
+        self._acknowledgements: list[Any] = []
+        self.begun: float | None = None
+
+    async def _renew(self) -> None:
+        """Replace the producer; retries until the broker is there. Raises `PartitionLost`."""
+        await self._discard()
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(_TRANSIENT),
+            wait=wait_exponential_jitter(0.1, max=3),
+            before_sleep=_log_retry,
+            reraise=True,
+        ):
+            with attempt:
+                self._producer = self._new_producer()
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        await self._producer.start()
+                except BaseException:
+                    await self._discard()
+                    raise
+
+    async def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        for acknowledgement in self._acknowledgements:
+            acknowledgement.cancel()
+        self._acknowledgements.clear()
+        if producer is not None:
+            await _stop(producer)
+
+    async def _send(self, outputs: Outputs) -> None:
+        assert self._producer is not None
+        for topic, records in outputs.items():
+            batch = self._producer.create_batch()
+            for key, value, headers in records:
+                appended = batch.append(timestamp=None, key=key, value=value, headers=headers)
+                if appended is None:
+                    await self._send_batch(batch, topic)
+                    batch = self._producer.create_batch()
+                    batch.append(timestamp=None, key=key, value=value, headers=headers)
+            if batch.record_count():
+                await self._send_batch(batch, topic)
+
+    async def _send_batch(self, batch: Any, topic: str) -> None:
+        assert self._producer is not None
+        batch.close()
+        sent = await self._producer.send_batch(batch, topic, partition=self._partition)
+        self._acknowledgements.append(sent)
+
+    async def _acknowledged(self) -> None:
+        sent, self._acknowledgements = self._acknowledgements, []
+        await asyncio.gather(*sent)
+
+    def _positions(self) -> dict[TP, int]:
+        positions: dict[TP, int] = {}
+        for _, covered in self._pending:
+            positions.update(covered)
+        return positions
+
+    def _done(self) -> None:
+        self._pending.clear()
+        self.begun = None
+
+    async def close(self) -> None:
+        self._done()
+        await self._discard()
+
+
+class TransactionalWriter(_BatchWriter):
+    """exactly_once: outputs and source offsets of whole batches in one Kafka transaction.
+
+    One transactional id per input partition: taking it over fences whoever had it, since aiokafka
+    commits offsets in transactions without the group's generation.
+    """
+
+    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int, group: str,
+                 committed: Committed, timeout: float) -> None:  # fmt: skip
+        super().__init__(new_producer, partition, timeout)
+        self._group = group
+        self._committed = committed
+        self._broken = False
+
+    async def open(self) -> None:
+        await self._renew()
+
+    async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
+        self._pending.append((outputs, positions))
+        if self.begun is None:
+            self.begun = time.monotonic()
+        if self._broken:
+            return
+        try:
+            await self._write(outputs, first=len(self._pending) == 1)
+        except _TRANSIENT as error:
+            self._broken = True  # commit() starts over with a new producer
+            log.warning("write failed", partition=self._partition, error=repr(error))
+
+    async def _write(self, outputs: Outputs, first: bool) -> None:
+        assert self._producer is not None
+        async with asyncio.timeout(self._timeout):
+            if first:
+                await self._producer.begin_transaction()
+            await self._send(outputs)
+
+    async def commit(self) -> None:
+        while self._pending:
+            if self._broken:
+                await self._recover()
+                continue
+            try:
+                await self._commit()
+                self._done()
+            except _LOST as error:
+                raise PartitionLost(f"partition {self._partition} was taken over") from error
+            except _TRANSIENT as error:
+                self._broken = True
+                log.warning("commit failed", partition=self._partition, error=repr(error))
+
+    async def _commit(self) -> None:
+        assert self._producer is not None
+        async with asyncio.timeout(self._timeout):
+            await self._acknowledged()
+            offsets = {TopicPartition(*tp): at for tp, at in self._positions().items()}
+            await self._producer.send_offsets_to_transaction(offsets, self._group)
+            await self._producer.commit_transaction()
+
+    async def _recover(self) -> None:
+        """Start over with a new producer: write again what turned out not to be committed."""
+        await self._renew()
+        committed = await self._committed(set(self._positions()))
+        self._pending = [
+            (outputs, covered)
+            for outputs, covered in self._pending
+            if any(at > (committed.get(tp) or 0) for tp, at in covered.items())
+        ]
+        self._broken = False
+        again, self._pending = self._pending, []
+        for outputs, covered in again:
+            await self.write(outputs, covered)
+        if not self._pending:
+            self._done()
+
+
+class IdempotentWriter(_BatchWriter):
+    """at_least_once: offsets are committed after the outputs are acknowledged."""
+
+    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int,
+                 commit: Commit, timeout: float) -> None:  # fmt: skip
+        super().__init__(new_producer, partition, timeout)
+        self._commit_positions = commit
+
+    async def open(self) -> None:
+        await self._renew()
+
+    async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
+        if self.begun is None:
+            self.begun = time.monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._send(outputs)
+                    await self._acknowledged()
+                break
+            except _TRANSIENT as error:
+                log.warning("write failed", partition=self._partition, error=repr(error))
+                await self._renew()
+        self._pending.append(({}, positions))
+
+    async def commit(self) -> None:
+        if not self._pending:
+            return
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(_TRANSIENT),
+            wait=wait_exponential_jitter(0.1, max=3),
+            before_sleep=_log_retry,
+            reraise=True,
+        ):
+            with attempt:
+                try:
+                    await self._commit_positions(self._positions())
+                except _STALE as error:
+                    raise PartitionLost(f"partition {self._partition} was reassigned") from error
+        self._done()
+
+
+def _log_retry(state: Any) -> None:
+    log.warning("kafka is away, retrying", attempt=state.attempt_number,
+                error=repr(state.outcome.exception()))  # fmt: skip
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Stop a producer that may be beyond help: its errors change nothing any more."""
+    try:
+        async with asyncio.timeout(2.0):
+            await producer.stop()
+    except (*_TRANSIENT, *_LOST) as error:
+        log.debug("producer did not stop cleanly", error=repr(error))
