@@ -261,7 +261,7 @@ class Join:
             origin=origin,
             key=served.key.decode(errors="replace"),
         )
-        return served.key, encode(example), ()
+        return served.key, encode(example), []
 
     def _count(self, outcome: str) -> None:
         telemetry.LABELS.labels(self._name, outcome).inc()

@@ -33,4 +33,8 @@ async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitabl
         before_sleep=report,
         reraise=True,
     )
-    return await retrying(call)
+
+    async def attempt() -> T:
+        return await call()
+
+    return await retrying(attempt)

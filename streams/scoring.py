@@ -179,8 +179,8 @@ class Scoring:
             identity = f"{record.partition}-{record.offset}"
             prediction = Prediction(event_id, at, score, decision, version, version == 0, identity)
             served = Scored(event_id, at, names, vector, score, version)
-            predictions.append((record.key, encode(prediction), ()))
-            scored.append((record.key, encode(served), ()))
+            predictions.append((record.key, encode(prediction), []))
+            scored.append((record.key, encode(served), []))
         outputs = {topics.predictions: predictions, topics.scored: scored}
         outputs[topics.dead_letters] = [dead_letter(*rejected) for rejected in decoded.rejected]
         return outputs

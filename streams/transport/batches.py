@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import faust
 from aiokafka import ConsumerRecord
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = list[tuple[str, bytes]]
 Record = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to write."""
 
