@@ -134,6 +134,7 @@ class Join:
         self._served: dict[str, Served] = {}
         self._early: dict[str, tuple[Label, ...]] = {}
         self._watermark = store.watermark
+        self._expired = -math.inf
         self.positions: dict[str, int] = {}
 
     def served(self, records: Iterable[ConsumerRecord]) -> list[Delta]:
@@ -144,8 +145,12 @@ class Join:
             entries.append(Served(scored.event_id, record.key, scored.event_time, record.value))
         self._watermark = max([self._watermark, *(entry.event_time for entry in entries)])
         ids = [entry.event_id for entry in entries]
+        self._prefetch(ids)
         deltas = []
-        for record, entry, labels in zip(records, entries, self._find_early(ids), strict=True):
+        for record, entry in zip(records, entries, strict=True):
+            if entry.event_id in self._served:  # written twice under at_least_once
+                continue
+            labels = self._early.get(entry.event_id, ())
             self._served[entry.event_id] = replace(entry, labels=labels)
             if labels:
                 self._early[entry.event_id] = ()
@@ -196,7 +201,13 @@ class Join:
         self.positions.update(positions)
         self._store.write(Changes(self._served, self._early, dict(self.positions), self._watermark))
         self._served, self._early = {}, {}
-        self._store.expire(self._watermark - self._feedback.keep_seconds)
+        self._expire()
+
+    def _expire(self) -> None:
+        before = self._watermark - self._feedback.keep_seconds
+        if before >= self._expired + self._feedback.keep_seconds / 100:
+            self._store.expire(before)
+            self._expired = before
 
     def _label(
         self, event_id: str, label: Label, deltas: list[Delta], corrections: list[Record]
@@ -223,14 +234,10 @@ class Join:
         missing = [event_id for event_id in dict.fromkeys(ids) if event_id not in self._served]
         found = self._store.served(missing)
         self._served.update({served.event_id: served for served in found if served is not None})
-        unknown = [event_id for event_id in missing if event_id not in self._served]
-        for event_id, labels in zip(unknown, self._find_early(unknown), strict=True):
+        unknown = [i for i in missing if i not in self._served and i not in self._early]
+        for event_id, labels in zip(unknown, self._store.early(unknown), strict=True):
             if labels:
                 self._early[event_id] = labels
-
-    def _find_early(self, ids: list[str]) -> list[tuple[Label, ...]]:
-        stored = self._store.early(ids)
-        return [self._early.get(i, labels) for i, labels in zip(ids, stored, strict=True)]
 
     def _decode(self, record: ConsumerRecord) -> tuple[FeedbackRecord, Label]:
         try:

@@ -29,7 +29,7 @@ async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitabl
 
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(Unavailable),
-        wait=wait_exponential_jitter(initial=0.05, max=2.0),
+        wait=wait_exponential_jitter(multiplier=0.05, max=2.0, jitter=0.05),
         before_sleep=report,
         reraise=True,
     )

@@ -20,7 +20,9 @@ PREFIX = "DRIFTLOOP_"
 class Settings(BaseSettings):
     """What a process is told by its environment; frozen once read."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     # -- what runs ---------------------------------------------------------------------------
     pipeline: str = ""

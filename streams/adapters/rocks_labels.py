@@ -40,6 +40,8 @@ class RocksLabelStore:
             raise Busy("the label store", directory, error) from None
         found = self._db.get(_META)
         self._positions, self._watermark = _unpack_meta(found) if found else ({}, 0.0)
+        # below this no entry is left to mature: scanning from it passes over what was deleted
+        self._matured_to = 0.0
 
     def served(self, event_ids: Sequence[str]) -> list[Served | None]:
         """The entries of these events."""
@@ -53,7 +55,9 @@ class RocksLabelStore:
 
     def due(self, before: float) -> list[Served]:
         """Unmatured entries older than `before`, oldest first."""
-        ids = [key[9:].decode() for key in self._range(b"d", before)]
+        ids = [key[9:].decode() for key in self._range(b"d", before, self._matured_to)]
+        if not ids:
+            self._matured_to = max(self._matured_to, before)
         return [served for served in self.served(ids) if served is not None]
 
     def write(self, changes: Changes) -> None:
@@ -71,6 +75,7 @@ class RocksLabelStore:
                 batch.put(b"x" + at, b"")
             else:
                 batch.put(b"d" + at, b"")
+                self._matured_to = min(self._matured_to, served.event_time)
         for event_id, labels in changes.early.items():
             self._write_early(batch, event_id.encode(), labels)
         self._positions = {**self._positions, **changes.positions}
@@ -109,9 +114,9 @@ class RocksLabelStore:
         else:
             batch.delete(b"e" + name)
 
-    def _range(self, prefix: bytes, before: float) -> Iterator[bytes]:
+    def _range(self, prefix: bytes, before: float, since: float = 0.0) -> Iterator[bytes]:
         end = prefix + _ordered(before)
-        for key in self._db.keys(from_key=prefix):
+        for key in self._db.keys(from_key=prefix + _ordered(since)):
             if key >= end:
                 return
             yield key

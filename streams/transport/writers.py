@@ -86,7 +86,7 @@ class _BatchWriter:
         await self._discard()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(_TRANSIENT),
-            wait=wait_exponential_jitter(0.1, max=3),
+            wait=wait_exponential_jitter(multiplier=0.1, max=3, jitter=0.1),
             before_sleep=_log_retry,
             reraise=True,
         ):
@@ -250,7 +250,7 @@ class IdempotentWriter(_BatchWriter):
             return
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(_TRANSIENT),
-            wait=wait_exponential_jitter(0.1, max=3),
+            wait=wait_exponential_jitter(multiplier=0.1, max=3, jitter=0.1),
             before_sleep=_log_retry,
             reraise=True,
         ):

@@ -1,0 +1,96 @@
+"""One suite for every label store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.adapters.memory_labels import MemoryLabelStore
+from streams.adapters.rocks_labels import RocksLabelStore
+from streams.errors import Busy
+from streams.ports import Changes, Label, LabelStore, Served
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabelStore]:
+    made: LabelStore
+    made = MemoryLabelStore() if request.param == "memory" else RocksLabelStore(tmp_path / "0")
+    yield made
+    made.close()
+
+
+def served(name: str, at: float, matured: bool = False, labels: tuple[Label, ...] = ()) -> Served:
+    return Served(name, b"key", at, b"{}", labels, matured)
+
+
+def put(store: LabelStore, *entries: Served, **early: tuple[Label, ...]) -> None:
+    store.write(Changes({e.event_id: e for e in entries}, early, {}, 0.0))
+
+
+def test_what_is_written_is_found(store: LabelStore) -> None:
+    entry = served("a", 5.5, labels=((3, 1.0, 9.0),))
+    put(store, entry, early=((7, 0.0, 2.0),))
+    assert store.served(["a", "none"]) == [entry, None]
+    assert store.early(["early", "a"]) == [((7, 0.0, 2.0),), ()]
+    assert store.served([]) == []
+
+
+def test_a_new_store_is_empty(store: LabelStore) -> None:
+    assert (store.positions, store.watermark, store.due(1e12)) == ({}, 0.0, [])
+
+
+def test_positions_and_watermark_are_kept(store: LabelStore) -> None:
+    store.write(Changes({}, {}, {"a": 1, "b": 2}, 5.0))
+    store.write(Changes({}, {}, {"a": 3}, 6.0))
+    assert (store.positions, store.watermark) == ({"a": 3, "b": 2}, 6.0)
+
+
+def test_due_are_the_unmatured_older_ones_oldest_first(store: LabelStore) -> None:
+    put(store, served("c", 3.0), served("a", 1.0), served("b", 2.0, matured=True), served("d", 4.0))
+    assert [s.event_id for s in store.due(4.0)] == ["a", "c"]
+    put(store, served("a", 1.0, matured=True), served("c", 3.0, matured=True))
+    assert store.due(4.0) == []
+    assert [s.event_id for s in store.due(4.5)] == ["d"]
+
+
+def test_an_entry_that_comes_out_of_order_is_due_too(store: LabelStore) -> None:
+    put(store, served("a", 5.0))
+    assert store.due(4.0) == []
+    put(store, served("late", 1.0))
+    assert [s.event_id for s in store.due(4.0)] == ["late"]
+
+
+def test_expiry_drops_matured_entries_and_early_labels(store: LabelStore) -> None:
+    put(store, served("old", 1.0), x=((1, 1.0, 1.0),), y=((2, 1.0, 8.0),))
+    put(store, served("old", 1.0, matured=True), served("waiting", 1.0), served("new", 9.0, True))
+    store.expire(5.0)
+    assert [s and s.event_id for s in store.served(["old", "waiting", "new"])] == [
+        None, "waiting", "new"
+    ]  # fmt: skip
+    assert store.early(["x", "y"]) == [(), ((2, 1.0, 8.0),)]
+
+
+def test_early_labels_are_removed(store: LabelStore) -> None:
+    put(store, x=((1, 1.0, 1.0),))
+    put(store, x=())
+    assert store.early(["x"]) == [()]
+
+
+@pytest.fixture
+def reopen(tmp_path: Path) -> Callable[[], RocksLabelStore]:
+    return lambda: RocksLabelStore(tmp_path / "0")
+
+
+def test_the_disk_remembers(reopen: Callable[[], RocksLabelStore]) -> None:
+    first = reopen()
+    first.write(Changes({"a": served("a", 1.0)}, {"x": ((1, 1.0, 1.0),)}, {"t": 9}, 7.0))
+    with pytest.raises(Busy, match="stop the other process"):
+        reopen()
+    first.close()
+    second = reopen()
+    assert second.served(["a"]) == [served("a", 1.0)]
+    assert second.due(2.0) == [served("a", 1.0)]
+    assert (second.positions, second.watermark) == ({"t": 9}, 7.0)
+    second.close()

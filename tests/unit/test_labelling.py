@@ -1,0 +1,145 @@
+"""The late-label join: any order, duplicates, corrections, late and unmatched labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streams.rehearsal import Rehearsal
+from streams.spec import Feedback
+from tests.unit.pipelines import declare, order
+
+T0 = 1_700_000_000.0
+HOUR = 3600
+
+
+def label(number: int, value: float, at: float) -> dict[str, Any]:
+    return {"event_id": f"o{number}", "label": value, "labelled_at": at}
+
+
+def basket(number: int, at: float) -> dict[str, Any]:
+    return order(number, at, basket=1)
+
+
+async def test_an_example_is_written_when_the_horizon_has_passed_not_before() -> None:
+    rehearsal = Rehearsal(declare())
+    assert (await rehearsal.score([basket(1, T0), basket(2, T0 + 60)])).examples == []
+    assert (await rehearsal.label([label(1, 1, T0 + 100)])).examples == []
+    at_the_edge = await rehearsal.score([basket(3, T0 + HOUR)])
+    assert at_the_edge.examples == []
+    later = await rehearsal.score([basket(4, T0 + HOUR + 61)])
+    assert [(e.event_id, e.label, e.origin) for e in later.examples] == [
+        ("o1", 1.0, "feedback"),
+        ("o2", 0.0, "horizon"),
+    ]
+    assert later.examples[0].labelled_at == T0 + 100
+    assert later.examples[1].labelled_at == T0 + 60 + HOUR
+
+
+async def test_the_example_is_what_was_served() -> None:
+    rehearsal = Rehearsal(declare())
+    served = (await rehearsal.score([basket(1, T0)])).scored[0]
+    [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
+    assert (example.vector, example.score, example.version) == (
+        served.vector, served.score, served.version
+    )  # fmt: skip
+    assert example.key == "ann"
+
+
+async def test_without_a_meaning_of_no_label_only_labelled_events_become_examples() -> None:
+    rehearsal = Rehearsal(declare(feedback=Feedback(horizon="1h", missing=None, keep="1h")))
+    await rehearsal.score([basket(1, T0), basket(2, T0)])
+    await rehearsal.label([label(1, 0, T0)])
+    later = await rehearsal.score([basket(3, T0 + HOUR + 1)])
+    assert [e.event_id for e in later.examples] == ["o1"]
+    late = await rehearsal.label([label(2, 0, T0 + HOUR + 2)])
+    assert [(e.event_id, e.origin) for e in late.examples] == [("o2", "correction")]
+
+
+async def test_a_label_before_its_event_waits_for_it() -> None:
+    rehearsal = Rehearsal(declare())
+    assert (await rehearsal.label([label(1, 1, T0 - 5)])).examples == []
+    await rehearsal.score([basket(1, T0)])
+    [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
+    assert (example.event_id, example.label) == ("o1", 1.0)
+
+
+async def test_a_label_said_twice_counts_once() -> None:
+    rehearsal = Rehearsal(declare())
+    await rehearsal.score([basket(1, T0)])
+    await rehearsal.label([label(1, 1, T0 + 1), label(1, 1, T0 + 1)])
+    await rehearsal.label([label(1, 1, T0 + 2)])
+    later = await rehearsal.score([basket(2, T0 + HOUR + 1)])
+    assert len(later.examples) == 1
+    assert (await rehearsal.label([label(1, 1, T0 + 9000)])).examples == []
+
+
+async def test_a_correction_replaces_the_label_before_and_after_maturity() -> None:
+    rehearsal = Rehearsal(declare())
+    await rehearsal.score([basket(1, T0)])
+    await rehearsal.label([label(1, 1, T0 + 1), label(1, 0, T0 + 2)])
+    [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
+    assert example.label == 0.0
+    [correction] = (await rehearsal.label([label(1, 1, T0 + HOUR + 5)])).examples
+    assert (correction.label, correction.origin) == (1.0, "correction")
+
+
+async def test_the_later_word_wins_however_they_arrive() -> None:
+    rehearsal = Rehearsal(declare())
+    await rehearsal.score([basket(1, T0)])
+    await rehearsal.label([label(1, 0, T0 + 20), label(1, 1, T0 + 10)])
+    [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
+    assert example.label == 0.0
+
+
+async def test_a_late_label_that_says_what_absence_meant_changes_nothing() -> None:
+    rehearsal = Rehearsal(declare())
+    await rehearsal.score([basket(1, T0), basket(2, T0 + HOUR + 1)])
+    assert (await rehearsal.label([label(1, 0, T0 + HOUR + 2)])).examples == []
+    [late] = (await rehearsal.label([label(1, 1, T0 + HOUR + 3)])).examples
+    assert late.origin == "correction"
+
+
+async def test_labels_reach_the_windows_only_after_they_arrive() -> None:
+    rehearsal = Rehearsal(declare())
+    rate = declare().feature_names.index("refund_rate")
+    await rehearsal.score([basket(1, T0)])
+    before = await rehearsal.score([basket(2, T0 + HOUR + 10)])
+    await rehearsal.label([label(1, 1, T0 + HOUR + 20)])
+    after = await rehearsal.score([basket(3, T0 + HOUR + 30)])
+    assert before.scored[0].vector[rate] == 0.0
+    assert after.scored[0].vector[rate] == 1.0
+    await rehearsal.label([label(1, 0, T0 + HOUR + 40)])
+    corrected = await rehearsal.score([basket(4, T0 + HOUR + 50)])
+    assert corrected.scored[0].vector[rate] == 0.0
+
+
+async def test_events_beyond_keep_are_forgotten() -> None:
+    rehearsal = Rehearsal(declare())
+    await rehearsal.score([basket(1, T0)])
+    await rehearsal.score([basket(2, T0 + 3 * HOUR)])
+    result = await rehearsal.label([label(1, 1, T0 + 3 * HOUR)])
+    assert result.examples == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "cause"),
+    [
+        ({"event_id": "o1", "label": 7, "labelled_at": T0}, "label"),
+        ({"event_id": "o1", "label": 0.5, "labelled_at": T0}, "label"),
+        ({"event_id": "o1", "label": "yes", "labelled_at": T0}, "invalid"),
+        ({"event_id": "o1", "labelled_at": T0}, "invalid"),
+        ({"event_id": "o1", "label": 1, "labelled_at": "yesterday"}, "time"),
+        ({"event_id": 5, "label": 1, "labelled_at": T0}, "invalid"),
+    ],
+)
+async def test_a_bad_label_is_a_dead_letter_and_costs_no_other(
+    bad: dict[str, Any], cause: str
+) -> None:
+    rehearsal = Rehearsal(declare())
+    await rehearsal.score([basket(1, T0)])
+    result = await rehearsal.label([bad, label(1, 1, T0)])
+    assert [letter["cause"] for letter in result.dead_letters] == [cause]
+    [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
+    assert example.label == 1.0

@@ -1,0 +1,234 @@
+"""A lane collects, processes, writes and commits in order, and never queues without bound."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord
+from faust.types import TP
+
+from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
+from streams.transport.lanes import Lane, Lanes
+
+EVENTS = TP("t", 0)
+
+
+class Recorder:
+    """Processor, writer and flow in one: remembers what happened, in order."""
+
+    def __init__(self, committed: dict[str, int | None] | None = None) -> None:
+        self.log: list[Any] = []
+        self.batches: list[MicroBatch] = []
+        self.committed_at = committed or {}
+        self.begun: float | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    async def open(self, committed: Mapping[str, int | None] | None = None) -> None:
+        self.log.append("take over" if committed is None else ("open", dict(committed)))
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        self.batches.append(batch)
+        return {"out": [(None, record.value, []) for record in batch.records]}
+
+    async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
+        self.begun = self.begun or time.monotonic()
+        self.log.append(("write", len(outputs["out"]), dict(positions)))
+
+    async def commit(self) -> None:
+        if self.begun is not None:
+            self.log.append("commit")
+        self.begun = None
+
+    async def close(self) -> None:
+        self.log.append("close")
+
+    def on_buffer_full(self, tp: TP) -> None:
+        self.log.append(("pause", tp))
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        if ("pause", tp) in self.log:
+            self.log.append(("resume", tp))
+
+    async def committed(self, partitions: set[TP]) -> dict[TP, int | None]:
+        return {tp: self.committed_at.get(tp.topic) for tp in partitions}
+
+
+class Idle:
+    """A processor that only passes on; the recorder is the writer."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.open = recorder.open
+        self.process = recorder.process
+
+    async def commit(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def fetched(first: int, count: int, topic: str = "t", generation: int = 1) -> Fetched:
+    records = [
+        ConsumerRecord(topic, 0, first + i, 0, 0, b"k", b"v", None, 1, 1, ()) for i in range(count)
+    ]
+    return Fetched(topic, 0, records, time.monotonic(), generation)
+
+
+def lanes_of(recorder: Recorder, limits: Limits, errors: list[BaseException]) -> Lanes:
+    return Lanes(
+        lambda partition: Lane(partition, "test", Idle(recorder), recorder, limits, recorder),
+        ["t", "u"],
+        recorder.committed,
+        errors.append,
+        grace=0.2,
+    )
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - tests poll
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(batch_records=10, batch_wait=0.01, transaction=0.05)
+
+
+async def test_batches_are_processed_in_order_and_committed_together(limits: Limits) -> None:
+    recorder, errors = Recorder(), list[BaseException]()
+    lanes = lanes_of(recorder, limits, errors)
+    await lanes.open({EVENTS}, 1)
+    lanes.put(fetched(5, 10))
+    lanes.put(fetched(15, 3))
+    await until(lambda: "commit" in recorder.log)
+    assert [(b.first, b.next, len(b.records)) for b in recorder.batches] == [
+        (5, 15, 10), (15, 18, 3)
+    ]  # fmt: skip
+    assert recorder.log[:2] == ["take over", ("open", {"t": None, "u": None})]
+    assert recorder.log[-3:] == [
+        ("write", 10, {EVENTS: 15}), ("write", 3, {EVENTS: 18}), "commit"
+    ]  # fmt: skip
+    await lanes.close()
+    assert errors == []
+
+
+async def test_small_fetches_are_merged_until_the_oldest_has_waited(limits: Limits) -> None:
+    recorder = Recorder()
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    for offset in range(4):
+        lanes.put(fetched(offset, 1))
+    await until(lambda: recorder.batches)
+    assert len(recorder.batches[0].records) == 4
+    await lanes.close()
+
+
+async def test_holes_in_the_offsets_belong_to_the_batch_that_follows(limits: Limits) -> None:
+    recorder = Recorder({"t": 3})
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    lanes.put(fetched(7, 10))
+    lanes.put(fetched(20, 10))
+    await until(lambda: len(recorder.batches) == 2)
+    assert [(b.first, b.next) for b in recorder.batches] == [(3, 17), (17, 30)]
+    assert recorder.batches[0].committed == 3
+    await lanes.close()
+
+
+async def test_records_below_the_position_are_dropped(limits: Limits) -> None:
+    recorder = Recorder({"t": 5})
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    lanes.put(fetched(0, 10))
+    lanes.put(fetched(0, 10))
+    lanes.put(fetched(10, 10))
+    await until(lambda: len(recorder.batches) == 2)
+    assert [r.offset for b in recorder.batches for r in b.records] == list(range(5, 20))
+    await lanes.close()
+
+
+async def test_topics_are_not_mixed_in_a_batch(limits: Limits) -> None:
+    recorder = Recorder()
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS, TP("u", 0)}, 1)
+    lanes.put(fetched(0, 2))
+    lanes.put(fetched(0, 2, topic="u"))
+    await until(lambda: len(recorder.batches) == 2)
+    assert [b.topic for b in recorder.batches] == ["t", "u"]
+    await lanes.close()
+
+
+async def test_a_lane_that_is_behind_pauses_its_partition_and_resumes_it(limits: Limits) -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    for k in range(6):
+        lanes.put(fetched(10 * k, 10))
+    assert ("pause", EVENTS) in recorder.log
+    assert ("resume", EVENTS) not in recorder.log
+    recorder.gate.set()
+    await until(lambda: ("resume", EVENTS) in recorder.log)
+    await lanes.close()
+
+
+async def test_closing_finishes_what_is_in_hand_commits_it_and_drops_the_rest(
+    limits: Limits,
+) -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    lanes.put(fetched(0, 10))
+    lanes.put(fetched(10, 10))
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(lanes.close())
+    await asyncio.sleep(0.01)
+    recorder.gate.set()
+    await closing
+    assert recorder.log[-3:] == [("write", 10, {EVENTS: 10}), "commit", "close"]
+    assert len(recorder.batches) == 1
+
+
+async def test_closing_cuts_off_what_does_not_finish_and_commits_nothing(limits: Limits) -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    lanes.put(fetched(0, 10))
+    await asyncio.sleep(0.01)
+    await lanes.close()
+    assert "commit" not in recorder.log
+    assert recorder.log[-1] == "close"
+
+
+async def test_records_of_an_earlier_assignment_are_left_to_others(limits: Limits) -> None:
+    recorder = Recorder()
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 2)
+    lanes.put(fetched(0, 10, generation=1))
+    lanes.put(fetched(0, 10, generation=2))
+    await until(lambda: recorder.batches)
+    await lanes.close()
+    assert len(recorder.batches) == 1
+
+
+async def test_an_error_is_reported_and_nothing_is_committed(limits: Limits) -> None:
+    recorder, errors = Recorder(), list[BaseException]()
+    recorder.error = ValueError("bug")
+    lanes = lanes_of(recorder, limits, errors)
+    await lanes.open({EVENTS}, 1)
+    lanes.put(fetched(0, 10))
+    await until(lambda: errors)
+    await lanes.close()
+    assert "commit" not in recorder.log

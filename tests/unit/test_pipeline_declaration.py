@@ -1,0 +1,150 @@
+"""Mistakes in a pipeline are caught when it is built, with the field's name and a mend."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from streams.errors import ConfigurationError, PipelineError
+from streams.spec import (
+    Bucket,
+    Cleaning,
+    Clip,
+    Column,
+    Columns,
+    Count,
+    Decision,
+    Event,
+    Fallback,
+    Feedback,
+    Gate,
+    LabelRate,
+    Mean,
+    Model,
+    OneHot,
+    Policies,
+    Retrain,
+    Transform,
+    load_pipeline,
+)
+from streams.spec.model import config_pbtxt
+from tests.unit.pipelines import Order, declare
+
+
+class Undated(BaseModel):
+    id: float
+    who: str
+    when: str
+
+
+MISTAKES: list[tuple[dict[str, Any], str, str]] = [
+    ({"name": "Orders!"}, "name", "lower-case"),
+    ({"features": []}, "features", "at least one"),
+    ({"features": ["amount"]}, "features", "use Column"),
+    ({"features": [Column("price")]}, "features.price", "use one of: order_id"),
+    ({"features": [Column("channel")]}, "features.channel", "OneHot or Bucket"),
+    ({"features": [Column("amount"), Column("amount")]}, "features.amount", "name one differently"),
+    ({"features": [OneHot("channel", ())]}, "features.channel", "each known value once"),
+    ({"features": [Bucket("channel", 1)]}, "features.channel", "2 to 16,777,216"),
+    ({"features": [Transform("t", "no")]}, "features.t", "pass a function"),  # type: ignore[arg-type]
+    ({"features": [Count(key="shop", over="1h")]}, "features.shop.count()/1h.key", "use one of"),
+    ({"features": [Count(key="shopper", over="1x")]}, "over", "write it as 45s"),
+    ({"features": [Count(key="shopper", over="0s")]}, "over", "use 1s or more"),
+    ({"features": [Count(key="channel", over="1h")]}, "event.schema.channel", "required"),
+    ({"features": [Mean(key="shopper", over="1h", field="channel")]}, "of", "numeric field"),
+    ({"features": [LabelRate(key="shopper", over="1d")]}, "delay", "use the horizon or more"),
+    ({"cleaning": Cleaning(missing={"x": 0})}, "cleaning.missing['x']", "use one of"),
+    ({"cleaning": Cleaning(outliers={"channel": Clip(0, 1)})}, "cleaning.outliers", "not a number"),
+    ({"cleaning": Cleaning(duplicates="soon")}, "cleaning.duplicates", "write it as"),
+    ({"decision": Decision(classes=("a", "b", "c"))}, "decision.classes", "each class once"),
+]
+
+
+@pytest.mark.parametrize(("changes", "field", "mend"), MISTAKES)
+def test_a_mistake_names_its_field_and_the_mend(
+    changes: dict[str, Any], field: str, mend: str
+) -> None:
+    with pytest.raises(PipelineError) as caught:
+        declare(**changes)
+    assert field in str(caught.value)
+    assert mend in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+PARTS: list[tuple[Any, str]] = [
+    (lambda: Event(Order, id="nope", key="shopper", time="at"), "event.id"),
+    (lambda: Event(Order, id="order_id", key="amount", time="at"), "event.key"),
+    (lambda: Event(Order, id="order_id", key="shopper", time="shopper"), "event.time"),
+    (lambda: Event(dict, id="a", key="b", time="c"), "event.schema"),  # type: ignore[arg-type]
+    (lambda: Event(Undated, id="id", key="who", time="when"), "event.time"),
+    (lambda: Clip(2, 1), "cleaning.outliers"),
+    (lambda: Feedback(horizon="0s"), "feedback.horizon"),
+    (lambda: Feedback(horizon="1d", missing=5), "feedback.missing"),
+    (Model, "model"),
+    (lambda: Model(network=1), "model.network"),  # type: ignore[arg-type]
+    (lambda: Model(network=print, outputs=0), "model.outputs"),
+    (lambda: Model(network=print, parameters={"lr": 1}), "model.parameters.lr"),
+    (lambda: Decision(threshold=2), "decision.threshold"),
+    (lambda: Decision(classes=("one",)), "decision.classes"),
+    (lambda: Fallback(score=-1), "policies.fallback.score"),
+    (lambda: Retrain(window="1d"), "policies.retrain.window"),
+    (lambda: Retrain(every="0s"), "policies.retrain.every"),
+    (lambda: Gate(confidence=1), "policies.gate.confidence"),
+    (lambda: Gate(margin=-1), "policies.gate.margin"),
+    (lambda: Gate(resamples=1), "policies.gate.resamples"),
+    (lambda: Policies(delivery="maybe"), "policies.delivery"),  # type: ignore[arg-type]
+    (lambda: Policies(keep_versions=1), "policies.keep_versions"),
+]
+
+
+@pytest.mark.parametrize(("build", "field"), PARTS)
+def test_each_part_checks_itself(build: Any, field: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        build()
+    assert str(caught.value).startswith(field)
+
+
+def test_loading_says_what_is_missing() -> None:
+    with pytest.raises(ConfigurationError, match="DRIFTLOOP_PIPELINE"):
+        load_pipeline("")
+    with pytest.raises(ConfigurationError, match=r"no module 'streams\.nothing'"):
+        load_pipeline("streams.nothing")
+    with pytest.raises(ConfigurationError, match="declares no pipeline"):
+        load_pipeline("streams.errors")
+
+
+def test_card_fraud_has_the_handbooks_features() -> None:
+    pipeline = load_pipeline("streams.pipelines.card_fraud")
+    assert len(pipeline.feature_names) == 15
+    assert pipeline.feature_names[:3] == ("amount", "is_weekend", "is_night")
+    assert [key.key for key in pipeline.plan.keys] == ["customer_id", "terminal_id"]
+
+
+def test_card_fraud_knows_weekends_and_nights() -> None:
+    import numpy as np
+
+    from streams.pipelines.card_fraud import is_night, is_weekend
+
+    at = [datetime(2018, 4, day, hour).timestamp() for day in range(1, 9) for hour in (0, 6, 7, 23)]
+    columns: Columns = {"tx_time": np.array(at)}
+    moments = [datetime(2018, 4, day, hour) for day in range(1, 9) for hour in (0, 6, 7, 23)]
+    offset = datetime(2018, 4, 1).timestamp() - np.datetime64("2018-04-01", "s").astype(int)
+    columns = {"tx_time": np.array(at) - offset}
+    assert is_weekend(columns).tolist() == [m.weekday() >= 5 for m in moments]
+    assert is_night(columns).tolist() == [m.hour <= 6 for m in moments]
+
+
+def test_the_schema_hash_changes_with_what_a_vector_means() -> None:
+    base = declare()
+    renamed = declare(features=[*base.features[:-1]])
+    assert base.schema_hash == declare().schema_hash != renamed.schema_hash
+
+
+def test_triton_config_names_exactly_the_versions() -> None:
+    text = config_pbtxt("orders", 6, 1, "onnxruntime", [3, 2])
+    assert 'backend: "onnxruntime"' in text
+    assert "versions: [ 2, 3 ]" in text
+    assert "dims: [ 6 ]" in text

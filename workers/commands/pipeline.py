@@ -1,0 +1,179 @@
+"""`check`, `produce`, `tail`, `settings`: what a pipeline's author and users run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+
+from streams.errors import ConfigurationError
+from streams.rehearsal import Rehearsal, Rehearsed
+from streams.samples import sample_events
+from streams.settings import PREFIX, Settings
+from streams.spec import Pipeline
+from streams.spec.durations import text
+from workers.commands.common import Module, connected_settings, console, find_pipeline, out
+
+
+class Stream(StrEnum):
+    """What `tail` can show."""
+
+    predictions = "predictions"
+    dead_letters = "dead-letters"
+    metrics = "metrics"
+    scored = "scored"
+    examples = "examples"
+    models = "models"
+
+
+def check(
+    module: Module,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of events, one JSON object a line; made from the schema if absent."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many sample events to make.")] = 100,
+) -> None:
+    """Validate a pipeline, and run sample events through it in memory, without a server."""
+    pipeline = find_pipeline(module)
+    sample: list[Any] = list(_lines(events)) if events else sample_events(pipeline, count)
+    result = asyncio.run(Rehearsal(pipeline).score(sample))
+    _describe(pipeline)
+    _describe_result(pipeline, result, len(sample))
+    if not result.predictions:
+        raise ConfigurationError("no sample event could be scored - see the dead letters above")
+    out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {module}`")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        yield from (line for line in path.read_bytes().splitlines() if line.strip())
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {path} ({error.strerror}) - give a file of JSON lines"
+        ) from None
+
+
+def _describe(pipeline: Pipeline) -> None:
+    table = Table(title=f"Pipeline {pipeline.name}", show_header=False, title_justify="left")
+    event, feedback = pipeline.event, pipeline.feedback
+    table.add_row("event", f"{event.schema.__name__}: id {event.id}, key {event.key}, {event.time}")
+    table.add_row("features", f"{len(pipeline.feature_names)}: {', '.join(pipeline.feature_names)}")
+    absent = "left out" if feedback.missing is None else f"label {feedback.missing:g}"
+    table.add_row("feedback", f"horizon {text(feedback.horizon_seconds)}; no label: {absent}")
+    retrain = pipeline.policies.retrain
+    table.add_row("retrain", f"every {retrain.every} on the last {retrain.window}")
+    table.add_row("delivery", pipeline.policies.delivery)
+    table.add_row("schema", pipeline.schema_hash)
+    out.print(table)
+
+
+def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
+    for letter in result.dead_letters[:5]:
+        out.print(f"[yellow]dead letter[/] {letter['cause']}: {letter['detail']}")
+    rejected, predicted = len(result.dead_letters), len(result.predictions)
+    out.print(f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
+              f"{count - predicted - rejected} duplicates")  # fmt: skip
+    if result.scored:
+        last = result.scored[-1]
+        named = zip(pipeline.feature_names, last.vector, strict=True)
+        shown = ", ".join(f"{name}={value:g}" for name, value in named)
+        out.print(f"last vector: {shown}", soft_wrap=True)
+
+
+def tail(
+    module: Module,
+    stream: Annotated[Stream, typer.Argument(help="What to show.")] = Stream.predictions,
+    limit: Annotated[int, typer.Option("-n", help="Stop after so many; 0: never.")] = 0,
+    beginning: Annotated[bool, typer.Option(help="Start with the oldest.")] = False,
+) -> None:
+    """Show what flows: predictions, dead letters, examples, the ledger, or live rates and lag."""
+    pipeline = find_pipeline(module)
+    settings = connected_settings(module)
+    with suppress(KeyboardInterrupt):
+        if stream is Stream.metrics:
+            asyncio.run(_tail_metrics(settings, pipeline, limit))
+        else:
+            topic = f"{pipeline.name}.{stream.value}"
+            asyncio.run(_tail_topic(settings, topic, limit, beginning))
+
+
+async def _tail_topic(settings: Settings, topic: str, limit: int, beginning: bool) -> None:
+    from aiokafka import AIOKafkaConsumer
+
+    from streams.transport.clients import admin_client, client_options
+
+    async with admin_client(settings):
+        pass  # says so where there is no broker
+    consumer = AIOKafkaConsumer(
+        topic,
+        **client_options(settings),
+        isolation_level="read_committed",
+        auto_offset_reset="earliest" if beginning else "latest",
+    )
+    await consumer.start()
+    console.print(f"[dim]{topic} - Ctrl-C ends[/]")
+    shown = 0
+    try:
+        async for record in consumer:
+            out.print_json(orjson.dumps(_readable(record)).decode(), indent=None)
+            shown += 1
+            if shown == limit:
+                return
+    finally:
+        await consumer.stop()
+
+
+def _readable(record: Any) -> dict[str, Any]:
+    if record.headers:  # a dead letter: the record as it came, its cause in headers
+        value = (record.value or b"").decode(errors="backslashreplace")
+        return {name: text.decode() for name, text in record.headers} | {"value": value[:2000]}
+    found: dict[str, Any] = json.loads(record.value)
+    at = found.get("event_time", found.get("at"))
+    if at is not None:
+        found["time"] = datetime.fromtimestamp(at, UTC).isoformat()
+    return found
+
+
+async def _tail_metrics(settings: Settings, pipeline: Pipeline, limit: int) -> None:
+    from workers.watching import Watch, watch
+
+    watch_ = Watch(settings, pipeline)
+    await watch(watch_, limit)
+
+
+def show_settings(
+    markdown: Annotated[bool, typer.Option(help="As a Markdown table, for the docs.")] = False,
+) -> None:
+    """List every setting: its environment variable, its default, and what it is for."""
+    rows = [
+        (f"{PREFIX}{name.upper()}", _default(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    if markdown:
+        out.print("| Variable | Default | Meaning |\n|---|---|---|", soft_wrap=True)
+        for variable, default, meaning in rows:
+            out.print(
+                f"| `{variable}` | {default and f'`{default}`'} | {meaning} |", soft_wrap=True
+            )
+        return
+    table = Table("Variable", "Default", "Meaning")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def _default(value: Any) -> str:
+    shown = "" if value is None or "PydanticUndefined" in str(value) else str(value)
+    return "" if "*" in shown else shown
