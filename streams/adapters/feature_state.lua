@@ -1,0 +1,528 @@
+#!lua name=driftloop_VERSION
+--[[ Feature state: folds micro-batches of events, and of labels, into one string per entity.
+
+One call folds a whole micro-batch, fenced by offset. The string of an entity, little-endian:
+
+    widths   1 byte per column       bytes of a stored value: 0 to 4, or 8 for doubles
+    base     u32                     entries' times count from here, in seconds
+    last     u32                     newest event time
+    ids      u32                     m, how many event ids follow
+    row      u8, E x (u32, C x f64)  0 for hundredths or 1 for doubles; then for each edge how many
+                                     entries are at least that much older than `last`: their sums
+    rest     E x C x f64             only with doubles: what rounding left of the sums
+    ids      m x 8 bytes             event ids of the last m entries, as they were sent
+    entries  n x (u24 or u32, C x value)   seconds after base, and values; in time order
+
+A column is a summed field or, as the last one, the label. An entity's values are whole hundredths
+in as few bytes as they need (two decimals are the rule, and their sums are exact), or doubles,
+whose sums carry twice a double's precision. Labels that are all 0 take no space.
+
+A window between two edges is a difference of counts and of sums, which the client takes: `row` is,
+byte for byte, the answer to an event that came in time order. Entries older than the last edge are
+not seen by anything; they are cut off a few at a time. ]]
+
+local pack, read, spread, size_of, sub, find, rep, byte, char, floor, max, abs, concat, call
+
+-- A library that is being loaded sees no globals: bound at the first call.
+local function bind()
+  if pack then return end
+  pack, read, spread, size_of = struct.pack, struct.unpack, unpack, struct.size
+  sub, find, rep, byte, char = string.sub, string.find, string.rep, string.byte, string.char
+  floor, max, abs, concat, call = math.floor, math.max, math.abs, table.concat, redis.call
+end
+
+local ROW = 4           -- place of the row in an entity's head, after base, last and ids
+local DUPLICATE = 2     -- first byte of the row that answers a repeated event
+local SLACK = 8         -- entries that may be past the last edge before they are cut off
+local CHUNK = 1000      -- keys per MGET: Lua's stack is limited
+local LIMIT = { [0] = 0, 0x7f, 0x7fff, 0x7fffff, 0x7fffffff }   -- largest value by width
+
+-- Plans and layouts: parsed once, then found by their bytes. ----------------------------------
+
+local plans = {}
+
+local function plan_of(bytes)
+  local plan = plans[bytes]
+  if plan then return plan end
+  plan = { ages = {}, layouts = {} }
+  local at
+  plan.columns, plan.values, plan.edges, plan.remember, plan.label_age, at =
+    read('<BBBI4I4', bytes)
+  plan.stride = 1 + plan.columns
+  for edge = 1, plan.edges do plan.ages[edge], at = read('<I4', bytes, at) end
+  for edge, age in ipairs(plan.ages) do
+    if plan.remember > 0 and age == plan.remember then plan.remembered = ROW + 1 + (edge - 1) * plan.stride end
+  end
+  plan.kept = plan.ages[plan.edges]
+  plan.oldest = ROW + 1 + (plan.edges - 1) * plan.stride
+  plan.row_end = ROW + plan.edges * plan.stride
+  plan.time = plan.kept < 0x800000 and 'I3' or 'I4'
+  plan.reach = plan.kept < 0x800000 and 0xffffff or 0xffffffff
+  plan.row = 'B' .. rep('I4' .. rep('d', plan.columns), plan.edges)
+  plan.blank = rep('\0', size_of('<' .. plan.row))
+  plan.duplicate = char(DUPLICATE) .. sub(plan.blank, 2)
+  plan.fresh = rep('\1', plan.values) .. rep('\0', plan.columns - plan.values)
+  plan.doubles = rep('\8', plan.columns)
+  plan.record = plan.remember > 0 and '<I4I4Bc8' or '<I4I4B'
+  plans[bytes] = plan
+  return plan
+end
+
+local function layout_of(plan, widths)
+  local layout = plan.layouts[widths]
+  if layout then return layout end
+  layout = { widths = widths, exact = not find(widths, '\8', 1, true), limit = {}, value = {},
+             place = {}, stored = 0, time = '<' .. plan.time, row = '<' .. plan.row }
+  local entry = layout.time
+  for column = 1, plan.columns do
+    local width = byte(widths, column)
+    layout.limit[column] = LIMIT[width]
+    if width > 0 then
+      local code = width == 8 and 'd' or 'i' .. width
+      layout.stored = column
+      layout.value[column] = '<' .. code
+      layout.place[column] = size_of(entry)
+      entry = entry .. code
+    end
+  end
+  layout.entry, layout.size = entry, size_of(entry)
+  layout.head = '<I4I4I4' .. plan.row
+  layout.fields = plan.row_end
+  if not layout.exact then
+    layout.head = layout.head .. rep('d', plan.edges * plan.columns)
+    layout.fields = layout.fields + plan.edges * plan.columns
+  end
+  plan.layouts[widths] = layout
+  return layout
+end
+
+-- One entity at a time. Its entries are `held` ones in `source` from byte `at`, then the tail. ----
+
+local function load(e, plan, stored)
+  e.plan, e.tail, e.ids = plan, '', ''
+  if not stored then
+    e.layout, e.head, e.source, e.at, e.held, e.count = nil, nil, '', 1, 0, 0
+    return
+  end
+  local layout = layout_of(plan, sub(stored, 1, plan.columns))
+  local head = { read(layout.head, stored, plan.columns + 1) }
+  local at = head[layout.fields + 1]
+  local ids = head[3] * 8
+  if ids > 0 then e.ids = sub(stored, at, at + ids - 1) end
+  e.layout, e.head, e.source, e.at = layout, head, stored, at + ids
+  e.held = (#stored - e.at + 1) / layout.size
+  e.count = e.held
+end
+
+local function create(e, time)
+  local plan = e.plan
+  e.layout = layout_of(plan, plan.fresh)
+  e.head = { max(0, time - plan.kept), time, 0 }
+  for field = ROW, e.layout.fields do e.head[field] = 0 end
+end
+
+local function merge(e)
+  e.source = sub(e.source, e.at) .. e.tail
+  e.at, e.held, e.tail = 1, e.count, ''
+end
+
+local function entry(e, i)   -- string and place of the entry's bytes
+  if i < e.held then return e.source, e.at + i * e.layout.size end
+  return e.tail, (i - e.held) * e.layout.size + 1
+end
+
+local function time_of(e, i)   -- seconds after base
+  local from, at = entry(e, i)
+  return (read(e.layout.time, from, at))
+end
+
+local function up_to(e, offset, low)   -- entries not after `offset`; from `low` on by halving
+  local high = e.count
+  while low < high do
+    local middle = floor((low + high) / 2)
+    if time_of(e, middle) <= offset then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+-- Add to a sum: exactly, or with the rounding error carried in `rest` (Knuth's two-sum).
+local function add(e, head, slot, column, value)
+  local sum = slot + column
+  if e.layout.exact then
+    head[sum] = head[sum] + value
+    return
+  end
+  local plan = e.plan
+  local rest = plan.row_end + (slot - ROW - 1) / plan.stride * plan.columns + column
+  local old = head[sum]
+  local new = old + value
+  local part = new - old
+  local low = head[rest] + ((old - (new - part)) + (value - part))
+  head[sum] = new + low
+  head[rest] = low - (head[sum] - new)
+end
+
+local function add_entry(e, head, slot, from, at, sign)
+  local layout = e.layout
+  for column = 1, layout.stored do
+    local value = read(layout.value[column], from, at + layout.place[column])
+    add(e, head, slot, column, sign * value)
+  end
+end
+
+-- Move every edge on to `offset` seconds after base.
+local function advance(e, offset)
+  local plan, layout, head, count, held = e.plan, e.layout, e.head, e.count, e.held
+  local ages, stride, size, time = plan.ages, plan.stride, layout.size, layout.time
+  local source, first, tail = e.source, e.at, e.tail
+  local slot = ROW + 1
+  for edge = 1, plan.edges do
+    local i, bound = head[slot], offset - ages[edge]
+    while i < count do
+      local from, at = source, first + i * size
+      if i >= held then from, at = tail, (i - held) * size + 1 end
+      if read(time, from, at) > bound then break end
+      add_entry(e, head, slot, from, at, 1)
+      i = i + 1
+    end
+    head[slot] = i
+    slot = slot + stride
+  end
+end
+
+-- Drop the entries past the last edge.
+local function cut(e)
+  local plan, head = e.plan, e.head
+  local gone = head[plan.oldest]
+  merge(e)
+  e.source = sub(e.source, gone * e.layout.size + 1)
+  e.count = e.count - gone
+  e.held = e.count
+  local sums, columns = {}, plan.columns
+  for column = 1, columns do
+    local rest = plan.row_end + (plan.edges - 1) * columns + column
+    sums[column] = head[plan.oldest + column]
+    sums[columns + column] = e.layout.exact and 0 or head[rest]
+  end
+  for slot = ROW + 1, plan.oldest, plan.stride do
+    head[slot] = head[slot] - gone
+    for column = 1, columns do
+      add(e, head, slot, column, -sums[column])
+      add(e, head, slot, column, -sums[columns + column])
+    end
+  end
+  local extra = #e.ids / 8 - e.count
+  if extra > 0 then e.ids = sub(e.ids, extra * 8 + 1) end
+end
+
+-- Write all entries anew, with other widths or another base.
+local function recode(e, widths, base)
+  local plan, old, head = e.plan, e.layout, e.head
+  local new = layout_of(plan, widths)
+  local scale = (old.exact and not new.exact) and 100 or 1
+  local entries, values, shift = {}, {}, base - head[1]
+  for i = 0, e.count - 1 do
+    local from, at = entry(e, i)
+    for column = 1, plan.columns do
+      values[column] = 0
+      if column <= old.stored then
+        values[column] = read(old.value[column], from, at + old.place[column]) / scale
+      end
+    end
+    entries[i + 1] = pack(new.entry, read(old.time, from, at) - shift, spread(values, 1, new.stored))
+  end
+  e.source, e.at, e.held, e.tail, e.layout = concat(entries), 1, e.count, '', new
+  head[1] = base
+  if scale == 1 then return end
+  head[ROW] = 1
+  for field = plan.row_end + 1, new.fields do head[field] = 0 end
+  for slot = ROW + 1, plan.oldest, plan.stride do
+    for column = 1, plan.columns do head[slot + column] = 0 end
+    for i = 0, head[slot] - 1 do
+      local from, at = entry(e, i)
+      add_entry(e, head, slot, from, at, 1)
+    end
+  end
+end
+
+-- Make the entity's layout take these values, and the values fit the layout.
+local function fit(e, values, exact)
+  local plan, layout = e.plan, e.layout
+  if not exact then
+    if layout.exact then recode(e, plan.doubles, e.head[1]) end
+    return
+  end
+  for column = 1, plan.columns do
+    local value = values[column]
+    if not layout.exact then
+      values[column] = value / 100
+    elseif abs(value) > layout.limit[column] then
+      local width = byte(layout.widths, column)
+      repeat width = width + 1 until abs(value) <= LIMIT[width]
+      local widths = layout.widths
+      recode(e, sub(widths, 1, column - 1) .. char(width) .. sub(widths, column + 1), e.head[1])
+      layout = e.layout
+    end
+  end
+end
+
+local function knows(e, time, id)   -- whether the event came within `remember`
+  local at = find(e.ids, id, 1, true)
+  if not at then return false end
+  local head = e.head
+  local bound = max(head[2], time) - e.plan.remember - head[1]
+  local first = e.count - #e.ids / 8
+  while at do
+    if (at - 1) % 8 == 0 and time_of(e, first + (at - 1) / 8) > bound then return true end
+    at = find(e.ids, id, at + 1, true)
+  end
+  return false
+end
+
+local function append(e, time, id, values)
+  local head, plan = e.head, e.plan
+  if time - head[1] > plan.reach then
+    advance(e, time - head[1])
+    cut(e)
+    recode(e, e.layout.widths, time - plan.kept)
+  end
+  local offset, layout = time - head[1], e.layout
+  e.tail = e.tail .. pack(layout.entry, offset, spread(values, 1, layout.stored))
+  e.count = e.count + 1
+  if id then e.ids = e.ids .. id end
+  head[2] = time
+  advance(e, offset)
+  return head
+end
+
+-- Count an event in that is older than the newest; returns the head as of the event's time.
+local function insert(e, time, id, values)
+  local head, plan, layout = e.head, e.plan, e.layout
+  local offset = time - head[1]
+  merge(e)
+  local place = up_to(e, offset, head[plan.oldest])
+  local at = place * layout.size
+  local bytes = pack(layout.entry, offset, spread(values, 1, layout.stored))
+  e.source = sub(e.source, 1, at) .. bytes .. sub(e.source, at + 1)
+  local before = (place - e.count) * 8 + #e.ids
+  if id and before >= 0 then e.ids = sub(e.ids, 1, before) .. id .. sub(e.ids, before + 1) end
+  e.count = e.count + 1
+  e.held = e.count
+  local seen = {}
+  for edge = 1, plan.edges do
+    local slot = ROW + 1 + (edge - 1) * plan.stride
+    if time <= head[2] - plan.ages[edge] then
+      head[slot] = head[slot] + 1
+      add_entry(e, head, slot, bytes, 1, 1)
+    end
+  end
+  for field = 1, layout.fields do seen[field] = head[field] end
+  for edge = 1, plan.edges do
+    local slot = ROW + 1 + (edge - 1) * plan.stride
+    local i, bound = head[slot], offset - plan.ages[edge]
+    while i > head[plan.oldest] and time_of(e, i - 1) > bound do
+      i = i - 1
+      local from, begin = entry(e, i)
+      add_entry(e, seen, slot, from, begin, -1)
+    end
+    seen[slot] = i
+  end
+  return seen
+end
+
+-- Returns what became of a label: 0 no such event, 1 added, 2 added late.
+local function label(e, time, delta, exact)
+  local head, plan = e.head, e.plan
+  if not head then return 0 end
+  local offset, column = time - head[1], plan.columns
+  local i = up_to(e, offset - 1, head[plan.oldest])
+  if i == e.count or time_of(e, i) ~= offset then return 0 end
+  if not e.layout.exact and exact then delta = delta / 100 end
+  if e.layout.exact and not exact then recode(e, plan.doubles, head[1]) end
+  local from, at = entry(e, i)
+  local values = {}
+  for c = 1, column do values[c] = 0 end
+  if column <= e.layout.stored then
+    values[column] = read(e.layout.value[column], from, at + e.layout.place[column])
+  end
+  values[column] = values[column] + delta
+  if e.layout.exact then fit(e, values, true) end
+  local layout = e.layout
+  if column <= layout.stored then
+    merge(e)
+    at = i * layout.size + layout.place[column] + 1
+    local bytes = pack(layout.value[column], values[column])
+    e.source = sub(e.source, 1, at - 1) .. bytes .. sub(e.source, at + #bytes)
+  end
+  for slot = ROW + 1, plan.oldest, plan.stride do
+    if head[slot] > i then add(e, head, slot, column, delta) end
+  end
+  return time <= head[2] - plan.label_age and 2 or 1
+end
+
+local function save(e)
+  local plan, head = e.plan, e.head
+  if head[plan.oldest] >= SLACK then cut(e) end
+  local ids, layout = e.ids, e.layout
+  if plan.remembered then
+    local kept = (e.count - head[plan.remembered]) * 8
+    if kept < #ids then ids = sub(ids, #ids - kept + 1) end
+    head[3] = #ids / 8
+  end
+  return layout.widths .. pack(layout.head, spread(head, 1, layout.fields)) .. ids
+    .. sub(e.source, e.at) .. e.tail
+end
+
+-- Micro-batches -----------------------------------------------------------------------------------
+
+-- The entities that a batch touches: their keys, rows of each, stored strings.
+local function entities(prefix, groups, names)
+  local keys, counts, stored = {}, {}, {}
+  local at, name = 1, 1
+  for g = 1, #groups / 8 do
+    local size
+    size, counts[g], at = read('<I4I4', groups, at)
+    keys[g] = prefix .. sub(names, name, name + size - 1)
+    name = name + size
+  end
+  for first = 1, #keys, CHUNK do
+    local last = math.min(first + CHUNK - 1, #keys)
+    local found = call('MGET', spread(keys, first, last))
+    for i = 1, #found do stored[first + i - 1] = found[i] end
+  end
+  return keys, counts, stored
+end
+
+local e, values = {}, {}   -- reused: one entity, one event at a time
+
+local function fold_event(plan, time, id, exact)
+  if not e.head then create(e, time) end
+  local head = e.head
+  if time < head[2] then
+    if time <= head[2] - plan.kept then return nil end
+    fit(e, values, exact)
+    return insert(e, time, id, values)
+  end
+  fit(e, values, exact)
+  return append(e, time, id, values)
+end
+
+-- Fold the batch into one key's entities. Rows go to `answers`, from `slot` in steps of `step`.
+local function fold_key(args, from, answers, slot, step, repeated, ttl)
+  local plan, records = plan_of(args[from]), args[from + 4]
+  local keys, counts, stored = entities(args[from + 1], args[from + 2], args[from + 3])
+  local rests, at = {}, 1
+  if plan.columns > plan.values then values[plan.columns] = 0 end
+  for g = 1, #keys do
+    local changed = false
+    load(e, plan, stored[g])
+    for _ = 1, counts[g] do
+      local time, row, exact, id
+      if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
+      else time, row, exact, at = read('<I4I4B', records, at) end
+      for column = 1, plan.values do values[column], at = read('<d', records, at) end
+      local answer = plan.blank
+      if repeated[row] then
+        answer = plan.blank
+      elseif slot == 1 and id and e.head and knows(e, time, id) then
+        repeated[row] = true
+        answer = plan.duplicate
+      else
+        local head = fold_event(plan, time, id, exact == 1)
+        if head then
+          changed = true
+          answer = pack(e.layout.row, spread(head, ROW, plan.row_end))
+          if not e.layout.exact then
+            local rest = rep('d', plan.edges * plan.columns)
+            rests[#rests + 1] = pack('<I4' .. rest, row, spread(head, plan.row_end + 1, e.layout.fields))
+          end
+        end
+      end
+      answers[row * step + slot] = answer
+    end
+    if changed then call('SET', keys[g], save(e), 'EX', ttl) end
+  end
+  return pack('<I4', #rests) .. concat(rests)
+end
+
+-- Fold a micro-batch. KEYS: fence, journal. Returns the answers, or the fence where it is not
+-- `first`: then nothing changed.
+local function fold(keys, args)
+  local first, next_offset, committed = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local ttl, offsets = args[4], args[5]
+  local position, kept = call('GET', keys[1]), ''
+  if position then
+    local fence = read('<I8', position)
+    if fence ~= first then return fence end
+    local gone, at = 0, 9
+    while at <= #position and read('<I8', position, at) <= committed do gone, at = gone + 1, at + 8 end
+    if gone > 0 then call('LTRIM', keys[2], gone, -1) end
+    kept = sub(position, at)
+  else
+    call('DEL', keys[2])
+  end
+  local rows, step = #offsets / 4, (#args - 5) / 5
+  local answers, rests, repeated = {}, {}, {}
+  for i = 1, rows * step do answers[i] = '' end
+  for slot = 1, step do
+    rests[slot] = fold_key(args, 6 + (slot - 1) * 5, answers, slot, step, repeated, ttl)
+  end
+  local answer = pack('<I8I8I4', first, next_offset, rows) .. offsets .. concat(answers) .. concat(rests)
+  local now = pack('<I8', next_offset)
+  call('SET', keys[1], now .. kept .. now, 'EX', ttl)
+  call('RPUSH', keys[2], answer)
+  call('EXPIRE', keys[2], ttl)
+  return answer
+end
+
+-- Add labels. KEYS: fence. Returns how many were added, added late, and found no event.
+local function fold_labels(keys, args)
+  local first, next_offset, ttl, offsets = tonumber(args[1]), tonumber(args[2]), args[3], args[4]
+  local position = call('GET', keys[1])
+  local fence = position and read('<I8', position) or 0
+  local outcomes, counts = {}, { [0] = 0, 0, 0 }
+  for row = 0, #offsets / 4 - 1 do
+    if first + read('<I4', offsets, row * 4 + 1) >= fence then outcomes[row] = 0 end
+  end
+  for from = 5, #args, 5 do
+    local plan, records, at = plan_of(args[from]), args[from + 4], 1
+    local names, rows, stored = entities(args[from + 1], args[from + 2], args[from + 3])
+    for g = 1, #names do
+      local changed = false
+      load(e, plan, stored[g])
+      for _ = 1, rows[g] do
+        local time, row, exact, delta
+        time, row, exact, delta, at = read('<I4I4Bd', records, at)
+        if outcomes[row] then
+          local outcome = label(e, time, delta, exact == 1)
+          changed = changed or outcome > 0
+          outcomes[row] = max(outcomes[row], outcome)
+        end
+      end
+      if changed then call('SET', names[g], save(e), 'EX', ttl) end
+    end
+  end
+  for _, outcome in pairs(outcomes) do counts[outcome] = counts[outcome] + 1 end
+  call('SET', keys[1], pack('<I8', max(fence, next_offset)), 'EX', ttl)
+  return { counts[1], counts[2], counts[0] }
+end
+
+-- Move a fence forward. KEYS: fence.
+local function reposition(keys, args)
+  local position = call('GET', keys[1])
+  local fence = position and read('<I8', position) or 0
+  local kept = position and sub(position, 9) or ''
+  call('SET', keys[1], pack('<I8', max(fence, tonumber(args[1]))) .. kept, 'EX', args[2])
+  return redis.status_reply('OK')
+end
+
+local function register(name, work)
+  redis.register_function(name, function(keys, args)
+    bind()
+    return work(keys, args)
+  end)
+end
+
+register('driftloop_fold_VERSION', fold)
+register('driftloop_labels_VERSION', fold_labels)
+register('driftloop_reposition_VERSION', reposition)

@@ -1,0 +1,188 @@
+"""How a micro-batch travels to `feature_state.lua` and how its answers come back: packed bytes.
+
+Little-endian throughout. Events are grouped by entity, so that the server reads and writes each
+entity once; an event's row number tells where its answer belongs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.adapters.answers import Answer
+from streams.ports import FoldBatch, Folded, LabelBatch
+from streams.spec.windows import FoldPlan, KeyPlan
+
+LAYOUT = 1
+"""Version of the entity's string; one code version never reads another's."""
+
+_WEEK = 7 * 86_400
+_DOUBLES, _DUPLICATE = 1, 2
+_LARGEST = 0x7FFFFFFF
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What is sent with every batch for one key plan, and how its rows are read."""
+
+    plan: KeyPlan
+    edges: tuple[int, ...]
+    """The plan's edges and the age to which ids are remembered, ascending."""
+    prefix: bytes
+    packed: bytes
+    values: tuple[int, ...]
+    """Columns of the batch's values."""
+    record: np.dtype[np.void]
+    row: np.dtype[np.void]
+    rest: np.dtype[np.void]
+
+    @property
+    def columns(self) -> int:
+        """Summed columns: values, then the label."""
+        return len(self.values) + int(self.plan.labels)
+
+
+class Wire:
+    """Packs batches of one pipeline and plan, and reads the answers."""
+
+    def __init__(self, pipeline: str, plan: FoldPlan) -> None:
+        text = repr((LAYOUT, [(k.key, k.edges, k.values, k.labels, k.remember) for k in plan.keys]))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+        # one hash slot, so that one call may touch all keys of the pipeline
+        self.prefix = f"{{{pipeline}}}{digest}"
+        self.plan = plan
+        self.ttl = max([_WEEK, *(2 * (max(k.edges, default=0) + k.remember) for k in plan.keys)])
+        self._keys = [
+            (k, _key(f"{self.prefix}{k}:".encode(), key, plan))
+            for k, key in enumerate(plan.keys)
+            if key.kept
+        ]
+        self._row = np.dtype([(f"k{k}", key.row) for k, key in self._keys])
+
+    def fold(self, batch: FoldBatch) -> list[bytes | int]:
+        """Arguments of the function that folds a batch."""
+        offsets = (batch.offsets - batch.first).astype("<u4").tobytes()
+        args: list[bytes | int] = [batch.first, batch.next, batch.committed, self.ttl, offsets]
+        for k, key in self._keys:
+            order, groups, names = _group(batch.entities[k])
+            records = np.empty(len(batch.offsets), key.record)
+            records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
+            values, exact = _hundredths(batch.values[:, key.values])
+            records["exact"] = exact
+            if key.values:
+                records["values"] = values
+            if key.plan.remember:
+                records["id"] = batch.ids
+            args += [key.packed, key.prefix, groups, names, records[order].tobytes()]
+        return args
+
+    def fold_labels(self, batch: LabelBatch) -> list[bytes | int]:
+        """Arguments of the function that adds labels."""
+        first = int(batch.offsets[0]) if len(batch.offsets) else batch.next
+        offsets = (batch.offsets - first).astype("<u4").tobytes()
+        args: list[bytes | int] = [first, batch.next, self.ttl, offsets]
+        labelled = [key for _, key in self._keys if key.plan.labels]
+        deltas, exact = _hundredths(batch.deltas[:, None])
+        records = np.empty(len(batch.offsets), _LABEL)
+        records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
+        records["exact"], records["delta"] = exact, deltas[:, 0]
+        for key, entities in zip(labelled, batch.entities, strict=True):
+            order, groups, names = _group(entities)
+            args += [key.packed, key.prefix, groups, names, records[order].tobytes()]
+        return args
+
+    def answer(self, blob: bytes) -> Answer:
+        """Read what a fold returned, and what the journal kept of it."""
+        first, following, n = _ANSWER.unpack_from(blob)
+        offsets = np.frombuffer(blob, "<u4", n, _ANSWER.size) + np.int64(first)
+        at = _ANSWER.size + 4 * n
+        rows = np.frombuffer(blob, self._row, n if self._keys else 0, at)
+        at += rows.nbytes
+        aggregates = np.zeros((n, self.plan.width))
+        column = 0
+        for k, key in enumerate(self.plan.keys):
+            for position, wired in self._keys:
+                if position == k:
+                    count = int.from_bytes(blob[at : at + 4], "little")
+                    rest = np.frombuffer(blob, wired.rest, count, at + 4)
+                    at += 4 + rest.nbytes
+                    aggregates[:, column : column + key.width] = _windows(
+                        wired, rows[f"k{k}"], rest
+                    )
+            column += key.width
+        duplicate = rows["k0"]["mode"] == _DUPLICATE if "k0" in (self._row.names or ()) else None
+        return Answer(
+            following,
+            offsets,
+            Folded(aggregates, np.zeros(n, np.bool_) if duplicate is None else duplicate),
+        )
+
+
+_ANSWER = struct.Struct("<QQI")
+_LABEL = np.dtype([("time", "<u4"), ("row", "<u4"), ("exact", "u1"), ("delta", "<f8")])
+
+
+def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan) -> _Key:
+    edges = tuple(sorted({*key.edges, *([key.remember] if key.remember else [])}))
+    columns = len(key.values) + int(key.labels)
+    record: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [
+        ("time", "<u4"),
+        ("row", "<u4"),
+        ("exact", "u1"),
+    ]
+    if key.remember:
+        record.append(("id", "<u8"))
+    if key.values:
+        record.append(("values", "<f8", (len(key.values),)))
+    edge = np.dtype([("count", "<u4"), ("sums", "<f8", (columns,))])
+    head = (columns, len(key.values), len(edges), key.remember, key.label_age, *edges)
+    return _Key(
+        plan=key,
+        edges=edges,
+        prefix=prefix,
+        packed=struct.pack(f"<BBBII{len(edges)}I", *head),
+        values=tuple(plan.values.index(value) for value in key.values),
+        record=np.dtype(record),
+        row=np.dtype([("mode", "u1"), ("edges", edge, (len(edges),))]),
+        rest=np.dtype([("row", "<u4"), ("sums", "<f8", (len(edges), columns))]),
+    )
+
+
+def _group(names: Sequence[bytes]) -> tuple[NDArray[np.intp], bytes, bytes]:
+    """Order of rows by entity, (size of name, rows) of each as u32 pairs, and all names."""
+    index: dict[bytes, int] = {}
+    codes = np.array([index.setdefault(name, len(index)) for name in names], np.intp)
+    groups = np.empty((len(index), 2), "<u4")
+    groups[:, 0] = [len(name) for name in index]
+    groups[:, 1] = np.bincount(codes, minlength=len(index))
+    return np.argsort(codes, kind="stable"), groups.tobytes(), b"".join(index)
+
+
+def _hundredths(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Values [n, columns] times 100 in the rows where all are whole hundredths; which those are."""
+    scaled = np.rint(values * 100)
+    exact = ((scaled / 100 == values) & (np.abs(scaled) <= _LARGEST)).all(axis=1)
+    return np.where(exact[:, None], scaled, values), exact
+
+
+def _windows(key: _Key, rows: NDArray[np.void], rest: NDArray[np.void]) -> NDArray[np.float64]:
+    """Aggregates [n, plan.width] from counts and sums at the edges."""
+    counts = rows["edges"]["count"].astype(np.int64)
+    sums = rows["edges"]["sums"]
+    scale = np.where(rows["mode"] == _DOUBLES, 1.0, 100.0)[:, None]
+    remainders = np.zeros_like(sums)
+    remainders[rest["row"]] = rest["sums"]
+    place = {age: edge for edge, age in enumerate(key.edges)}
+    parts = []
+    for window in key.plan.windows:
+        newer, older = (place[key.plan.edges[edge]] for edge in window)
+        count = (counts[:, newer] - counts[:, older])[:, None]
+        total = sums[:, newer] - sums[:, older] + (remainders[:, newer] - remainders[:, older])
+        # what is left of sums of no events is rounding
+        parts += [count, np.where(count > 0, total / scale, 0.0)]
+    return np.concatenate(parts, axis=1) if parts else np.empty((len(rows), 0))

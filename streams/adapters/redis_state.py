@@ -1,0 +1,183 @@
+"""Feature state in Redis or Valkey: one server-side call folds a micro-batch.
+
+The work is done by `feature_state.lua`, loaded as a library of functions that is named by its own
+content, so that two versions of the code can run side by side. It answers a batch at its fence;
+for anything else it returns the fence, and what was folded before is read from the journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from streams.adapters.answers import check, join, recall, since
+from streams.adapters.fold_wire import Wire
+from streams.errors import StateBehind, Unavailable
+from streams.ports import FoldBatch, Folded, LabelBatch, LabelsFolded
+from streams.spec.windows import FoldPlan
+
+SETTING = "DRIFTLOOP_REDIS"
+_SOURCE = Path(__file__).with_name("feature_state.lua").read_text()
+_VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
+_LIBRARY = _SOURCE.replace("VERSION", _VERSION)
+# states that a server leaves by itself or by an operator's hand: worth another try
+_PASSING = (
+    "LOADING", "MASTERDOWN", "OOM", "READONLY", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MISCONF",
+    "NOREPLICAS", "UNBLOCKED", "MOVED", "ASK",
+)  # fmt: skip
+
+T = TypeVar("T")
+
+
+class RedisFeatureState:
+    """`FeatureState` in Redis 7+ or Valkey.
+
+    `client` must not decode responses. Made by `connect`; every method raises `Unavailable` while
+    the server is away, and works again once it is back.
+    """
+
+    def __init__(self, client: Redis, pipeline_name: str, plan: FoldPlan) -> None:
+        self._client = client
+        self._wire = Wire(pipeline_name, plan)
+        self._plan = plan
+        options = client.connection_pool.connection_kwargs
+        self._address = (
+            options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        )
+
+    @classmethod
+    async def connect(
+        cls, url: str, pipeline_name: str, plan: FoldPlan, timeout: float = 10.0
+    ) -> RedisFeatureState:
+        """Connect to `redis[s]://[user:password@]host:port/db` and load the functions.
+
+        `timeout` is in seconds, for connecting and for each call.
+
+        Raises:
+            Unavailable: no server there, or it refuses us.
+        """
+        try:
+            client = Redis.from_url(
+                url,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                # one more try replaces a connection that a restart of the server has closed
+                retry=Retry(ConstantBackoff(0.01), 1),
+            )
+        except ValueError as error:
+            raise Unavailable("Redis", _public(url), SETTING, error) from None
+        state = cls(client, pipeline_name, plan)
+        try:
+            await state._guard(state._load)
+        except BaseException:
+            await client.aclose()
+            raise
+        return state
+
+    async def fold(self, batch: FoldBatch) -> Folded:
+        """Count events in; see `streams.ports.FeatureState.fold`.
+
+        Raises:
+            StateBehind: the state ends before `batch.first`.
+            StateLost: an offset was folded before and its answer has been dropped as committed.
+            Unavailable: the server is away; whether it has folded does not matter to a retry.
+        """
+        check(self._plan, batch)
+        keys = [self._key("f", batch.partition), self._key("j", batch.partition)]
+        parts: list[Folded] = []
+        while True:
+            reply = await self._call("fold", keys, self._wire.fold(batch))
+            if isinstance(reply, bytes):
+                parts.append(self._wire.answer(reply).folded)
+                break
+            fence = int(reply)
+            if fence < batch.first:
+                raise StateBehind(batch.partition, fence, batch.first)
+            blobs = await self._guard(lambda: self._client.lrange(keys[1], 0, -1))
+            answers = [self._wire.answer(blob) for blob in blobs if isinstance(blob, bytes)]
+            parts.append(recall(answers, batch, fence, self._plan.width))
+            if batch.next <= fence:
+                break
+            batch = since(batch, fence)
+        return parts[0] if len(parts) == 1 else join(parts)
+
+    async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
+        """Add labels; see `streams.ports.FeatureState.fold_labels`. Raises `Unavailable`."""
+        keys = [self._key(f"l:{batch.stream}", batch.partition)]
+        return LabelsFolded(*await self._call("labels", keys, self._wire.fold_labels(batch)))
+
+    async def position(self, partition: int) -> int | None:
+        """The next offset that the partition's fold expects; None when it never folded.
+
+        Raises:
+            Unavailable: the server is away.
+        """
+        return await self._fence("f", partition)
+
+    async def label_position(self, partition: int, stream: str = "feedback") -> int | None:
+        """The next offset that `fold_labels` expects; None when it never did.
+
+        Raises:
+            Unavailable: the server is away.
+        """
+        return await self._fence(f"l:{stream}", partition)
+
+    async def reposition(self, partition: int, offset: int) -> None:
+        """Move the fence forward; an offset below it changes nothing. Raises `Unavailable`."""
+        await self._call("reposition", [self._key("f", partition)], [offset, self._wire.ttl])
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._client.aclose()
+
+    def _key(self, kind: str, partition: int) -> str:
+        return f"{self._wire.prefix}{kind}:{partition}"
+
+    async def _fence(self, kind: str, partition: int) -> int | None:
+        value = await self._guard(lambda: self._client.get(self._key(kind, partition)))
+        return int.from_bytes(value[:8], "little") if isinstance(value, bytes) else None
+
+    async def _load(self) -> None:
+        await self._client.function_load(_LIBRARY, replace=True)
+
+    async def _call(self, function: str, keys: list[str], args: list[bytes | int]) -> Any:
+        """Call a function; load the library where the server has lost it."""
+        name = f"driftloop_{function}_{_VERSION}"
+
+        async def call() -> Any:
+            try:
+                return await self._client.fcall(name, len(keys), *keys, *args)
+            except ResponseError as error:
+                if "Function not found" not in str(error):
+                    raise
+            await self._load()
+            return await self._client.fcall(name, len(keys), *keys, *args)
+
+        return await self._guard(call)
+
+    async def _guard(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Await `call()`, turning what the server's absence raises into `Unavailable`."""
+        try:
+            return await call()
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise Unavailable("Redis", self._address, SETTING, error) from None
+        except RedisError as error:
+            if str(error).lstrip("-").startswith(_PASSING):
+                raise Unavailable("Redis", self._address, SETTING, error) from None
+            raise
+
+
+def _public(url: str) -> str:
+    """The URL's address without user and password."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path or "an empty address"

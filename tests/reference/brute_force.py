@@ -1,0 +1,89 @@
+"""Window aggregates computed from first principles: all events of a key, masked, summed.
+
+Slow, and independent of the adapters on purpose: it forgets nothing and keeps no running figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.ports import FoldBatch, LabelBatch
+from streams.spec.windows import FoldPlan, KeyPlan
+
+
+@dataclass
+class Seen:
+    """One counted event of one entity."""
+
+    time: int
+    event_id: int
+    values: tuple[float, ...]
+    label: float = 0.0
+
+
+@dataclass
+class BruteForce:
+    """What a feature state must answer."""
+
+    plan: FoldPlan
+    seen: dict[tuple[str, bytes], list[Seen]] = field(default_factory=dict)
+
+    def fold(self, batch: FoldBatch) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Aggregates [n, plan.width] and duplicate flags [n] of a batch of new events."""
+        aggregates = np.zeros((len(batch.offsets), self.plan.width))
+        duplicate = np.zeros(len(batch.offsets), bool)
+        for row in range(len(batch.offsets)):
+            time, event_id = int(batch.times[row]), int(batch.ids[row])
+            lists = [
+                self.seen.setdefault((key.key, names[row]), [])
+                for key, names in zip(self.plan.keys, batch.entities, strict=True)
+            ]
+            remember = self.plan.keys[0].remember
+            newest = max([time, *(event.time for event in lists[0])])
+            duplicate[row] = any(
+                event.event_id == event_id and event.time > newest - remember for event in lists[0]
+            )
+            if duplicate[row]:
+                continue
+            numbers: list[float] = []
+            for key, events in zip(self.plan.keys, lists, strict=True):
+                values = [batch.values[row, self.plan.values.index(name)] for name in key.values]
+                events.append(Seen(time, event_id, tuple(values)))
+                numbers += self._aggregates(key, events, time)
+            aggregates[row] = numbers
+        return aggregates, duplicate
+
+    @staticmethod
+    def _aggregates(key: KeyPlan, events: list[Seen], time: int) -> list[float]:
+        times = np.array([event.time for event in events])
+        visible = times > times.max() - key.kept
+        columns = [np.array([e.values[c] for e in events]) for c in range(len(key.values))]
+        if key.labels:
+            columns.append(np.array([event.label for event in events]))
+        numbers: list[float] = []
+        for newer, older in key.windows:
+            inside = (
+                visible & (times > time - key.edges[older]) & (times <= time - key.edges[newer])
+            )
+            numbers += [float(inside.sum()), *(float(column[inside].sum()) for column in columns)]
+        return numbers
+
+    def fold_labels(self, batch: LabelBatch) -> tuple[int, int, int]:
+        """(added, late, expired) of a batch of new labels."""
+        counts = [0, 0, 0]
+        keys = [key for key in self.plan.keys if key.labels]
+        for row in range(len(batch.offsets)):
+            outcomes = []
+            for key, names in zip(keys, batch.entities, strict=True):
+                events = self.seen.get((key.key, names[row]), [])
+                newest = max((event.time for event in events), default=0)
+                time = int(batch.times[row])
+                match = [e for e in events if e.time == time and e.time > newest - key.kept]
+                if match:
+                    match[0].label += float(batch.deltas[row])
+                    outcomes.append(1 if time <= newest - key.label_age else 0)
+            counts[max(outcomes, default=2)] += 1
+        return counts[0], counts[1], counts[2]
