@@ -1,0 +1,103 @@
+"""Scores from Triton over gRPC: one request per micro-batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from streams.adapters.triton_client import NotServing, explained, triton_client
+from streams.adapters.triton_control import TritonControl
+from streams.errors import ModelError
+from streams.settings import Settings
+from streams.spec.model import INPUT, OUTPUT
+
+
+class TritonScorer:
+    """`Scorer` on a Triton server.
+
+    With a `control`, a version that Triton has lost is loaded again before the error is raised,
+    so that the caller's retry finds it.
+    """
+
+    def __init__(
+        self, settings: Settings, name: str, outputs: int, control: TritonControl | None = None
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._outputs = outputs
+        self._control = control
+        self._opened: InferenceServerClient | None = None
+        self._requested = [InferRequestedOutput(OUTPUT)]
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+
+        Raises:
+            Unavailable: Triton is away, too slow, or does not have the version (yet).
+            ModelError: the version answers wrongly.
+        """
+        if not len(vectors):
+            return np.empty((0, self._outputs), np.float32)
+        request = InferInput(INPUT, list(vectors.shape), "FP32")
+        request.set_data_from_numpy(np.ascontiguousarray(vectors, np.float32))
+        try:
+            answer = await self._client.infer(
+                self._name,
+                [request],
+                model_version=str(version),
+                outputs=self._requested,
+                client_timeout=self._settings.triton_timeout,
+            )
+        except InferenceServerException as error:
+            raised = explained(error, self._settings, f"{self._name} version {version}")
+            if isinstance(raised, NotServing) and self._control is not None:
+                await self._control.restore(version, died=raised.died)
+            raise raised from None
+        return self._checked(version, len(vectors), answer)
+
+    async def close(self) -> None:
+        """Release the connection."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+    @property
+    def _client(self) -> Any:
+        if self._opened is None:  # belongs to the running event loop, so not before there is one
+            self._opened = triton_client(self._settings)
+        return self._opened
+
+    def _checked(self, version: int, rows: int, answer: Any) -> NDArray[np.float32]:
+        try:
+            scores = answer.as_numpy(OUTPUT)
+        except ValueError:  # bytes that do not fill the shape they claim
+            scores = None
+        return check_scores(self._name, version, scores, (rows, self._outputs))
+
+
+def check_scores(
+    name: str, version: int, scores: Any, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The scores, if they are what the signature says.
+
+    Raises:
+        ModelError: wrong shape, or not finite.
+    """
+    found = None if scores is None else np.asarray(scores)
+    if found is None or found.shape != shape:
+        said = "none" if found is None else f"{found.shape}"
+        raise ModelError(
+            f"model {name} version {version} answered scores of shape {said}, expected {shape} - "
+            "roll back to an earlier version"
+        )
+    if not np.isfinite(found).all():
+        raise ModelError(
+            f"model {name} version {version} answered scores that are not finite - "
+            "roll back to an earlier version"
+        )
+    return found.astype(np.float32, copy=False)
