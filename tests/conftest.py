@@ -1,0 +1,7 @@
+"""Fixtures for all tests; servers are started only by the tests that ask for them."""
+
+from __future__ import annotations
+
+from tests.stack import repository, settings, stack
+
+__all__ = ["repository", "settings", "stack"]

@@ -1,0 +1,308 @@
+"""The embedded stack as a whole: started, watched, mended, and ended by process id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from streams.errors import ConfigurationError, Unavailable
+from streams.settings import Settings
+from workers.devstack import servers
+from workers.devstack.servers import Server
+
+Report = Callable[[str], None]
+
+GUARD = Path(__file__).with_name("guard.py")
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_WATCH_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the servers are."""
+
+    kafka: str
+    triton: str
+    redis: str
+
+
+@dataclass
+class _Child:
+    server: Server
+    process: subprocess.Popen[bytes]
+    started: float
+    delay: float = 0.2
+    """Seconds before the next restart; doubles while restarts do not last."""
+
+
+class Stack:
+    """The servers whose addresses are not in the settings, as children of this process.
+
+    One stack at a time runs in a state directory. Data and ports are kept for the next.
+    """
+
+    def __init__(self, settings: Settings, report: Report = lambda line: None) -> None:
+        self._settings = settings
+        self._report = report
+        self._home = settings.state_dir.resolve() / "stack"
+        self._logs = self._home / "logs"
+        self._children: dict[str, _Child] = {}
+        self._ready = threading.Event()
+        self._stopping = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self._lock = FileLock(self._home / "stack.lock")
+
+    def __enter__(self) -> Addresses:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Addresses:
+        """Start what is missing and wait until all of it is healthy.
+
+        Raises:
+            ConfigurationError: a port is taken, another stack is up, this machine lacks something.
+            Unavailable: a download failed, or a server did not become healthy.
+        """
+        self._home.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigurationError(
+                f"a stack is already up in {self._settings.state_dir} - use it, end it with "
+                "`driftloop stack down`, or set DRIFTLOOP_STATE_DIR"
+            ) from None
+        try:
+            wanted = self._servers()
+            # one thread starts, watches and restarts: the kernel ties a child to the thread
+            self._keeper = threading.Thread(target=self._keep, args=(wanted,), name="stack")
+            self._keeper.start()
+            self._wait_until_healthy(wanted)
+            addresses = self._addresses(wanted)
+            self._write_state(addresses)
+        except BaseException:
+            self.stop()
+            raise
+        return addresses
+
+    def stop(self) -> None:
+        """End every server by its process id and wait for it."""
+        self._stopping.set()
+        if self._keeper is not None:
+            self._keeper.join()
+        children, self._children = list(self._children.values()), {}
+        _end([child.process for child in children])
+        for child in children:
+            _sweep(child.server)
+        _state_file(self._settings).unlink(missing_ok=True)
+        self._lock.release()
+
+    def pids(self) -> dict[str, int]:
+        """Process id of each server that runs, by name: kafka, triton, redis."""
+        return {name: child.process.pid for name, child in self._children.items()}
+
+    def wait_healthy(self, timeout: float = _START_SECONDS) -> None:
+        """Return when every server answers. Raises `Unavailable` after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        for child in list(self._children.values()):
+            self._wait_for(child.server, deadline)
+
+    def _servers(self) -> list[Server]:
+        settings, ports = self._settings, _Ports(self._home / "ports.json")
+        cache = settings.cache_dir
+        makers: list[Callable[[], Server]] = []
+        if not settings.kafka:
+            pair = (ports.take("kafka", settings.kafka_port), ports.take("controller", 0))
+            makers.append(
+                lambda: servers.kafka(self._home / "kafka", self._logs, pair, cache, self._report)
+            )
+        if not settings.triton:
+            port = ports.take("triton", settings.triton_port)
+            repository = settings.model_repository
+            makers.append(
+                lambda: servers.triton(
+                    self._home / "triton", self._logs, port, repository, cache, self._report
+                )
+            )
+        if not settings.redis.get_secret_value():
+            at = ports.take("redis", settings.redis_port)
+            makers.append(lambda: servers.valkey(self._home / "redis", self._logs, at))
+        ports.save()
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda make: make(), makers))
+
+    def _keep(self, wanted: Iterable[Server]) -> None:
+        for server in wanted:
+            _sweep(server)
+            process = servers.spawn(server, GUARD)
+            self._children[server.name] = _Child(server, process, time.monotonic())
+        self._ready.set()
+        while not self._stopping.wait(_WATCH_SECONDS):
+            for child in self._children.values():
+                if child.process.poll() is not None:
+                    self._restart(child)
+
+    def _restart(self, child: _Child) -> None:
+        if time.monotonic() - child.started > 30:
+            child.delay = 0.2
+        self._report(
+            f"{child.server.name} ended ({_describe(child.process.returncode)}): "
+            f"{_last_line(child.server.log)} - restarting; log: {child.server.log}"
+        )
+        _kill_group(child.process.pid)
+        _sweep(child.server)
+        if self._stopping.wait(child.delay):
+            return
+        child.delay = min(child.delay * 2, 5.0)
+        child.process, child.started = servers.spawn(child.server, GUARD), time.monotonic()
+        if _state_file(self._settings).exists():
+            self._write_state(self._addresses([c.server for c in self._children.values()]))
+
+    def _wait_until_healthy(self, wanted: list[Server]) -> None:
+        self._ready.wait()
+        deadline = time.monotonic() + _START_SECONDS
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(self._wait_for, s, deadline) for s in wanted]:
+                done.result()
+
+    def _wait_for(self, server: Server, deadline: float) -> None:
+        while not server.healthy():
+            child = self._children[server.name]
+            if time.monotonic() > deadline or child.delay >= 1.0:
+                raise Unavailable(
+                    server.name, server.address, server.setting,
+                    f"{_last_line(server.log)}; see {server.log}",
+                )  # fmt: skip
+            time.sleep(0.05)
+        self._report(f"{server.name} is up on {server.address}")
+
+    def _addresses(self, wanted: list[Server]) -> Addresses:
+        own = {server.name: server.address for server in wanted}
+        given = self._settings
+        redis = given.redis.get_secret_value() or f"redis://{own['redis']}/0"
+        return Addresses(given.kafka or own["kafka"], given.triton or own["triton"], redis)
+
+    def _write_state(self, addresses: Addresses) -> None:
+        children = {
+            name: {
+                "pid": child.process.pid,
+                "address": child.server.address,
+                "log": str(child.server.log),
+            }
+            for name, child in self._children.items()
+        }
+        state = {
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+            "addresses": asdict(addresses),
+            "servers": children,
+        }
+        path = _state_file(self._settings)
+        staging = path.with_suffix(".part")
+        staging.touch(mode=0o600)  # addresses may hold a password
+        staging.write_text(json.dumps(state))
+        staging.rename(path)
+
+
+class _Ports:
+    """Ports that a stack had before and takes again where they are free."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, int] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self._known = json.loads(path.read_text())
+
+    def take(self, name: str, wanted: int) -> int:
+        """The wanted port; else the one taken last time; else a free one."""
+        setting = f"DRIFTLOOP_{name.upper()}_PORT"
+        if wanted:
+            try:
+                port = servers.free_port(wanted)
+            except OSError:
+                raise ConfigurationError(
+                    f"port {wanted} is in use - end what listens there, or set {setting}"
+                ) from None
+        else:
+            try:
+                port = servers.free_port(self._known.get(name, 0))
+            except OSError:
+                port = servers.free_port()
+        self._known[name] = port
+        return port
+
+    def save(self) -> None:
+        """Remember the ports."""
+        self._path.write_text(json.dumps(self._known))
+
+
+def state(settings: Settings) -> dict[str, object] | None:
+    """What a running stack has written about itself; None where none runs in this directory."""
+    try:
+        found: dict[str, object] = json.loads(_state_file(settings).read_text())
+        process = psutil.Process(int(str(found["pid"])))
+        alive = abs(process.create_time() - float(str(found["started"]))) < 1.0
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return None
+    return found if alive else None
+
+
+def running(settings: Settings) -> Addresses | None:
+    """The addresses of the stack that is up in this state directory, if there is one."""
+    found = state(settings)
+    if found is None:
+        return None
+    return Addresses(**found["addresses"])  # type: ignore[arg-type]
+
+
+def _state_file(settings: Settings) -> Path:
+    return settings.state_dir.resolve() / "stack" / "stack.json"
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        _kill_group(process.pid)
+        process.wait()
+
+
+def _kill_group(pid: int) -> None:
+    """End what a server has left of its own children; each server leads a process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _sweep(server: Server) -> None:
+    for pattern in server.leftovers:
+        for path in Path("/dev/shm").glob(pattern):  # noqa: S108 - where the server puts them
+            path.unlink(missing_ok=True)
+
+
+def _describe(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _last_line(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = log.read_bytes()[-4000:].decode(errors="replace").splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+    return "it said nothing"

@@ -1,0 +1,47 @@
+"""Triton's Python backend running a version's `model.onnx`: copied beside it as `model.py`.
+
+Runs inside Triton's stub process: it may import numpy 1, onnxruntime and Triton's utilities only.
+"""
+
+import json
+import os
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """One instance; Triton runs as many as `config.pbtxt` says."""
+
+    def initialize(self, args):
+        """Open the model of this version."""
+        path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        config = json.loads(args["model_config"])
+        self._inputs = [entry["name"] for entry in config["input"]]
+        self._outputs = [entry["name"] for entry in config["output"]]
+
+    def execute(self, requests):
+        """Score each request; one that fails gets an error of its own."""
+        return [self._respond(request) for request in requests]
+
+    def _respond(self, request):
+        try:
+            feed = {
+                name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+                for name in self._inputs
+            }
+            scores = self._session.run(self._outputs, feed)
+        except Exception as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(repr(error)))
+        tensors = [
+            pb_utils.Tensor(name, np.ascontiguousarray(values))
+            for name, values in zip(self._outputs, scores)
+        ]
+        return pb_utils.InferenceResponse(output_tensors=tensors)
