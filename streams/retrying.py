@@ -9,7 +9,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from streams import telemetry
-from streams.errors import Unavailable
+from streams.errors import ModelError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 
 async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitable[T]]) -> T:
-    """The call's result, repeated with back-off (50 ms to 2 s) for as long as it is `Unavailable`.
+    """The call's result, repeated with back-off (50 ms to 2 s) for as long as it fails for outside reasons.
 
-    There is no end to it on purpose: an event waits for its servers; it is never given up.
+    These are `Unavailable` (a server is away) and `ModelError` (the champion is unfit, until it is
+    rolled back). There is no end to it on purpose: an event waits; it is never given up.
     """
 
     def report(state: RetryCallState) -> None:
@@ -28,7 +29,7 @@ async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitabl
         log.warning("waiting", stage=stage, attempt=state.attempt_number, error=str(error))
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type(Unavailable),
+        retry=retry_if_exception_type((Unavailable, ModelError)),
         wait=wait_exponential_jitter(multiplier=0.05, max=2.0, jitter=0.05),
         before_sleep=report,
         reraise=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -44,6 +45,13 @@ class Champion(Protocol):
     def threshold(self) -> float:
         """Score from which the champion decides for class 1."""
         ...
+
+
+@dataclass(frozen=True)
+class _Scores:
+    scores: NDArray[np.float32]
+    version: int
+    threshold: float
 
 
 class Scoring:
@@ -91,10 +99,9 @@ class Scoring:
             folded = await self._fold(batch, decoded)
         decoded, vectors = self._vectors(decoded, folded)
         with self._stage("infer"):
-            version, threshold = self._champion.version, self._champion.threshold
-            scores = await self._infer(version, vectors)
-        self._observe(decoded, folded, version)
-        return self._outputs(decoded, vectors, scores, version, threshold)
+            served = await self._until_available("infer", lambda: self._infer(vectors))
+        self._observe(decoded, folded, served.version)
+        return self._outputs(decoded, vectors, served)
 
     async def commit(self) -> None:
         """Nothing is remembered between micro-batches."""
@@ -148,25 +155,25 @@ class Scoring:
             return decoded, vectors
         return decoded.select(keep, rejected), vectors[keep]
 
-    async def _infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        outputs = self._pipeline.model.outputs
+    async def _infer(self, vectors: NDArray[np.float32]) -> _Scores:
+        """One attempt; each asks anew who is champion, so that a roll-back ends a bad version."""
+        version, threshold = self._champion.version, self._champion.threshold
         if version == 0:
-            score = self._pipeline.policies.fallback.score
-            return np.full((len(vectors), outputs), score, np.float32)
-        if not len(vectors):
-            return np.empty((0, outputs), np.float32)
-        return await self._until_available("infer", lambda: self._scorer.infer(version, vectors))
+            shape = (len(vectors), self._pipeline.model.outputs)
+            scores = np.full(shape, self._pipeline.policies.fallback.score, np.float32)
+        else:
+            scores = await self._scorer.infer(version, vectors)
+        return _Scores(scores, version, threshold)
 
     def _outputs(
         self,
         decoded: Decoded,
         vectors: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        version: int,
-        threshold: float,
+        served: _Scores,
     ) -> Outputs:
         topics, plan = self._pipeline.topics, self._pipeline.plan
-        decisions = self._decide(scores, threshold)
+        scores, version = served.scores, served.version
+        decisions = self._decide(scores, served.threshold)
         listed = scores[:, 0].tolist() if scores.shape[1] == 1 else scores.tolist()
         entities = _rows([entity_names(decoded.columns[key]) for key in plan.label_keys],
                          len(decoded.ids))  # fmt: skip
@@ -178,9 +185,9 @@ class Scoring:
         ):  # fmt: skip
             identity = f"{record.partition}-{record.offset}"
             prediction = Prediction(event_id, at, score, decision, version, version == 0, identity)
-            served = Scored(event_id, at, names, vector, score, version)
+            saw = Scored(event_id, at, names, vector, score, version)
             predictions.append((record.key, encode(prediction), []))
-            scored.append((record.key, encode(served), []))
+            scored.append((record.key, encode(saw), []))
         outputs = {topics.predictions: predictions, topics.scored: scored}
         outputs[topics.dead_letters] = [dead_letter(*rejected) for rejected in decoded.rejected]
         return outputs

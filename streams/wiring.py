@@ -1,0 +1,152 @@
+"""The composition root of the online path: settings and a pipeline in, an application out.
+
+Nothing connects before the application starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from streams.adapters.redis_state import RedisFeatureState
+from streams.adapters.rocks_labels import RocksLabelStore
+from streams.adapters.triton_control import TritonControl
+from streams.adapters.triton_scorer import TritonScorer
+from streams.labelling import Labelling
+from streams.ledger import LedgerFollower
+from streams.ports import FeatureState
+from streams.scoring import ReadRange, Scoring
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.transport import clients
+from streams.transport.app import BatchApp, Work, observe_lag
+
+_LAG_SECONDS = 1.0
+
+
+async def check_servers(settings: Settings, pipeline: Pipeline, *, triton: bool) -> None:
+    """Reach each server once and create missing topics, so that a mistake shows at the start.
+
+    Raises:
+        Unavailable: names the address that does not answer and its setting.
+    """
+    await clients.ensure_topics(settings, pipeline)
+    state = await _connect_state(settings, pipeline)
+    await state.close()
+    if triton:
+        control = TritonControl(settings, pipeline.name)
+        try:
+            await control.alive()
+        finally:
+            await control.close()
+
+
+def scoring_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
+    """The application that scores `P.events`."""
+    parts = _ScoringParts(settings, pipeline)
+    return _app(settings, pipeline, parts, "score", (pipeline.topics.events,))
+
+
+def labelling_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
+    """The application that joins `P.scored` and `P.feedback` into `P.examples`."""
+    parts = _LabellingParts(settings, pipeline)
+    topics = (pipeline.topics.scored, pipeline.topics.feedback)
+    return _app(settings, pipeline, parts, "label", topics)
+
+
+def _app(
+    settings: Settings, pipeline: Pipeline, parts: _Parts, role: str, topics: tuple[str, ...]
+) -> BatchApp:
+    delivery = settings.delivery or pipeline.policies.delivery
+    work = Work(
+        pipeline=pipeline.name,
+        role=role,
+        topics=topics,
+        exactly_once=delivery == "exactly_once",
+        new_processor=parts.processor,
+        on_start=parts.start,
+        on_stop=parts.stop,
+    )
+    app = BatchApp(work, settings)
+
+    @app.timer(interval=_LAG_SECONDS)  # type: ignore[untyped-decorator]
+    async def refresh_lag() -> None:
+        observe_lag(app)
+
+    return app
+
+
+class _Parts:
+    """What an application's processors share; connected while it runs."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self._opened: FeatureState | None = None
+
+    @property
+    def _state(self) -> FeatureState:
+        assert self._opened is not None, "the application has not started"
+        return self._opened
+
+    async def start(self) -> None:
+        """Connect."""
+        await clients.ensure_topics(self._settings, self._pipeline)
+        self._opened = await _connect_state(self._settings, self._pipeline)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._opened is not None:
+            await self._opened.close()
+
+    def processor(self, partition: int) -> Scoring | Labelling:
+        """The processor of a partition."""
+        raise NotImplementedError
+
+
+class _ScoringParts(_Parts):
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        super().__init__(settings, pipeline)
+        control = TritonControl(settings, pipeline.name)
+        self._control = control
+        self._scorer = TritonScorer(settings, pipeline.name, pipeline.model.outputs, control)
+        self._champion = LedgerFollower(settings, pipeline)
+
+    async def start(self) -> None:
+        await super().start()
+        await self._champion.start()
+
+    async def stop(self) -> None:
+        await self._champion.stop()
+        await self._scorer.close()
+        await self._control.close()
+        await super().stop()
+
+    def processor(self, partition: int) -> Scoring:
+        return Scoring(
+            self._pipeline, partition, self._state, self._scorer, self._champion,
+            _reader(self._settings),
+        )  # fmt: skip
+
+
+class _LabellingParts(_Parts):
+    def processor(self, partition: int) -> Labelling:
+        home = self._settings.state_dir / "labels" / self._pipeline.name
+        store = RocksLabelStore(home / str(partition))
+        return Labelling(self._pipeline, partition, store, self._state, _reader(self._settings))
+
+
+async def _connect_state(settings: Settings, pipeline: Pipeline) -> RedisFeatureState:
+    return await RedisFeatureState.connect(
+        settings.redis.get_secret_value(), pipeline.name, pipeline.plan, settings.connect_timeout
+    )
+
+
+def _reader(settings: Settings) -> ReadRange:
+    def read(
+        topic: str, partition: int, first: int, end: int
+    ) -> AsyncIterator[list[ConsumerRecord]]:
+        return clients.read_range(settings, TopicPartition(topic, partition), first, end)
+
+    return read

@@ -1,0 +1,44 @@
+"""The command line, `driftloop`: one line per mistake, a traceback only for our own bugs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from streams.errors import DriftloopError
+from workers.commands import pipeline, running
+from workers.commands.common import console
+from workers.devstack import commands as stack
+from workers.supervision import end_with_parent
+
+app = typer.Typer(
+    name="driftloop",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Streaming inference that retrains itself: Kafka in, predictions out, labels back, "
+    "new model versions published while traffic flows.",
+    epilog="Start with `driftloop check MODULE`, then `driftloop up MODULE`.",
+)
+app.command()(pipeline.check)
+app.command()(running.up)
+app.command()(running.score)
+app.command()(running.label)
+app.command()(pipeline.tail)
+app.command("settings")(pipeline.show_settings)
+app.add_typer(stack.app, name="stack")
+
+
+def main() -> None:
+    """Run a command; our own errors become one line and exit code 1."""
+    end_with_parent()
+    try:
+        app()
+    except DriftloopError as error:
+        console.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Running an application as a process: event loop, logging, metrics, signals, exit code."""
+
+from __future__ import annotations
+
+import structlog
+import uvloop
+from faust import Worker
+
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.telemetry import configure_logging, serve_metrics
+from streams.transport.app import BatchApp
+
+log = structlog.get_logger(__name__)
+
+
+def run_app(app: BatchApp, settings: Settings, pipeline: Pipeline, role: str) -> None:
+    """Run until SIGINT or SIGTERM. Exits the process; with a code above 0 after a crash."""
+    configure_logging(settings, pipeline=pipeline.name, role=role)
+    port = serve_metrics(settings)
+    log.info("started", metrics=f"http://{settings.metrics_host}:{port}/metrics",
+             group=app.work.group, delivery=delivery(app))  # fmt: skip
+    worker = Worker(
+        app,
+        loop=uvloop.new_event_loop(),
+        quiet=True,
+        loglevel=settings.log_level,
+        override_logging=False,
+        redirect_stdouts=False,
+    )
+    worker.execute_from_commandline()
+
+
+def delivery(app: BatchApp) -> str:
+    """The delivery mode that an application runs in."""
+    return "exactly_once" if app.work.exactly_once else "at_least_once"
