@@ -1,0 +1,173 @@
+"""A pipeline's directory in the Triton model repository: versions, manifests, `config.pbtxt`.
+
+A version directory is written elsewhere on the same file system and moved in by one rename; it is
+never changed afterwards. Triton serves only the versions that `config.pbtxt` names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from streams.errors import ConfigurationError, ModelError
+from streams.records import Manifest, decoder
+
+MODEL = "model.onnx"
+MANIFEST = "manifest.json"
+CARD = "model-card.md"
+WRAPPER = "model.py"
+CONFIG = "config.pbtxt"
+
+_decode = decoder(Manifest).decode
+
+
+class Repository:
+    """One pipeline's model directory."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root = root
+        self.name = name
+        self.home = root / name
+
+    def versions(self) -> list[int]:
+        """The versions on disk, ascending."""
+        if not self.home.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.home.iterdir() if re.fullmatch(r"[1-9]\d*", p.name))
+
+    def directory(self, version: int) -> Path:
+        """Where a version is, or would be."""
+        return self.home / str(version)
+
+    def manifest(self, version: int) -> Manifest:
+        """A version's manifest.
+
+        Raises:
+            ModelError: it is missing or unreadable.
+        """
+        path = self.directory(version) / MANIFEST
+        try:
+            found: Manifest = _decode(path.read_bytes())
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ModelError(
+                f"{self.name} version {version} has no readable manifest ({path}: {error}) - "
+                "choose another version: `driftloop models list`"
+            ) from None
+        return found
+
+    def model(self, version: int, sha256: str = "") -> bytes:
+        """A version's ONNX file, checked against its manifest, and against `sha256` if given.
+
+        Raises:
+            ModelError: it is missing, or is not the file that was published.
+        """
+        manifest = self.manifest(version)
+        path = self.directory(version) / MODEL
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"{self.name} version {version} cannot be read ({error.strerror})"
+            ) from None
+        if digest(data) not in {manifest.model_sha256} & {sha256 or manifest.model_sha256}:
+            raise ModelError(
+                f"{self.name} version {version} was changed after it was published: the checksum "
+                f"of {path} is not the manifest's - delete it, and serve another version"
+            )
+        return data
+
+    def add(self, version: int, files: Mapping[str, bytes]) -> None:
+        """Write a version directory and move it in at once.
+
+        Raises:
+            ModelError: the version exists; a version is never overwritten.
+            ConfigurationError: the repository cannot be written.
+        """
+        target, staging = self.directory(version), self.home / f".staging-{version}-{os.getpid()}"
+        if target.exists():
+            raise ModelError(f"{target} exists - a version is never overwritten")
+        try:
+            staging.mkdir(parents=True)
+            for name, data in files.items():
+                _write(staging / name, data)
+            staging.rename(target)
+            _sync(self.home)
+        except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise self._unwritable(error) from None
+
+    def remove(self, version: int) -> None:
+        """Delete a version that never served."""
+        shutil.rmtree(self.directory(version), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete what a publisher that was killed has left half-written."""
+        for path in self.home.glob(".staging-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.home.glob(f".{CONFIG}-*"):
+            path.unlink(missing_ok=True)
+
+    def config(self) -> str | None:
+        """The text of `config.pbtxt`; None where there is none."""
+        with suppress(FileNotFoundError):
+            return (self.home / CONFIG).read_text()
+        return None
+
+    def configured(self) -> list[int]:
+        """The versions that `config.pbtxt` names, ascending."""
+        listed = re.search(r"versions:\s*\[([\d,\s]*)\]", self.config() or "")
+        return sorted(int(one) for one in re.findall(r"\d+", listed[1])) if listed else []
+
+    def write_config(self, text: str | None) -> None:
+        """Replace `config.pbtxt` at once; None removes it.
+
+        Raises:
+            ConfigurationError: the repository cannot be written.
+        """
+        path = self.home / CONFIG
+        try:
+            if text is None:
+                path.unlink(missing_ok=True)
+                return
+            self.home.mkdir(parents=True, exist_ok=True)
+            staging = self.home / f".{CONFIG}-{os.getpid()}"
+            _write(staging, text.encode())
+            staging.replace(path)
+            _sync(self.home)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> ConfigurationError:
+        return ConfigurationError(
+            f"cannot write to the model repository {self.root} ({error.strerror}) - make it "
+            "writable, or set DRIFTLOOP_MODEL_REPOSITORY"
+        )
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    """Make renames in a directory durable, where the platform can."""
+    with suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
