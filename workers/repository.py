@@ -10,9 +10,10 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -113,6 +114,21 @@ class Repository:
             shutil.rmtree(path, ignore_errors=True)
         for path in self.home.glob(f".{CONFIG}-*"):
             path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock_file(self) -> Iterator[IO[bytes]]:
+        """A file to lock; it says nothing and stays.
+
+        Raises:
+            ConfigurationError: the repository cannot be written.
+        """
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            file = (self.home / ".lock").open("ab")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        with file:
+            yield file
 
     def config(self) -> str | None:
         """The text of `config.pbtxt`; None where there is none."""

@@ -1,0 +1,111 @@
+"""What is written beside a model: its manifest, and the card that people read."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from streams.records import Manifest
+from streams.spec import Pipeline
+
+
+def code_version(module: str) -> str:
+    """Version of Driftloop, and a hash of the pipeline module's source where it has one."""
+    try:
+        version = importlib.metadata.version("driftloop")
+    except importlib.metadata.PackageNotFoundError:
+        version = "source"
+    source = getattr(sys.modules.get(module), "__file__", None)
+    if source is None:
+        return version
+    return f"{version}+{hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]}"
+
+
+def blank(pipeline: Pipeline, code: str) -> Manifest:
+    """A manifest that says what the pipeline is, and nothing of a model yet."""
+    return Manifest(
+        pipeline=pipeline.name,
+        version=0,
+        parent=0,
+        offsets={},
+        label_watermark=0.0,
+        slices={},
+        counts={},
+        schema_hash=pipeline.schema_hash,
+        feature_names=list(pipeline.feature_names),
+        seed=0,
+        parameters={},
+        code=code,
+        environment={},
+        normalisation={},
+        threshold=0.5,
+        metrics={},
+        model_sha256="",
+        created_at=round(time.time(), 3),
+    )
+
+
+def model_card(manifest: Manifest, decision: str) -> str:
+    """The manifest in words, as Markdown."""
+    lines = [
+        f"# {manifest.pipeline}, version {manifest.version}",
+        "",
+        f"Made {_time(manifest.created_at)} by Driftloop {manifest.code}. {decision}",
+        "",
+        "## Learnt from",
+        "",
+        f"Examples whose labels were mature up to {_time(manifest.label_watermark)} (event time)."
+        if manifest.offsets
+        else "An ONNX file that the pipeline brings; nothing was trained here.",
+        "",
+        *_table(
+            ("Slice", "From", "To", "Examples", "Positives"),
+            [
+                (name, _time(span[0]), _time(span[1]), *map(str, manifest.counts.get(name, [])))
+                for name, span in manifest.slices.items()
+            ],
+        ),
+        *_table(
+            ("Offsets", "First", "Next"),
+            [(name, str(span[0]), str(span[1])) for name, span in manifest.offsets.items()],
+        ),
+        "## Judged by",
+        "",
+        *_table(
+            ("Metric", "Value"), [(name, f"{value:g}") for name, value in manifest.metrics.items()]
+        ),
+        f"Decides for class 1 from a score of {manifest.threshold:.4f}. Compared with "
+        + (f"version {manifest.parent}." if manifest.parent else "no earlier version."),
+        "",
+        "## Takes",
+        "",
+        f"{len(manifest.feature_names)} features (schema {manifest.schema_hash}): "
+        + ", ".join(f"`{name}`" for name in manifest.feature_names)
+        + ".",
+        "",
+        "## Repeat it",
+        "",
+        f"`driftloop train MODULE --from-version {manifest.version}` trains again from the same "
+        "offsets; on the same machine it gives the same file.",
+        "",
+        *_table(("Parameter", "Value"), [(k, str(v)) for k, v in manifest.parameters.items()]),
+        *_table(("Environment", "Version"), list(manifest.environment.items())),
+        f"SHA-256 of `model.onnx`: `{manifest.model_sha256}`",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return []
+    rule = tuple("---" for _ in head)
+    return [*(f"| {' | '.join(row)} |" for row in (head, rule, *rows)), ""]
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
