@@ -3,26 +3,38 @@
 Runs inside Triton's stub process: it may import numpy 1, onnxruntime and Triton's utilities only.
 """
 
+import hashlib
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
-import triton_python_backend_utils as pb_utils
+# the stub's interpreter is an isolated one, which does not look at PYTHONPATH by itself
+sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+import numpy as np  # noqa: E402
+import onnxruntime  # noqa: E402
+import triton_python_backend_utils as pb_utils  # noqa: E402
 
 
 class TritonPythonModel:
     """One instance; Triton runs as many as `config.pbtxt` says."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the model of this version."""
-        path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        """Open the model of this version, if it is the one that its manifest names."""
+        home = Path(args["model_repository"]) / args["model_version"]
+        data = (home / "model.onnx").read_bytes()
+        manifest = home / "manifest.json"
+        if manifest.exists():
+            expected = json.loads(manifest.read_text())["model_sha256"]
+            if hashlib.sha256(data).hexdigest() != expected:
+                raise ValueError(f"{home}/model.onnx was changed after it was published")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            data, options, providers=["CPUExecutionProvider"]
         )
         config = json.loads(args["model_config"])
         self._inputs = [entry["name"] for entry in config["input"]]
