@@ -11,7 +11,7 @@ from streams.spec import Pipeline
 from workers.bootstrap import Labels, Scores, point
 from workers.examples import Examples
 from workers.gate import Opponent
-from workers.networks import check_signature, run, session
+from workers.onnx_files import check_signature, run, session
 from workers.repository import Repository
 
 log = structlog.get_logger(__name__)

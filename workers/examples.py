@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +97,16 @@ class Examples:
         return Examples(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a window held."""
+
+    examples: Examples
+    watermark: float
+    """Labels are mature up to this event time: the least of the partitions' largest event times;
+    0 where there are no examples."""
+
+
 def columns(found: Sequence[Example], features: int, outputs: int) -> Examples:
     """Records, in the order in which they were written, as columns.
 
@@ -129,7 +138,7 @@ def decode(records: Iterable[ConsumerRecord]) -> list[Example]:
     return _decode_many(b"[" + b",".join(record.value for record in records) + b"]")
 
 
-async def read_examples(settings: Settings, pipeline: Pipeline, window: Window) -> Examples:
+async def read_examples(settings: Settings, pipeline: Pipeline, window: Window) -> Reading:
     """The examples of a window, the same whenever it is read.
 
     Raises:
@@ -148,18 +157,18 @@ async def read_examples(settings: Settings, pipeline: Pipeline, window: Window) 
         await consumer.start()
         spans = {TopicPartition(topic, p): span for p, span in sorted(window.ranges.items())}
         await _check_offsets(consumer, spans)
-        found: list[Example] = []
-        for partition, (first, after) in spans.items():  # one by one: a fixed order
-            found += await _read(consumer, partition, first, after)
+        # one by one: a fixed order
+        found = [await _read(consumer, partition, *span) for partition, span in spans.items()]
     except KafkaError as error:
         raise Unavailable(
             "Kafka", settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__
         ) from None
     finally:
         await consumer.stop()
-    return await asyncio.to_thread(
-        columns, found, len(pipeline.feature_names), pipeline.model.outputs
-    )
+    latest = [max(example.event_time for example in part) for part in found if part]
+    everything = [example for part in found for example in part]
+    examples = columns(everything, len(pipeline.feature_names), pipeline.model.outputs)
+    return Reading(examples, min(latest, default=0.0))
 
 
 async def _check_offsets(

@@ -13,19 +13,21 @@ from streams.records import Manifest
 from streams.spec import Pipeline
 
 
-def code_version(module: str) -> str:
-    """Version of Driftloop, and a hash of the pipeline module's source where it has one."""
+def code_version(pipeline: Pipeline) -> str:
+    """Version of Driftloop, and a hash of the source of the module that declares the pipeline."""
     try:
         version = importlib.metadata.version("driftloop")
     except importlib.metadata.PackageNotFoundError:
         version = "source"
-    source = getattr(sys.modules.get(module), "__file__", None)
-    if source is None:
-        return version
-    return f"{version}+{hashlib.sha256(Path(source).read_bytes()).hexdigest()[:12]}"
+    for module in list(sys.modules.values()):
+        declared = getattr(module, "__dict__", {})
+        if declared.get("pipeline") is pipeline and declared.get("__file__"):
+            source = Path(declared["__file__"]).read_bytes()
+            return f"{version}+{hashlib.sha256(source).hexdigest()[:12]}"
+    return version
 
 
-def blank(pipeline: Pipeline, code: str) -> Manifest:
+def blank(pipeline: Pipeline) -> Manifest:
     """A manifest that says what the pipeline is, and nothing of a model yet."""
     return Manifest(
         pipeline=pipeline.name,
@@ -39,7 +41,7 @@ def blank(pipeline: Pipeline, code: str) -> Manifest:
         feature_names=list(pipeline.feature_names),
         seed=0,
         parameters={},
-        code=code,
+        code=code_version(pipeline),
         environment={},
         normalisation={},
         threshold=0.5,

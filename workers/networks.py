@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from streams.errors import ModelError, PipelineError
 from streams.spec import Pipeline
 from streams.spec.model import INPUT, OUTPUT
+from workers.onnx_files import first_line, run, session
 
 TOLERANCE = 1e-5
 """Largest difference between a score of torch and of onnxruntime."""
@@ -94,7 +93,7 @@ def build(pipeline: Pipeline) -> nn.Module:
     except Exception as error:
         raise PipelineError(
             "model.network",
-            f"fails on [2, {features}]: {type(error).__name__}: {_line(error)}",
+            f"fails on [2, {features}]: {type(error).__name__}: {first_line(error)}",
             "return a torch.nn.Module that takes float32 [n, features]",
         ) from error
     if shape != (2, outputs):
@@ -130,7 +129,7 @@ def export(module: nn.Module, features: int) -> bytes:
                 dynamic_shapes=({0: torch.export.Dim("n")},),
             )
     except Exception as error:
-        raise ModelError(f"the network cannot be exported to ONNX: {_line(error)}") from error
+        raise ModelError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     assert program is not None
     return _bare(program.model_proto)
 
@@ -150,66 +149,6 @@ def _strip(part: Any) -> None:
     part.ClearField("metadata_props")
 
 
-def session(data: bytes) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on one CPU thread.
-
-    Raises:
-        ModelError: these bytes are not a model that onnxruntime can run.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common root
-        raise ModelError(f"onnxruntime cannot load the model: {_line(error)}") from None
-
-
-def run(model: onnxruntime.InferenceSession, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores [n, outputs] of vectors [n, features].
-
-    Raises:
-        ModelError: the model fails on them, or answers no finite scores [n, outputs].
-    """
-    try:
-        scores = np.concatenate(
-            [
-                model.run([OUTPUT], {INPUT: np.ascontiguousarray(part, np.float32)})[0]
-                for part in np.array_split(vectors, max(1, -(-len(vectors) // 8192)))
-            ]
-        )
-    except Exception as error:
-        raise ModelError(f"the model fails on {len(vectors)} vectors: {_line(error)}") from None
-    if scores.ndim != 2 or len(scores) != len(vectors) or not np.isfinite(scores).all():
-        raise ModelError(
-            f"the model answers {len(vectors)} vectors with scores of shape {scores.shape}, "
-            "or not with finite numbers"
-        )
-    return scores.astype(np.float32, copy=False)
-
-
-def check_signature(data: bytes, features: int, outputs: int) -> None:
-    """Check that an ONNX file is what the pipeline serves, for batches of any size.
-
-    Raises:
-        ModelError: wrong names, types or shapes; says which.
-    """
-    loaded = session(data)
-    inputs = [(one.name, one.type, list(one.shape)[1:]) for one in loaded.get_inputs()]
-    if inputs != [(INPUT, "tensor(float)", [features])]:
-        raise ModelError(
-            f"the ONNX file takes {inputs}, expected one input "
-            f"{(INPUT, 'tensor(float)', [features])} with a batch dimension before it"
-        )
-    if OUTPUT not in [one.name for one in loaded.get_outputs()]:
-        names = ", ".join(one.name for one in loaded.get_outputs())
-        raise ModelError(f"the ONNX file gives {names}, expected an output named {OUTPUT!r}")
-    for rows in (1, 3):
-        shape = run(loaded, np.zeros((rows, features), np.float32)).shape
-        if shape != (rows, outputs):
-            raise ModelError(f"the ONNX file answers {shape}, expected {(rows, outputs)}")
-
-
 def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
     """Check that the ONNX file answers as the module does, for the whole sample and for one row.
 
@@ -227,23 +166,3 @@ def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
                 f"the ONNX file differs from torch by {difference:.2g} on {len(part)} vectors - "
                 "the network does something that its export does not"
             )
-
-
-def read_onnx(path: Path) -> bytes:
-    """A pipeline's own ONNX file.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"cannot read {path} ({error.strerror}) - check the pipeline's model.onnx"
-        ) from None
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -26,7 +26,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.model import config_pbtxt
 from workers.manifests import model_card
-from workers.networks import check_signature, run, session
+from workers.onnx_files import check_signature, run, session
 from workers.probes import probes
 from workers.repository import CARD, MANIFEST, MODEL, WRAPPER, Repository, digest
 
