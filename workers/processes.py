@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 import structlog
 import uvloop
 from faust import Worker
@@ -14,15 +17,23 @@ from streams.transport.app import BatchApp
 log = structlog.get_logger(__name__)
 
 
-def run_app(app: BatchApp, settings: Settings, pipeline: Pipeline, role: str) -> None:
+def run_app(
+    build: Callable[[Settings, Pipeline], BatchApp],
+    settings: Settings,
+    pipeline: Pipeline,
+    role: str,
+) -> None:
     """Run until SIGINT or SIGTERM. Exits the process; with a code above 0 after a crash."""
     configure_logging(settings, pipeline=pipeline.name, role=role)
     port = serve_metrics(settings)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)  # where Faust's services look for it, from their construction on
+    app = build(settings, pipeline)
     log.info("started", metrics=f"http://{settings.metrics_host}:{port}/metrics",
              group=app.work.group, delivery=delivery(app))  # fmt: skip
     worker = Worker(
         app,
-        loop=uvloop.new_event_loop(),
+        loop=loop,
         quiet=True,
         loglevel=settings.log_level,
         override_logging=False,

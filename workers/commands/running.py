@@ -28,7 +28,7 @@ def _run(module: str, role: str) -> None:
     settings = connected_settings(module)
     asyncio.run(check_servers(settings, pipeline, triton=role == "score"))
     build = scoring_app if role == "score" else labelling_app
-    run_app(build(settings, pipeline), settings, pipeline, role)
+    run_app(build, settings, pipeline, role)
 
 
 def up(
