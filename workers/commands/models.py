@@ -1,0 +1,173 @@
+"""`models`, `promote`, `rollback`: which version serves, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+import typer
+from rich.table import Table
+
+from streams.errors import ConfigurationError
+from streams.ledger import Serving, read_ledger, serving
+from streams.records import LedgerEntry, Manifest
+from streams.settings import Settings
+from streams.spec import Pipeline
+from workers.commands.common import Module, connected_settings, console, find_pipeline, out
+from workers.repository import Repository
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, help="Versions of a pipeline's model: list, show.")
+
+Version = Annotated[int, typer.Argument(min=1, help="Version number, as `models list` shows it.")]
+
+
+@app.command("list")
+def list_models(module: Module) -> None:
+    """List every version: what the gate said, and which serves."""
+    pipeline, settings = find_pipeline(module), connected_settings(module)
+    entries = asyncio.run(read_ledger(settings, pipeline))
+    now = serving(entries)
+    if not entries:
+        out.print(f"{pipeline.name} has no version yet: the trainer makes one when labels have "
+                  f"matured, or `driftloop train {module}` does")  # fmt: skip
+        return
+    table = Table(title=f"Versions of {pipeline.name}", title_justify="left")
+    for name in ("Version", "Serves", "Last action", "Labels up to", "Metric", "Threshold", "Why"):
+        table.add_column(name, overflow="fold")
+    on_disk = Repository(settings.model_repository, pipeline.name).versions()
+    metric = pipeline.policies.gate.metric
+    for version, latest in sorted(_latest(entries).items()):
+        table.add_row(*_row(version, latest, now, metric, version in on_disk))
+    out.print(table)
+    out.print(
+        f"champion: version {now.champion}" if now.champion else "no version serves: fallback"
+    )
+
+
+@app.command("show")
+def show_model(version: Version, module: Module) -> None:
+    """Show a version: its manifest, and everything the ledger says of it."""
+    pipeline, settings = find_pipeline(module), connected_settings(module)
+    entries = [e for e in asyncio.run(read_ledger(settings, pipeline)) if e.version == version]
+    manifests = [entry.manifest for entry in entries if entry.manifest is not None]
+    if manifests:
+        manifest = manifests[-1]
+    else:
+        repository = Repository(settings.model_repository, pipeline.name)
+        if version not in repository.versions():
+            raise ConfigurationError(
+                f"{pipeline.name} has no version {version} - see `driftloop models list {module}`"
+            )
+        manifest = repository.manifest(version)
+    _describe(manifest)
+    for entry in entries:
+        out.print(f"{_time(entry.at)}  {entry.action} by {entry.by}: {entry.reason}")
+
+
+def promote(
+    version: Version,
+    module: Module,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote a version that the gate did not.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; recorded in the ledger.")] = "",
+) -> None:
+    """Make a version champion: load it, check its answers, and record the promotion."""
+    if force and not reason:
+        raise ConfigurationError("a forced promotion needs a reason - give --reason 'why'")
+    decided = _run(module, lambda life: life.promote(version, reason or "promoted", force=force))
+    _say(module, decided)
+
+
+def rollback(
+    module: Module,
+    to: Annotated[
+        int | None, typer.Option(min=1, help="Version; the last earlier champion if absent.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; recorded in the ledger.")] = "",
+) -> None:
+    """Make an earlier champion serve again, and record it."""
+    _say(module, _run(module, lambda life: life.rollback(to, reason or "rolled back")))
+
+
+def _run(module: str, action: Callable[..., Awaitable[T]]) -> T:
+    """One action of a `Lifecycle`, in an event loop of its own."""
+    from workers.lifecycle import Lifecycle
+
+    async def work(settings: Settings, pipeline: Pipeline) -> T:
+        life = Lifecycle(settings, pipeline)
+        try:
+            await life.publisher.control.alive()
+            return await action(life)
+        finally:
+            await life.close()
+
+    with console.status("asking Triton and the ledger"):
+        return asyncio.run(work(connected_settings(module), find_pipeline(module)))
+
+
+def _say(module: str, decided: LedgerEntry) -> None:
+    out.print(
+        f"[green]version {decided.version} serves[/] (before: {decided.previous or 'none'}); "
+        f"scoring workers switch within a second. To undo: `driftloop rollback {module}"
+        + (f" --to {decided.previous}`" if decided.previous else "`")
+    )
+
+
+def _latest(entries: list[LedgerEntry]) -> dict[int, LedgerEntry]:
+    return {entry.version: entry for entry in entries}
+
+
+def _row(
+    version: int, latest: LedgerEntry, now: Serving, metric: str, on_disk: bool
+) -> tuple[str, ...]:
+    manifest = now.versions.get(version)
+    serves = "[green]champion[/]" if version == now.champion else ""
+    if not on_disk:
+        serves += "[red]not on disk[/]"
+    value = manifest.metrics.get(metric) if manifest else None
+    return (
+        str(version),
+        serves,
+        f"{latest.action} ({latest.by})",
+        _time(manifest.label_watermark) if manifest and manifest.label_watermark else "-",
+        "-" if value is None else f"{value:.4f}",
+        f"{latest.threshold:.3f}",
+        latest.reason,
+    )
+
+
+def _describe(manifest: Manifest) -> None:
+    table = Table(
+        title=f"{manifest.pipeline} version {manifest.version}",
+        show_header=False,
+        title_justify="left",
+    )
+    table.add_row("made", f"{_time(manifest.created_at)} by {manifest.code}")
+    table.add_row("compared with", f"version {manifest.parent}" if manifest.parent else "none")
+    for name, span in manifest.slices.items():
+        count, positives = manifest.counts.get(name, [0, 0])
+        table.add_row(
+            name, f"{_time(span[0])} to {_time(span[1])}: {count} examples, {positives} positive"
+        )
+    table.add_row("offsets", _offsets(manifest))
+    table.add_row("threshold", f"{manifest.threshold:.4f}")
+    for name, value in manifest.metrics.items():
+        table.add_row(name, f"{value:g}")
+    for name, text in (*manifest.parameters.items(), *manifest.environment.items()):
+        table.add_row(name, str(text))
+    table.add_row("schema", manifest.schema_hash)
+    table.add_row("sha256", manifest.model_sha256)
+    out.print(table)
+
+
+def _offsets(manifest: Manifest) -> str:
+    return ",".join(f"{name}:{first}-{after}" for name, (first, after) in manifest.offsets.items())
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")

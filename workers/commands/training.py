@@ -1,0 +1,248 @@
+"""`train` and `trainer`: one candidate now, or one whenever the policy says so."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streams.errors import ConfigurationError, TrainingError
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.spec.durations import seconds
+from workers.commands.common import Module, connected_settings, console, find_pipeline, out
+
+if TYPE_CHECKING:
+    from streams.ledger import Serving
+    from streams.records import LedgerEntry
+    from workers.training import Job, Judged, Report, Step
+
+
+def train(
+    module: Module,
+    last: Annotated[
+        str | None,
+        typer.Option(help="Event time to learn from, as 14d; the pipeline's window if absent."),
+    ] = None,
+    offsets: Annotated[
+        str | None,
+        typer.Option(help="Exact offsets instead: P.examples-0:100-2000,P.examples-1:90-1800."),
+    ] = None,
+    from_version: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train again from a version's manifest and compare the files."),
+    ] = None,
+    publish: Annotated[
+        bool, typer.Option(help="Publish the candidate if the gate lets it.")
+    ] = True,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train a candidate now, judge it against the champion, and publish it if the gate lets it."""
+    if sum(choice is not None for choice in (last, offsets, from_version)) > 1:
+        raise ConfigurationError("give one of --last, --offsets and --from-version")
+    pipeline, settings = find_pipeline(module), connected_settings(module)
+    if pipeline.model.onnx is not None:
+        _publish_file(settings, pipeline, publish)
+        return
+    if last is not None and seconds(last, "--last") == 0:
+        raise ConfigurationError("--last 0 leaves nothing to learn from - give 14d")
+    if from_version is not None:
+        asyncio.run(_repeat(settings, pipeline, from_version))
+        return
+    asyncio.run(_train(settings, pipeline, (last, offsets, publish, threads)))
+
+
+def trainer(module: Module) -> None:
+    """Follow the retrain policy: make, judge and publish candidates until stopped."""
+    from streams.telemetry import configure_logging, serve_metrics
+
+    pipeline, settings = find_pipeline(module), connected_settings(module)
+    configure_logging(settings, pipeline=pipeline.name, role="trainer")
+    port = serve_metrics(settings)
+    console.print(f"[dim]metrics on http://{settings.metrics_host}:{port}/metrics[/]")
+    asyncio.run(_trainer(settings, pipeline))
+
+
+async def _trainer(settings: Settings, pipeline: Pipeline) -> None:
+    from streams.adapters.triton_control import TritonControl
+    from streams.transport.clients import ensure_topics
+    from workers.training_worker import run_trainer
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await ensure_topics(settings, pipeline)
+    control = TritonControl(settings, pipeline.name)
+    try:
+        await control.alive()  # says so at once where there is none; later it is waited for
+    finally:
+        await control.close()
+    await run_trainer(settings, pipeline, stop)
+
+
+async def _train(
+    settings: Settings, pipeline: Pipeline, options: tuple[str | None, str | None, bool, int]
+) -> None:
+    from workers.examples import parse_window
+    from workers.ledger import current
+    from workers.lifecycle import Lifecycle
+    from workers.training import Job
+
+    last, offsets, publish, threads = options
+    topic = pipeline.topics.examples
+    now = await current(settings, pipeline)
+    if offsets is not None:
+        job = Job(settings.pipeline, parse_window(topic, offsets).offsets(topic))
+    else:
+        job = await _recent(settings, pipeline, last)
+    judged = await _run(settings, _against(job, now, threads))
+    out.print(f"gate: [bold]{judged.action}[/]: {judged.reason}")
+    if not publish:
+        out.print("nothing published (--no-publish)")
+        return
+    life = Lifecycle(settings, pipeline)
+    try:
+        _say(settings.pipeline, await life.release(judged))
+    finally:
+        await life.close()
+
+
+async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> Job:
+    """The job on the most recent examples: the retrain policy's window, or another length."""
+    from workers.example_tail import ExampleTail
+    from workers.slices import slices_at
+    from workers.training import Job
+
+    policy = pipeline.policies.retrain
+    tail = ExampleTail(settings, pipeline)
+    with console.status(f"reading {pipeline.topics.examples}"):
+        try:
+            await tail.start()
+            while not await tail.caught_up():
+                await tail.poll(0.2)
+            watermark = tail.index.watermark(await tail.expected(), idle=policy.window_seconds)
+        finally:
+            await tail.stop()
+    if not len(tail.index):
+        raise TrainingError(
+            f"{pipeline.topics.examples} is empty - examples come when labels have matured "
+            f"({pipeline.feedback.horizon} of event time)"
+        )
+    slices = slices_at(policy, watermark)
+    if last is not None:
+        start = watermark - seconds(last, "--last")
+        if start >= slices.train[1]:
+            raise ConfigurationError(
+                f"--last {last} leaves nothing to train on - give more than validate + evaluate "
+                f"({policy.validate} + {policy.evaluate})"
+            )
+        slices = type(slices)((start, slices.train[1]), slices.validate, slices.evaluate)
+    window = tail.index.window(slices.train[0], slices.evaluate[1])
+    offsets = window.offsets(pipeline.topics.examples)
+    return Job(settings.pipeline, offsets, watermark, slices.as_manifest())
+
+
+async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
+    """Train again from a manifest, and say whether the same file came out."""
+    from workers.ledger import current
+    from workers.repository import Repository
+    from workers.training import Job
+
+    now = await current(settings, pipeline)
+    manifest = now.versions.get(version)
+    if manifest is None:
+        manifest = Repository(settings.model_repository, pipeline.name).manifest(version)
+    if not manifest.offsets:
+        raise ConfigurationError(f"version {version} was not trained here: it has no offsets")
+    job = Job(
+        module=settings.pipeline,
+        offsets=manifest.offsets,
+        label_watermark=manifest.label_watermark,
+        slices=manifest.slices,
+        champion=manifest.parent,
+        champion_manifest=now.versions.get(manifest.parent),
+        threads=int(manifest.environment.get("threads", "1")),
+    )
+    judged = await _run(settings, job)
+    again = judged.manifest
+    if again.model_sha256 == manifest.model_sha256:
+        out.print(f"[green]the same file[/]: version {version} is reproduced byte for byte "
+                  f"(SHA-256 {again.model_sha256[:16]}...)")  # fmt: skip
+        return
+    then = {"code": manifest.code, "schema": manifest.schema_hash, **manifest.environment}
+    today = {"code": again.code, "schema": again.schema_hash, **again.environment}
+    changed = [f"{k}: {then.get(k)} -> {today[k]}" for k in today if then.get(k) != today[k]]
+    raise TrainingError(
+        f"version {version} came out differently: "
+        + ("; ".join(changed) or "nothing known has changed but the machine")
+    )
+
+
+async def _run(settings: Settings, job: Job) -> Judged:
+    """Run a job with a progress bar."""
+    from workers.training import run_job
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        return await run_job(settings, job, _reporter(bar))
+
+
+def _reporter(bar: Progress) -> Report:
+    task = bar.add_task("reading examples", total=None)
+
+    def report(step: Step) -> None:
+        if step.stage == "read":
+            bar.update(task, description=f"{step.examples} examples; starting torch")
+        elif step.stage == "train":
+            said = f"epoch {step.epoch}: loss {step.loss:.4f}, validation {step.metric:.4f}"
+            bar.update(task, description=said, total=step.epochs, completed=step.epoch)
+            if not bar.console.is_terminal:
+                console.print(said)
+        else:
+            bar.update(task, description="judging", total=None)
+
+    return report
+
+
+def _against(job: Job, now: Serving, threads: int) -> Job:
+    import msgspec
+
+    return msgspec.structs.replace(
+        job, champion=now.champion, champion_manifest=now.manifest, threads=threads
+    )
+
+
+def _publish_file(settings: Settings, pipeline: Pipeline, publish: bool) -> None:
+    from workers.lifecycle import Lifecycle
+
+    path = pipeline.model.onnx
+    if not publish:
+        out.print(f"{pipeline.name} brings its own ONNX file ({path}): there is nothing to train")
+        return
+
+    async def work() -> LedgerEntry | None:
+        life = Lifecycle(settings, pipeline)
+        try:
+            return await life.publish_file()
+        finally:
+            await life.close()
+
+    decided = asyncio.run(work())
+    if decided is None:
+        out.print(f"{path} serves already; it is published as it is and not retrained")
+    else:
+        _say(settings.pipeline, decided)
+
+
+def _say(module: str, decided: LedgerEntry) -> None:
+    if decided.action == "promote":
+        out.print(f"[green]version {decided.version} serves[/] - see it with "
+                  f"`driftloop models show {decided.version} {module}`")  # fmt: skip
+        return
+    out.print(f"[yellow]version {decided.version} does not serve[/] ({decided.action}): "
+              f"{decided.reason}")  # fmt: skip
+    out.print(f"to promote it all the same: `driftloop promote {decided.version} {module} --force "
+              "--reason '...'`")  # fmt: skip
