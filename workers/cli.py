@@ -7,7 +7,7 @@ import sys
 import typer
 
 from streams.errors import DriftloopError
-from workers.commands import pipeline, running
+from workers.commands import demo, models, pipeline, produce, running, training
 from workers.commands.common import console
 from workers.devstack import commands as stack
 from workers.supervision import end_with_parent
@@ -23,8 +23,15 @@ app = typer.Typer(
 )
 app.command()(pipeline.check)
 app.command()(running.up)
+app.command()(demo.demo)
 app.command()(running.score)
 app.command()(running.label)
+app.command()(training.trainer)
+app.command()(training.train)
+app.add_typer(models.app, name="models")
+app.command()(models.promote)
+app.command()(models.rollback)
+app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)
 app.add_typer(stack.app, name="stack")

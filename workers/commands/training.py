@@ -105,7 +105,11 @@ async def _train(
         return
     life = Lifecycle(settings, pipeline)
     try:
-        _say(settings.pipeline, await life.release(judged))
+        decided = await life.release(judged)
+        _say(settings.pipeline, decided)
+        if decided.version in life.publisher.repository.versions() and decided.action != "promote":
+            out.print(f"to promote it all the same: `driftloop promote {decided.version} "
+                      f"{settings.pipeline} --force --reason '...'`")  # fmt: skip
     finally:
         await life.close()
 
@@ -244,5 +248,3 @@ def _say(module: str, decided: LedgerEntry) -> None:
         return
     out.print(f"[yellow]version {decided.version} does not serve[/] ({decided.action}): "
               f"{decided.reason}")  # fmt: skip
-    out.print(f"to promote it all the same: `driftloop promote {decided.version} {module} --force "
-              "--reason '...'`")  # fmt: skip
