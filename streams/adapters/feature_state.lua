@@ -7,11 +7,12 @@ One call folds a whole micro-batch, fenced by offset. The string of an entity, l
     base     u32                     entries' times count from here, in seconds
     last     u32                     newest event time
     ids      u32                     m, how many event ids follow
-    row      u8, E x (u32, C x f64)  0 for hundredths or 1 for doubles; then for each edge how many
-                                     entries are at least that much older than `last`: their sums
+    row      u8, E x (u32, C x f64)  0 for hundredths or 1 for doubles; then for each of the plan's
+                                     edges (ages), how many entries are that old and their sums
     rest     E x C x f64             only with doubles: what rounding left of the sums
     ids      m x 8 bytes             event ids of the last m entries, as they were sent
-    entries  n x (u24 or u32, C x value)   seconds after base, and values; in time order
+    entries  n x (u24, C x value)    seconds after base (u32 if kept for over 97 days), and values;
+                                     in time order
 
 A column is a summed field or, as the last one, the label. An entity's values are whole hundredths
 in as few bytes as they need (two decimals are the rule, and their sums are exact), or doubles,
@@ -21,7 +22,8 @@ A window between two edges is a difference of counts and of sums, which the clie
 byte for byte, the answer to an event that came in time order. Entries older than the last edge are
 not seen by anything; they are cut off a few at a time. ]]
 
-local pack, read, spread, size_of, sub, find, rep, byte, char, floor, max, abs, concat, call
+local pack, read, spread, size_of, call
+local sub, find, rep, byte, char, concat, floor, max, abs
 
 -- A library that is being loaded sees no globals: bound at the first call.
 local function bind()
@@ -37,7 +39,7 @@ local SLACK = 8         -- entries that may be past the last edge before they ar
 local CHUNK = 1000      -- keys per MGET: Lua's stack is limited
 local LIMIT = { [0] = 0, 0x7f, 0x7fff, 0x7fffff, 0x7fffffff }   -- largest value by width
 
--- Plans and layouts: parsed once, then found by their bytes. ----------------------------------
+-- Plans and layouts: parsed once, then found by their bytes.
 
 local plans = {}
 
@@ -49,9 +51,11 @@ local function plan_of(bytes)
   plan.columns, plan.values, plan.edges, plan.remember, plan.label_age, at =
     read('<BBBI4I4', bytes)
   plan.stride = 1 + plan.columns
-  for edge = 1, plan.edges do plan.ages[edge], at = read('<I4', bytes, at) end
-  for edge, age in ipairs(plan.ages) do
-    if plan.remember > 0 and age == plan.remember then plan.remembered = ROW + 1 + (edge - 1) * plan.stride end
+  for edge = 1, plan.edges do
+    plan.ages[edge], at = read('<I4', bytes, at)
+    if plan.remember > 0 and plan.ages[edge] == plan.remember then
+      plan.remembered = ROW + 1 + (edge - 1) * plan.stride
+    end
   end
   plan.kept = plan.ages[plan.edges]
   plan.oldest = ROW + 1 + (plan.edges - 1) * plan.stride
@@ -63,7 +67,6 @@ local function plan_of(bytes)
   plan.duplicate = char(DUPLICATE) .. sub(plan.blank, 2)
   plan.fresh = rep('\1', plan.values) .. rep('\0', plan.columns - plan.values)
   plan.doubles = rep('\8', plan.columns)
-  plan.record = plan.remember > 0 and '<I4I4Bc8' or '<I4I4B'
   plans[bytes] = plan
   return plan
 end
@@ -94,7 +97,7 @@ local function layout_of(plan, widths)
   return layout
 end
 
--- One entity at a time. Its entries are `held` ones in `source` from byte `at`, then the tail. ----
+-- One entity at a time. Its entries are `held` ones in `source` from byte `at`, then the tail.
 
 local function load(e, plan, stored)
   e.plan, e.row, e.tail, e.ids = plan, nil, '', ''
@@ -227,7 +230,8 @@ local function recode(e, widths, base)
         values[column] = read(old.value[column], from, at + old.place[column]) / scale
       end
     end
-    entries[i + 1] = pack(new.entry, read(old.time, from, at) - shift, spread(values, 1, new.stored))
+    local time = read(old.time, from, at) - shift
+    entries[i + 1] = pack(new.entry, time, spread(values, 1, new.stored))
   end
   e.source, e.at, e.held, e.tail, e.layout = concat(entries), 1, e.count, '', new
   head[1] = base
@@ -374,159 +378,3 @@ local function save(e)
     .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
     .. ids .. sub(e.source, e.at) .. e.tail
 end
-
--- Micro-batches -----------------------------------------------------------------------------------
-
--- The entities that a batch touches: their keys, rows of each, stored strings.
-local function entities(prefix, groups, names)
-  local keys, counts, stored = {}, {}, {}
-  local at, name = 1, 1
-  for g = 1, #groups / 8 do
-    local size
-    size, counts[g], at = read('<I4I4', groups, at)
-    keys[g] = prefix .. sub(names, name, name + size - 1)
-    name = name + size
-  end
-  for first = 1, #keys, CHUNK do
-    local last = math.min(first + CHUNK - 1, #keys)
-    local found = call('MGET', spread(keys, first, last))
-    for i = 1, #found do stored[first + i - 1] = found[i] end
-  end
-  return keys, counts, stored
-end
-
-local e, values = {}, {}   -- reused: one entity, one event at a time
-
-local function fold_event(plan, time, id, exact)
-  if not e.head then create(e, time) end
-  local head = e.head
-  if time < head[2] then
-    if time <= head[2] - plan.kept then return nil end
-    fit(e, values, exact)
-    return insert(e, time, id, values)
-  end
-  fit(e, values, exact)
-  return append(e, time, id, values)
-end
-
--- Fold the batch into one key's entities. Rows go to `answers`, from `slot` in steps of `step`.
-local function fold_key(args, from, answers, slot, step, repeated, ttl)
-  local plan, records = plan_of(args[from]), args[from + 4]
-  local keys, counts, stored = entities(args[from + 1], args[from + 2], args[from + 3])
-  local rests, at = {}, 1
-  if plan.columns > plan.values then values[plan.columns] = 0 end
-  for g = 1, #keys do
-    local changed = false
-    load(e, plan, stored[g])
-    for _ = 1, counts[g] do
-      local time, row, exact, id
-      if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
-      else time, row, exact, at = read('<I4I4B', records, at) end
-      for column = 1, plan.values do values[column], at = read('<d', records, at) end
-      local answer = plan.blank
-      if repeated[row] then
-        answer = plan.blank
-      elseif slot == 1 and id and e.head and knows(e, time, id) then
-        repeated[row] = true
-        answer = plan.duplicate
-      else
-        local head = fold_event(plan, time, id, exact == 1)
-        if head then
-          local layout = e.layout
-          changed = true
-          answer = pack(layout.row, spread(head, ROW, plan.row_end))
-          e.row = head == e.head and answer or nil
-          if not layout.exact then
-            rests[#rests + 1] = pack('<I4', row)
-              .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
-          end
-        end
-      end
-      answers[row * step + slot] = answer
-    end
-    if changed then call('SET', keys[g], save(e), 'EX', ttl) end
-  end
-  return pack('<I4', #rests) .. concat(rests)
-end
-
--- Fold a micro-batch. KEYS: fence, journal. Returns the answers, or the fence where it is not
--- `first`: then nothing changed.
-local function fold(keys, args)
-  local first, next_offset, committed = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
-  local ttl, offsets = args[4], args[5]
-  local position, kept = call('GET', keys[1]), ''
-  if position then
-    local fence = read('<I8', position)
-    if fence ~= first then return fence end
-    local gone, at = 0, 9
-    while at <= #position and read('<I8', position, at) <= committed do gone, at = gone + 1, at + 8 end
-    if gone > 0 then call('LTRIM', keys[2], gone, -1) end
-    kept = sub(position, at)
-  else
-    call('DEL', keys[2])
-  end
-  local rows, step = #offsets / 4, (#args - 5) / 5
-  local answers, rests, repeated = {}, {}, {}
-  for i = 1, rows * step do answers[i] = '' end
-  for slot = 1, step do
-    rests[slot] = fold_key(args, 6 + (slot - 1) * 5, answers, slot, step, repeated, ttl)
-  end
-  local answer = pack('<I8I8I4', first, next_offset, rows) .. offsets .. concat(answers) .. concat(rests)
-  local now = pack('<I8', next_offset)
-  call('SET', keys[1], now .. kept .. now, 'EX', ttl)
-  call('RPUSH', keys[2], answer)
-  call('EXPIRE', keys[2], ttl)
-  return answer
-end
-
--- Add labels. KEYS: fence. Returns how many were added, added late, and found no event.
-local function fold_labels(keys, args)
-  local first, next_offset, ttl, offsets = tonumber(args[1]), tonumber(args[2]), args[3], args[4]
-  local position = call('GET', keys[1])
-  local fence = position and read('<I8', position) or 0
-  local outcomes, counts = {}, { [0] = 0, 0, 0 }
-  for row = 0, #offsets / 4 - 1 do
-    if first + read('<I4', offsets, row * 4 + 1) >= fence then outcomes[row] = 0 end
-  end
-  for from = 5, #args, 5 do
-    local plan, records, at = plan_of(args[from]), args[from + 4], 1
-    local names, rows, stored = entities(args[from + 1], args[from + 2], args[from + 3])
-    for g = 1, #names do
-      local changed = false
-      load(e, plan, stored[g])
-      for _ = 1, rows[g] do
-        local time, row, exact, delta
-        time, row, exact, delta, at = read('<I4I4Bd', records, at)
-        if outcomes[row] then
-          local outcome = label(e, time, delta, exact == 1)
-          changed = changed or outcome > 0
-          outcomes[row] = max(outcomes[row], outcome)
-        end
-      end
-      if changed then call('SET', names[g], save(e), 'EX', ttl) end
-    end
-  end
-  for _, outcome in pairs(outcomes) do counts[outcome] = counts[outcome] + 1 end
-  call('SET', keys[1], pack('<I8', max(fence, next_offset)), 'EX', ttl)
-  return { counts[1], counts[2], counts[0] }
-end
-
--- Move a fence forward. KEYS: fence.
-local function reposition(keys, args)
-  local position = call('GET', keys[1])
-  local fence = position and read('<I8', position) or 0
-  local kept = position and sub(position, 9) or ''
-  call('SET', keys[1], pack('<I8', max(fence, tonumber(args[1]))) .. kept, 'EX', args[2])
-  return redis.status_reply('OK')
-end
-
-local function register(name, work)
-  redis.register_function(name, function(keys, args)
-    bind()
-    return work(keys, args)
-  end)
-end
-
-register('driftloop_fold_VERSION', fold)
-register('driftloop_labels_VERSION', fold_labels)
-register('driftloop_reposition_VERSION', reposition)

@@ -1,0 +1,174 @@
+-- The functions of the library: see feature_state.lua, which this file continues.
+
+-- The entities that a batch touches: their keys, rows of each, stored strings.
+local function entities(prefix, groups, names)
+  local keys, counts, stored = {}, {}, {}
+  local at, name = 1, 1
+  for g = 1, #groups / 8 do
+    local size
+    size, counts[g], at = read('<I4I4', groups, at)
+    keys[g] = prefix .. sub(names, name, name + size - 1)
+    name = name + size
+  end
+  for first = 1, #keys, CHUNK do
+    local last = math.min(first + CHUNK - 1, #keys)
+    local found = call('MGET', spread(keys, first, last))
+    for i = 1, #found do stored[first + i - 1] = found[i] end
+  end
+  return keys, counts, stored
+end
+
+-- A batch is computed first and written last: an error on the way changes nothing.
+local function defer(writes, key, value)
+  local n = #writes
+  writes[n + 1], writes[n + 2] = key, value
+end
+
+local function write(writes, ttl)
+  for i = 1, #writes, 2 do call('SET', writes[i], writes[i + 1], 'EX', ttl) end
+end
+
+local e, values = {}, {}   -- reused: one entity, one event at a time
+
+local function fold_event(plan, time, id, exact)
+  if not e.head then create(e, time) end
+  local head = e.head
+  if time < head[2] then
+    if time <= head[2] - plan.kept then return nil end
+    fit(e, values, exact)
+    return insert(e, time, id, values)
+  end
+  fit(e, values, exact)
+  return append(e, time, id, values)
+end
+
+-- Fold the batch into one key's entities. Rows go to `answers`, from `slot` in steps of `step`;
+-- strings to write go to `writes`. Returns what the rows leave of their sums.
+local function fold_key(args, from, answers, slot, step, repeated, writes)
+  local plan, records = plan_of(args[from]), args[from + 4]
+  local keys, counts, stored = entities(args[from + 1], args[from + 2], args[from + 3])
+  local rests, at = {}, 1
+  if plan.columns > plan.values then values[plan.columns] = 0 end
+  for g = 1, #keys do
+    local changed = false
+    load(e, plan, stored[g])
+    for _ = 1, counts[g] do
+      local time, row, exact, id
+      if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
+      else time, row, exact, at = read('<I4I4B', records, at) end
+      for column = 1, plan.values do values[column], at = read('<d', records, at) end
+      local answer = plan.blank
+      if slot == 1 and id and e.head and knows(e, time, id) then
+        repeated[row] = true
+        answer = plan.duplicate
+      elseif not repeated[row] then
+        local head = fold_event(plan, time, id, exact == 1)
+        if head then
+          local layout = e.layout
+          changed = true
+          answer = pack(layout.row, spread(head, ROW, plan.row_end))
+          e.row = head == e.head and answer or nil
+          if not layout.exact then
+            rests[#rests + 1] = pack('<I4', row)
+              .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
+          end
+        end
+      end
+      answers[row * step + slot] = answer
+    end
+    if changed then defer(writes, keys[g], save(e)) end
+  end
+  return pack('<I4', #rests) .. concat(rests)
+end
+
+-- Drop answers to what is committed. The fence lists where each answer ends, after itself.
+local function trim(journal, position, committed)
+  if not position then
+    call('DEL', journal)
+    return ''
+  end
+  local gone, at = 0, 9
+  while at <= #position and read('<I8', position, at) <= committed do
+    gone, at = gone + 1, at + 8
+  end
+  if gone > 0 then call('LTRIM', journal, gone, -1) end
+  return sub(position, at)
+end
+
+-- Fold a micro-batch. KEYS: fence, journal. Returns the answers, or the fence where it is not
+-- `first`: then nothing changed.
+local function fold(keys, args)
+  local first, next_offset, committed = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
+  local ttl, offsets = args[4], args[5]
+  local position = call('GET', keys[1])
+  local fence = position and read('<I8', position)
+  if fence and fence ~= first then return fence end
+  local rows, step = #offsets / 4, (#args - 5) / 5
+  local answers, rests, repeated, writes = {}, {}, {}, {}
+  for i = 1, rows * step do answers[i] = '' end
+  for slot = 1, step do
+    rests[slot] = fold_key(args, 6 + (slot - 1) * 5, answers, slot, step, repeated, writes)
+  end
+  local answer = pack('<I8I8I4', first, next_offset, rows) .. offsets
+    .. concat(answers) .. concat(rests)
+  local kept = trim(keys[2], position, committed)
+  local now = pack('<I8', next_offset)
+  defer(writes, keys[1], now .. kept .. now)
+  write(writes, ttl)
+  call('RPUSH', keys[2], answer)
+  call('EXPIRE', keys[2], ttl)
+  return answer
+end
+
+-- Add labels. KEYS: fence. Returns how many were added, added late, and found no event.
+local function fold_labels(keys, args)
+  local first, next_offset, ttl, offsets = tonumber(args[1]), tonumber(args[2]), args[3], args[4]
+  local position = call('GET', keys[1])
+  local fence = position and read('<I8', position) or 0
+  local outcomes, counts, writes = {}, { [0] = 0, 0, 0 }, {}
+  for row = 0, #offsets / 4 - 1 do
+    if first + read('<I4', offsets, row * 4 + 1) >= fence then outcomes[row] = 0 end
+  end
+  for from = 5, #args, 5 do
+    local plan, records, at = plan_of(args[from]), args[from + 4], 1
+    local names, rows, stored = entities(args[from + 1], args[from + 2], args[from + 3])
+    for g = 1, #names do
+      local changed = false
+      load(e, plan, stored[g])
+      for _ = 1, rows[g] do
+        local time, row, exact, delta
+        time, row, exact, delta, at = read('<I4I4Bd', records, at)
+        if outcomes[row] then
+          local outcome = label(e, time, delta, exact == 1)
+          changed = changed or outcome > 0
+          outcomes[row] = max(outcomes[row], outcome)
+        end
+      end
+      if changed then defer(writes, names[g], save(e)) end
+    end
+  end
+  for _, outcome in pairs(outcomes) do counts[outcome] = counts[outcome] + 1 end
+  defer(writes, keys[1], pack('<I8', max(fence, next_offset)))
+  write(writes, ttl)
+  return { counts[1], counts[2], counts[0] }
+end
+
+-- Move a fence forward. KEYS: fence.
+local function reposition(keys, args)
+  local position = call('GET', keys[1])
+  local fence = position and read('<I8', position) or 0
+  local kept = position and sub(position, 9) or ''
+  call('SET', keys[1], pack('<I8', max(fence, tonumber(args[1]))) .. kept, 'EX', args[2])
+  return redis.status_reply('OK')
+end
+
+local function register(name, work)
+  redis.register_function(name, function(keys, args)
+    bind()
+    return work(keys, args)
+  end)
+end
+
+register('driftloop_fold_VERSION', fold)
+register('driftloop_labels_VERSION', fold_labels)
+register('driftloop_reposition_VERSION', reposition)
