@@ -165,7 +165,7 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
     hardware = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "onnx": onnx.__version__,
         "numpy": np.__version__,
         "device": hardware,

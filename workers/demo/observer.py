@@ -114,7 +114,7 @@ class Observer:
         np.add.at(seen.times, ids[known], 1)
         seen.scores[ids[known]] = np.array([p.score for p in found])[known]
         seen.versions[ids[known]] = np.array([p.version for p in found])[known]
-        seen.event_time = max(seen.event_time, max(p.event_time for p in found))
+        seen.event_time = max(seen.event_time, *(p.event_time for p in found))
 
     def _scored(self, found: list[Scored]) -> None:
         ids = np.array([int(s.event_id) for s in found])
