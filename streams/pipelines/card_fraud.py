@@ -89,10 +89,13 @@ pipeline = Pipeline(
         *terminal("7d"),
         *terminal("30d"),
     ],
-    model=Model(network=network, parameters={"epochs": 12, "batch_size": 256}),
+    model=Model(
+        network=network,
+        parameters={"learning_rate": 2e-3, "batch_size": 1024, "epochs": 12, "patience": 3},
+    ),
     decision=Decision(classes=("genuine", "fraud")),
     feedback=Feedback(horizon="7d", missing=0, keep="7d", classes=("genuine", "fraud")),
     policies=Policies(
-        retrain=Retrain(every="7d", window="16d", validate="2d", evaluate="3d"),
+        retrain=Retrain(every="5d", window="16d", validate="2d", evaluate="3d"),
     ),
 )
