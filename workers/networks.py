@@ -115,7 +115,8 @@ def export(module: nn.Module, features: int) -> bytes:
     """
     module.eval()
     sample = torch.zeros(2, features)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about torchvision's absence
+    for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # torchvision is missing, passes are run
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():  # the exporter's own use of what torch deprecates
             warnings.simplefilter("ignore")
