@@ -1,0 +1,107 @@
+"""The scoring path in memory: one prediction per good event, whatever else is in its batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streams.rehearsal import Rehearsal
+from streams.spec import Columns, Decision, Fallback, Policies, Transform
+from tests.unit.pipelines import declare, order
+
+T0 = 1_700_000_000.0
+
+
+def basket(number: int, at: float = T0, **changes: Any) -> dict[str, Any]:
+    return order(number, at, basket=1, **changes)
+
+
+def network(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A score that tells the amount: 10 gives 0.1."""
+    return vectors[:, :1] / 100
+
+
+async def test_before_the_first_version_the_fallback_answers_marked_degraded() -> None:
+    pipeline = declare(policies=Policies(fallback=Fallback(score=0.25)))
+    [prediction] = (await Rehearsal(pipeline).score([basket(1)])).predictions
+    assert (prediction.score, prediction.version, prediction.degraded) == (0.25, 0, True)
+
+
+async def test_a_version_answers_with_its_score_and_its_decision() -> None:
+    pipeline = declare(decision=Decision(threshold=0.3, classes=("keep", "check")))
+    result = await Rehearsal(pipeline, network).score(
+        [basket(1, amount=20), basket(2, T0 + 1, amount=30)]
+    )
+    assert [(p.event_id, round(p.score, 4), p.decision, p.version) for p in result.predictions] == [
+        ("o1", 0.2, "keep", 1),
+        ("o2", 0.3, "check", 1),
+    ]
+    assert [p.id for p in result.predictions] == ["0-0", "0-1"]
+    assert not any(p.degraded for p in result.predictions)
+
+
+async def test_many_outputs_decide_for_the_best_class() -> None:
+    from streams.spec import Model
+
+    def three(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.1, 0.7, 0.2], np.float32), (len(vectors), 1))
+
+    pipeline = declare(
+        model=Model(network=lambda features: features, outputs=3),
+        decision=Decision(classes=("a", "b", "c")),
+    )
+    [prediction] = (await Rehearsal(pipeline, three).score([basket(1)])).predictions
+    assert prediction.decision == "b"
+    assert prediction.score == pytest.approx([0.1, 0.7, 0.2])
+
+
+async def test_bad_events_and_repeated_ones_cost_nobody_else() -> None:
+    events = [basket(1), b"{", basket(1), basket(2, T0 + 1), {**basket(3), "amount": "x"}]
+    result = await Rehearsal(declare(), network).score(events)
+    assert [p.event_id for p in result.predictions] == ["o1", "o2"]
+    assert [letter["cause"] for letter in result.dead_letters] == ["malformed", "invalid"]
+    assert [letter["offset"] for letter in result.dead_letters] == ["1", "4"]
+
+
+async def test_windows_count_each_event_once_and_only_good_ones() -> None:
+    pipeline = declare()
+    count = pipeline.feature_names.index("shopper_count_1h")
+    rehearsal = Rehearsal(pipeline)
+    first = await rehearsal.score([basket(1), b"{", basket(2, T0 + 1), basket(2, T0 + 1)])
+    second = await rehearsal.score([basket(1), basket(4, T0 + 2)])
+    assert [s.vector[count] for s in first.scored] == [1.0, 2.0]
+    assert [s.vector[count] for s in second.scored] == [3.0]
+
+
+async def test_an_event_on_which_a_transform_fails_is_a_dead_letter_and_is_not_counted() -> None:
+    def picky(columns: Columns) -> NDArray[np.float64]:
+        if (columns["amount"] == 13).any():
+            raise ValueError("unlucky")
+        return np.asarray(columns["amount"], np.float64)
+
+    base = declare()
+    pipeline = declare(features=[*base.features, Transform("picky", picky)])
+    count = pipeline.feature_names.index("shopper_count_1h")
+    result = await Rehearsal(pipeline).score(
+        [basket(1), basket(2, T0 + 1, amount=13), basket(3, T0 + 2)]
+    )
+    assert [s.vector[count] for s in result.scored] == [1.0, 2.0]
+    [letter] = result.dead_letters
+    assert letter["cause"] == "feature"
+    assert "unlucky" in letter["detail"]
+
+
+async def test_a_feature_that_is_not_finite_is_a_dead_letter() -> None:
+    def log_amount(columns: Columns) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore"):
+            found: NDArray[np.float64] = np.log(columns["amount"])
+        return found
+
+    base = declare()
+    pipeline = declare(features=[*base.features, Transform("log_amount", log_amount)])
+    result = await Rehearsal(pipeline).score([basket(1), basket(2, T0 + 1, amount=0)])
+    assert [p.event_id for p in result.predictions] == ["o1"]
+    assert [letter["cause"] for letter in result.dead_letters] == ["not-finite"]
