@@ -83,7 +83,7 @@ class Wire:
 
     def fold_labels(self, batch: LabelBatch) -> list[bytes | int]:
         """Arguments of the function that adds labels."""
-        first = int(batch.offsets[0]) if len(batch.offsets) else batch.next
+        first = int(batch.offsets.min()) if len(batch.offsets) else batch.next
         offsets = (batch.offsets - first).astype("<u4").tobytes()
         args: list[bytes | int] = [first, batch.next, self.ttl, offsets]
         labelled = [key for _, key in self._keys if key.plan.labels]
