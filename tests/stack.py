@@ -6,19 +6,20 @@ The embedded stack by default; containers where `DRIFTLOOP_TEST_STACK=containers
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import SecretStr
 
 from streams.settings import Settings
+from workers.devstack.servers import free_port, kafka_answers, triton_answers
 from workers.devstack.stack import Addresses, Stack
 
-KAFKA_IMAGE = "apache/kafka:4.1.0"
-TRITON_IMAGE = "nvcr.io/nvidia/tritonserver:25.02-py3"
-REDIS_IMAGE = "redis:7.4-alpine"
+COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 
 
 @pytest.fixture(scope="session")
@@ -40,34 +41,46 @@ def stack(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
 
 
 def containers(ending: ExitStack, repository: Path) -> Addresses:
-    """The same servers from containers; fails where no Docker engine answers."""
+    """The same servers from `docker-compose.yml`'s images; fails where no Docker engine answers."""
     import docker
     from docker.errors import DockerException
     from testcontainers.core.container import DockerContainer
-    from testcontainers.kafka import KafkaContainer
     from testcontainers.redis import RedisContainer
 
     try:
         docker.from_env().ping()
     except DockerException as error:
         pytest.fail(f"DRIFTLOOP_TEST_STACK=containers, but no Docker engine answers: {error}")
-    kafka = ending.enter_context(KafkaContainer(KAFKA_IMAGE).with_kraft())
-    redis = ending.enter_context(RedisContainer(REDIS_IMAGE))
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    port = free_port()
+    kafka = DockerContainer(services["kafka"]["image"]).with_bind_ports(9092, port)
+    for name, value in services["kafka"]["environment"].items():
+        # the broker tells clients where it is: on a port of the host that is known beforehand
+        kafka.with_env(name, str(value).replace("localhost:9092", f"127.0.0.1:{port}"))
+    ending.enter_context(kafka.with_kwargs(hostname="kafka"))
+    redis = ending.enter_context(RedisContainer(services["redis"]["image"]))
     triton = ending.enter_context(
-        DockerContainer(TRITON_IMAGE)
+        DockerContainer(services["triton"]["image"])
         .with_volume_mapping(str(repository), "/models", "rw")
         .with_exposed_ports(8001)
-        .with_command(
-            "tritonserver --model-repository=/models --model-control-mode=explicit "
-            "--load-model=* --exit-on-error=false --strict-readiness=false"
-        )
+        .with_command(services["triton"]["command"])
     )
-    host = redis.get_container_host_ip()
-    return Addresses(
-        kafka=kafka.get_bootstrap_server(),
+    addresses = Addresses(
+        kafka=f"127.0.0.1:{port}",
         triton=f"{triton.get_container_host_ip()}:{triton.get_exposed_port(8001)}",
-        redis=f"redis://{host}:{redis.get_exposed_port(6379)}/0",
+        redis=f"redis://{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}/0",
     )
+    for healthy in (lambda: kafka_answers(port), lambda: triton_answers(addresses.triton)):
+        _wait_for(healthy)
+    return addresses
+
+
+def _wait_for(healthy: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not healthy():
+        if time.monotonic() > deadline:
+            pytest.fail("a container did not become healthy")
+        time.sleep(0.5)
 
 
 @pytest.fixture

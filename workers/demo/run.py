@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -35,6 +36,8 @@ MODULE = "streams.pipelines.card_fraud"
 MOST_MEMORY = 4_000_000_000
 LEAST_VERSIONS = 4
 _DRAIN_SECONDS = 60.0
+_RATE_SAMPLES = 20
+"""Half-second samples that a rate is taken over: slots come about one a second."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,18 @@ async def _stream(
 
 async def _watch(plan: Plan, progress: Progress, loop: Loop) -> None:
     """Sample memory and pace, and show the live table, or lines where there is no terminal."""
-    before, at, said = 0, time.monotonic(), 0.0
+    said = 0.0
+    counts: deque[tuple[float, int]] = deque(maxlen=_RATE_SAMPLES)
     live = Live(console=console, auto_refresh=False, transient=True)
     with live if console.is_terminal else contextlib.nullcontext():
         while True:
             await asyncio.sleep(0.5)
             progress.memory.sample({**loop.pids, "demo": os.getpid()})
-            now, count = time.monotonic(), progress.seen.predicted
-            rate = (count - before) / (now - at)
+            now = time.monotonic()
+            counts.append((now, progress.seen.predicted))
+            (since, before), (_, count) = counts[0], counts[-1]
+            rate = (count - before) / max(now - since, 0.5)
             progress.rates.append((now - progress.started, rate))
-            before, at = count, now
             rows = list(_live_rows(plan, progress, rate))
             if console.is_terminal:
                 live.update(_table("Driftloop demo", rows), refresh=True)

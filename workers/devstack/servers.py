@@ -112,7 +112,7 @@ def kafka(
     return Server(
         "kafka", f"127.0.0.1:{port}", "DRIFTLOOP_KAFKA_PORT",
         [*java, "kafka.Kafka", str(properties)], logs / "kafka.log",
-        healthy=lambda: _listens(port) and asyncio.run(_kafka_answers(port)),
+        healthy=lambda: kafka_answers(port),
     )  # fmt: skip
 
 
@@ -123,6 +123,11 @@ def _format_kafka(java: list[str], properties: Path) -> None:
     if done.returncode:
         reason = (done.stderr or done.stdout).strip()[-300:]
         raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")
+
+
+def kafka_answers(port: int) -> bool:
+    """Whether a broker on this port of loopback serves clients and groups."""
+    return _listens(port) and asyncio.run(_kafka_answers(port))
 
 
 def _listens(port: int) -> bool:
@@ -177,16 +182,17 @@ def triton(home: Path, logs: Path, port: int, repository: Path, fetched: Path,
     }
     return Server(
         "triton", f"127.0.0.1:{port}", "DRIFTLOOP_TRITON_PORT", command, logs / "triton.log",
-        healthy=lambda: _triton_answers(port), environment=environment,
+        healthy=lambda: triton_answers(f"127.0.0.1:{port}"), environment=environment,
         leftovers=[f"{region}*"],
     )  # fmt: skip
 
 
-def _triton_answers(port: int) -> bool:
+def triton_answers(address: str) -> bool:
+    """Whether a Triton is ready at `host:port`."""
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    client = InferenceServerClient(f"127.0.0.1:{port}")
+    client = InferenceServerClient(address)
     try:
         return bool(client.is_server_ready(client_timeout=2.0))
     except InferenceServerException:
