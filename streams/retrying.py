@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitable[T]]) -> T:
-    """The call's result, repeated with back-off (50 ms to 2 s) for as long as it fails for outside reasons.
+    """The call's result, repeated with back-off (50 ms to 2 s) while it fails for outside reasons.
 
     These are `Unavailable` (a server is away) and `ModelError` (the champion is unfit, until it is
     rolled back). There is no end to it on purpose: an event waits; it is never given up.
