@@ -21,7 +21,7 @@ def basket(number: int, at: float = T0, **changes: Any) -> dict[str, Any]:
 
 def network(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """A score that tells the amount: 10 gives 0.1."""
-    return vectors[:, :1] / 100
+    return vectors[:, :1] / np.float32(100)
 
 
 async def test_before_the_first_version_the_fallback_answers_marked_degraded() -> None:
@@ -35,9 +35,9 @@ async def test_a_version_answers_with_its_score_and_its_decision() -> None:
     result = await Rehearsal(pipeline, network).score(
         [basket(1, amount=20), basket(2, T0 + 1, amount=30)]
     )
-    assert [(p.event_id, round(p.score, 4), p.decision, p.version) for p in result.predictions] == [
-        ("o1", 0.2, "keep", 1),
-        ("o2", 0.3, "check", 1),
+    assert [(p.event_id, f"{p.score:.3f}", p.decision, p.version) for p in result.predictions] == [
+        ("o1", "0.200", "keep", 1),
+        ("o2", "0.300", "check", 1),
     ]
     assert [p.id for p in result.predictions] == ["0-0", "0-1"]
     assert not any(p.degraded for p in result.predictions)
@@ -59,7 +59,13 @@ async def test_many_outputs_decide_for_the_best_class() -> None:
 
 
 async def test_bad_events_and_repeated_ones_cost_nobody_else() -> None:
-    events = [basket(1), b"{", basket(1), basket(2, T0 + 1), {**basket(3), "amount": "x"}]
+    events: list[dict[str, Any] | bytes] = [
+        basket(1),
+        b"{",
+        basket(1),
+        basket(2, T0 + 1),
+        {**basket(3), "amount": "x"},
+    ]
     result = await Rehearsal(declare(), network).score(events)
     assert [p.event_id for p in result.predictions] == ["o1", "o2"]
     assert [letter["cause"] for letter in result.dead_letters] == ["malformed", "invalid"]
