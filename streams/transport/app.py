@@ -118,8 +118,12 @@ class BatchApp(faust.App):  # type: ignore[misc]
                 transactional_id=transactional_id,
                 transaction_timeout_ms=self.settings.transaction_timeout_ms,
             ),
-            partition, self.work.group, self._committed, timeout,
-        )  # fmt: skip
+            partition,
+            self.work.group,
+            {TP(topic, partition) for topic in self.work.topics},
+            self._committed,
+            timeout,
+        )
 
     async def _committed(self, partitions: set[TP]) -> dict[TP, int | None]:
         found: dict[TP, int | None] = await self.consumer.committed(partitions)

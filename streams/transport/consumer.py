@@ -139,7 +139,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Take the partitions over before Faust seeks to what is committed."""
+        """Take the partitions over before Faust seeks to what is committed, and resumes."""
+        # Faust does not stop it for a worker that had no partition before: what arrived meanwhile
+        # would be dropped, and what follows it would not
+        self.stop_flow()
         await self.app.lanes.open({TP(*tp) for tp in assigned}, generation_id)
         await super().on_partitions_assigned(assigned, generation_id)
 

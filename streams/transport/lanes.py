@@ -70,6 +70,7 @@ class Lane:
         self._flow = flow
         self._queue: deque[Fetched] = deque()
         self._queued = 0
+        self._paused: set[TP] = set()
         self._arrived = asyncio.Event()
         self._stopping = False
         self._positions: dict[str, int] = {}
@@ -89,7 +90,9 @@ class Lane:
         self._queue.append(fetched)
         self._queued += len(fetched.records)
         if self._queued > self._limits.queued_records:
-            self._flow.on_buffer_full(TP(fetched.topic, fetched.partition))
+            tp = TP(fetched.topic, fetched.partition)
+            self._paused.add(tp)
+            self._flow.on_buffer_full(tp)
         self._arrived.set()
 
     async def run(self) -> None:
@@ -173,7 +176,8 @@ class Lane:
             records = records + self._queue.popleft().records
         self._queued -= len(records)
         if self._queued <= self._limits.queued_records // 2:
-            self._flow.on_buffer_drop(TP(head.topic, head.partition))
+            while self._paused:  # whichever topic it was that drained last
+                self._flow.on_buffer_drop(self._paused.pop())
         return replace(head, records=records)
 
     def _due_at(self) -> float | None:

@@ -2,8 +2,8 @@
 
 A writer keeps what it wrote since the last commit. When anything fails it throws its producer
 away, starts a new one (which ends the old transaction one way or the other), asks the broker which
-offsets are committed, and writes again only what is not. So an outcome that never arrived (a
-timed-out commit) is neither lost nor doubled.
+offsets are committed, and writes it all again if they are the old ones. So an outcome that never
+arrived (a timed-out commit) is neither lost nor doubled.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
+    CommitFailedError,
     IllegalGenerationError,
     InvalidProducerEpoch,
     KafkaError,
@@ -35,7 +36,12 @@ Committed = Callable[[set[TP]], Awaitable[Mapping[TP, int | None]]]
 Commit = Callable[[Mapping[TP, int]], Awaitable[None]]
 
 _LOST = (ProducerFenced, InvalidProducerEpoch)
-_STALE = (IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError)
+_STALE = (
+    CommitFailedError,
+    IllegalGenerationError,
+    UnknownMemberIdError,
+    RebalanceInProgressError,
+)
 _TRANSIENT = (KafkaError, TimeoutError, OSError)
 
 
@@ -84,12 +90,7 @@ class _BatchWriter:
     async def _renew(self) -> None:
         """Replace the producer; retries until the broker is there. Raises `PartitionLost`."""
         await self._discard()
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(_TRANSIENT),
-            wait=wait_exponential_jitter(multiplier=0.1, max=3, jitter=0.1),
-            before_sleep=_log_retry,
-            reraise=True,
-        ):
+        async for attempt in _patiently():
             with attempt:
                 self._producer = self._new_producer()
                 try:
@@ -149,18 +150,24 @@ class TransactionalWriter(_BatchWriter):
     """exactly_once: outputs and source offsets of whole batches in one Kafka transaction.
 
     One transactional id per input partition: taking it over fences whoever had it, since aiokafka
-    commits offsets in transactions without the group's generation.
+    commits offsets in transactions without the group's generation. A worker that lost the
+    partition without noticing (it was stopped, or cut off) may fence its successor while it
+    recovers; it then finds offsets committed that it did not commit, and gives up.
     """
 
     def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int, group: str,
-                 committed: Committed, timeout: float) -> None:  # fmt: skip
+                 sources: set[TP], committed: Committed, timeout: float) -> None:  # fmt: skip
         super().__init__(new_producer, partition, timeout)
         self._group = group
-        self._committed = committed
+        self._sources = sources
+        self._ask_committed = committed
+        self._committed: dict[TP, int] = {}
+        """As far as this writer knows."""
         self._broken = False
 
     async def open(self) -> None:
         await self._renew()
+        self._committed = await self._find_committed()
 
     async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
         self._pending.append((outputs, positions))
@@ -170,6 +177,8 @@ class TransactionalWriter(_BatchWriter):
             return
         try:
             await self._write(outputs, first=len(self._pending) == 1)
+        except _LOST as error:
+            raise self._lost() from error
         except _TRANSIENT as error:
             self._broken = True  # commit() starts over with a new producer
             log.warning("write failed", partition=self._partition, error=repr(error))
@@ -188,12 +197,14 @@ class TransactionalWriter(_BatchWriter):
                 continue
             try:
                 await self._commit()
-                self._done()
             except _LOST as error:
-                raise PartitionLost(f"partition {self._partition} was taken over") from error
+                raise self._lost() from error
             except _TRANSIENT as error:
                 self._broken = True
                 log.warning("commit failed", partition=self._partition, error=repr(error))
+            else:
+                self._committed.update(self._positions())
+                self._done()
 
     async def _commit(self) -> None:
         assert self._producer is not None
@@ -204,20 +215,34 @@ class TransactionalWriter(_BatchWriter):
             await self._producer.commit_transaction()
 
     async def _recover(self) -> None:
-        """Start over with a new producer: write again what turned out not to be committed."""
+        """Start over with a new producer: the transaction was committed whole, or not at all.
+
+        Raises:
+            PartitionLost: neither; another worker has committed since.
+        """
         await self._renew()
-        committed = await self._committed(set(self._positions()))
-        self._pending = [
-            (outputs, covered)
-            for outputs, covered in self._pending
-            if any(at > (committed.get(tp) or 0) for tp, at in covered.items())
-        ]
+        found = await self._find_committed()
         self._broken = False
-        again, self._pending = self._pending, []
-        for outputs, covered in again:
-            await self.write(outputs, covered)
-        if not self._pending:
+        if found == {**self._committed, **self._positions()}:
+            self._committed = found
             self._done()
+        elif found == self._committed:
+            again, self._pending = self._pending, []
+            for outputs, positions in again:
+                await self.write(outputs, positions)
+        else:
+            raise self._lost()
+
+    async def _find_committed(self) -> dict[TP, int]:
+        found: Mapping[TP, int | None] = {}
+        async for attempt in _patiently():
+            with attempt:
+                async with asyncio.timeout(self._timeout):
+                    found = await self._ask_committed(self._sources)
+        return {tp: at for tp, at in found.items() if at is not None}
+
+    def _lost(self) -> PartitionLost:
+        return PartitionLost(f"partition {self._partition} was taken over by another worker")
 
 
 class IdempotentWriter(_BatchWriter):
@@ -248,18 +273,23 @@ class IdempotentWriter(_BatchWriter):
     async def commit(self) -> None:
         if not self._pending:
             return
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(_TRANSIENT),
-            wait=wait_exponential_jitter(multiplier=0.1, max=3, jitter=0.1),
-            before_sleep=_log_retry,
-            reraise=True,
-        ):
+        async for attempt in _patiently():
             with attempt:
                 try:
                     await self._commit_positions(self._positions())
                 except _STALE as error:
                     raise PartitionLost(f"partition {self._partition} was reassigned") from error
         self._done()
+
+
+def _patiently() -> AsyncRetrying:
+    """Attempts for as long as Kafka is away."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(_TRANSIENT),
+        wait=wait_exponential_jitter(multiplier=0.1, max=3, jitter=0.1),
+        before_sleep=_log_retry,
+        reraise=True,
+    )
 
 
 def _log_retry(state: Any) -> None:

@@ -232,3 +232,20 @@ async def test_an_error_is_reported_and_nothing_is_committed(limits: Limits) -> 
     await until(lambda: errors)
     await lanes.close()
     assert "commit" not in recorder.log
+
+
+async def test_a_pause_ends_for_both_topics_whichever_drains_last(limits: Limits) -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS, TP("u", 0)}, 1)
+    for k in range(5):
+        lanes.put(fetched(10 * k, 10, topic="u"))
+    for k in range(4):
+        lanes.put(fetched(10 * k, 10))
+    assert {e for e in recorder.log if e[0] == "pause"} == {("pause", EVENTS), ("pause", ("u", 0))}
+    recorder.gate.set()
+    await until(lambda: len(recorder.batches) == 9)
+    assert ("resume", EVENTS) in recorder.log
+    assert ("resume", ("u", 0)) in recorder.log
+    await lanes.close()

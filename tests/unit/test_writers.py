@@ -1,0 +1,324 @@
+"""Writers against a broker in memory: whatever fails, nothing is lost and nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    ProducerFenced,
+)
+from faust.types import TP
+
+from streams.transport.batches import Outputs
+from streams.transport.writers import IdempotentWriter, PartitionLost, TransactionalWriter
+
+EVENTS, LABELS = TP("events", 0), TP("labels", 0)
+Fault = Exception | Callable[[], Any] | None
+
+
+class Broker:
+    """Knows the log and the committed offsets; each operation takes its next fault first."""
+
+    def __init__(self) -> None:
+        self.log: list[bytes] = []
+        self.batches: list[int] = []
+        self.committed: dict[TP, int] = {}
+        self.faults: dict[str, list[Fault]] = {}
+        self.epoch = 0
+        self.stopped = 0
+
+    async def fault(self, operation: str) -> None:
+        waiting = self.faults.get(operation, [])
+        found = waiting.pop(0) if waiting else None
+        if isinstance(found, Exception):
+            raise found
+        if found is not None:
+            await found()
+
+    async def ask(self, partitions: set[TP]) -> dict[TP, int | None]:
+        await self.fault("ask")
+        return {tp: self.committed.get(tp) for tp in partitions}
+
+    async def commit(self, positions: Any) -> None:
+        await self.fault("commit")
+        self.committed.update(positions)
+
+    def producer(self) -> Any:
+        return Producer(self)
+
+
+class Batch:
+    """Takes three records."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> Any:
+        del timestamp, key, headers
+        if len(self.values) == 3:
+            return None
+        self.values.append(value)
+        return self
+
+    def record_count(self) -> int:
+        return len(self.values)
+
+    def close(self) -> None:
+        pass
+
+
+class Producer:
+    """What of aiokafka's producer a writer uses."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.transaction: list[bytes] | None = None
+        self.offsets: dict[TP, int] = {}
+        self.epoch = -1
+        self.transactional = False
+
+    async def start(self) -> None:
+        await self.broker.fault("start")
+        self.broker.epoch += 1
+        self.epoch = self.broker.epoch
+
+    async def stop(self) -> None:
+        self.broker.stopped += 1
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def begin_transaction(self) -> None:
+        assert self.transaction is None
+        self.transaction = []
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Any:
+        assert (topic, partition) == ("out", 0)
+        await self.broker.fault("send")
+        self.check()
+        self.broker.batches.append(len(batch.values))
+        acknowledged = asyncio.get_running_loop().create_future()
+        try:
+            await self.broker.fault("acknowledge")
+        except KafkaConnectionError as error:
+            acknowledged.set_exception(error)
+            return acknowledged
+        (self.broker.log if self.transaction is None else self.transaction).extend(batch.values)
+        acknowledged.set_result(None)
+        return acknowledged
+
+    async def send_offsets_to_transaction(
+        self, offsets: dict[TopicPartition, int], group: str
+    ) -> None:
+        assert group == "g"
+        await self.broker.fault("offsets")
+        self.offsets = {TP(*tp): at for tp, at in offsets.items()}
+
+    async def commit_transaction(self) -> None:
+        await self.broker.fault("before")
+        self.check()
+        assert self.transaction is not None
+        self.broker.log += self.transaction
+        self.broker.committed.update(self.offsets)
+        self.transaction = None
+        await self.broker.fault("after")
+
+    def check(self) -> None:
+        if self.epoch != self.broker.epoch:
+            raise ProducerFenced
+
+
+async def hang() -> None:
+    await asyncio.sleep(3600)
+
+
+def outputs(*values: bytes) -> Outputs:
+    return {"out": [(b"k", value, []) for value in values]}
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    broker = Broker()
+    yield broker
+    left = {name: waiting for name, waiting in broker.faults.items() if waiting}
+    assert not left, "a fault was never met"
+
+
+async def transactional(broker: Broker) -> TransactionalWriter:
+    writer = TransactionalWriter(
+        broker.producer, 0, "g", {EVENTS, LABELS}, broker.ask, timeout=0.05
+    )
+    await writer.open()
+    return writer
+
+
+async def idempotent(broker: Broker) -> IdempotentWriter:
+    writer = IdempotentWriter(broker.producer, 0, broker.commit, timeout=0.05)
+    await writer.open()
+    return writer
+
+
+async def write_three(writer: TransactionalWriter | IdempotentWriter) -> None:
+    """Three micro-batches in two commits."""
+    await writer.write(outputs(b"1", b"2"), {EVENTS: 2})
+    await writer.write(outputs(b"3"), {EVENTS: 3})
+    await writer.commit()
+    await writer.write(outputs(b"4"), {EVENTS: 4})
+    await writer.commit()
+
+
+@pytest.mark.parametrize(
+    ("operation", "faults"),
+    [
+        pytest.param("start", [], id="nothing fails"),
+        pytest.param("send", [KafkaConnectionError()], id="first send fails"),
+        pytest.param("send", [None, KafkaConnectionError()], id="second send fails"),
+        pytest.param("send", [hang], id="send hangs"),
+        pytest.param("send", [None, None, hang, hang], id="send fails twice"),
+        pytest.param("acknowledge", [KafkaConnectionError()], id="not acknowledged"),
+        pytest.param("offsets", [KafkaConnectionError()], id="offsets fail"),
+        pytest.param("before", [KafkaConnectionError()], id="commit fails"),
+        pytest.param("before", [hang], id="commit times out and did not commit"),
+        pytest.param("after", [hang], id="commit times out and did commit"),
+        pytest.param("after", [hang, hang], id="each commit times out and did commit"),
+        pytest.param("after", [None, TimeoutError()], id="second commit's answer is lost"),
+    ],
+)
+async def test_a_transaction_is_written_exactly_once(
+    broker: Broker, operation: str, faults: list[Fault]
+) -> None:
+    broker.faults[operation] = faults
+    writer = await transactional(broker)
+    await write_three(writer)
+    assert broker.log == [b"1", b"2", b"3", b"4"]
+    assert broker.committed == {EVENTS: 4}
+    assert writer.begun is None
+    await writer.close()
+
+
+async def test_recovery_waits_for_the_broker(broker: Broker) -> None:
+    writer = await transactional(broker)
+    broker.faults = {
+        "before": [hang],
+        "start": [KafkaConnectionError(), hang],
+        "ask": [KafkaConnectionError()],
+    }
+    await write_three(writer)
+    assert broker.log == [b"1", b"2", b"3", b"4"]
+    await writer.close()
+
+
+async def test_nothing_is_visible_before_the_commit(broker: Broker) -> None:
+    writer = await transactional(broker)
+    await writer.write(outputs(b"1"), {EVENTS: 1})
+    assert broker.log == []
+    assert writer.begun is not None
+    await writer.close()
+    assert broker.log == []
+    assert broker.committed == {}
+
+
+@pytest.mark.parametrize("error", [ProducerFenced(), InvalidProducerEpoch()])
+@pytest.mark.parametrize("operation", ["send", "offsets", "before"])
+async def test_a_fenced_writer_gives_up_and_does_not_fence_back(
+    broker: Broker, operation: str, error: Exception
+) -> None:
+    writer = await transactional(broker)
+    broker.faults[operation] = [error]
+    with pytest.raises(PartitionLost):
+        await write_three(writer)
+    assert broker.log == []
+    assert broker.epoch == 1
+    await writer.close()
+
+
+@pytest.mark.parametrize("moved", [{EVENTS: 1}, {EVENTS: 7}, {LABELS: 1}])
+async def test_a_writer_that_was_replaced_unnoticed_writes_nothing_more(
+    broker: Broker, moved: dict[TP, int]
+) -> None:
+    writer = await transactional(broker)
+
+    async def replaced() -> None:
+        broker.committed.update(moved)  # by the successor, over batches of its own
+        raise TimeoutError
+
+    broker.faults["offsets"] = [replaced]
+    with pytest.raises(PartitionLost):
+        await write_three(writer)
+    assert broker.log == []
+    await writer.close()
+
+
+@pytest.mark.parametrize("new_writer", [transactional, idempotent])
+async def test_more_than_a_producer_batch_is_split(broker: Broker, new_writer: Any) -> None:
+    writer = await new_writer(broker)
+    values = [b"%d" % i for i in range(7)]
+    await writer.write(outputs(*values), {EVENTS: 7})
+    await writer.commit()
+    assert broker.log == values
+    assert broker.batches == [3, 3, 1]
+    await writer.close()
+
+
+@pytest.mark.parametrize("new_writer", [transactional, idempotent])
+async def test_offsets_without_outputs_are_committed(broker: Broker, new_writer: Any) -> None:
+    writer = await new_writer(broker)
+    await writer.write({"out": []}, {EVENTS: 7})
+    await writer.commit()
+    assert broker.committed == {EVENTS: 7}
+    assert broker.batches == []
+    await writer.close()
+
+
+async def test_at_least_once_acknowledges_outputs_before_it_commits(broker: Broker) -> None:
+    writer = await idempotent(broker)
+    await writer.write(outputs(b"1"), {EVENTS: 1})
+    assert broker.log == [b"1"]
+    assert broker.committed == {}
+    await writer.commit()
+    assert broker.committed == {EVENTS: 1}
+    await writer.close()
+
+
+@pytest.mark.parametrize(
+    ("operation", "faults"),
+    [
+        ("send", [KafkaConnectionError()]),
+        ("send", [hang]),
+        ("acknowledge", [KafkaConnectionError()]),
+        ("commit", [KafkaConnectionError(), KafkaConnectionError()]),
+    ],
+)
+async def test_at_least_once_repeats_what_failed(
+    broker: Broker, operation: str, faults: list[Fault]
+) -> None:
+    writer = await idempotent(broker)
+    broker.faults[operation] = faults
+    await write_three(writer)
+    assert broker.log == [b"1", b"2", b"3", b"4"]
+    assert broker.committed == {EVENTS: 4}
+    await writer.close()
+
+
+async def test_at_least_once_gives_up_a_partition_that_was_reassigned(broker: Broker) -> None:
+    writer = await idempotent(broker)
+    broker.faults["commit"] = [CommitFailedError()]
+    with pytest.raises(PartitionLost):
+        await write_three(writer)
+    assert broker.committed == {}
+    await writer.close()
+
+
+async def test_a_closed_writer_has_stopped_every_producer(broker: Broker) -> None:
+    writer = await transactional(broker)
+    broker.faults["before"] = [hang]
+    await write_three(writer)
+    await writer.close()
+    assert broker.stopped == broker.epoch == 2
