@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -77,6 +78,21 @@ class Labelling:
                 self._join.matured()
                 self._join.commit({topic: records[-1].offset + 1})
             self._join.commit({topic: end})
+        await self._refold(committed.get(topics.feedback) or 0)
+
+    async def _refold(self, end: int) -> None:
+        """Add the labels again that the feature state has lost (its last second, in a crash)."""
+        topic, name = self._pipeline.topics.feedback, self._pipeline.name
+        if not self._pipeline.plan.label_keys:
+            return
+        first = await until_available(
+            name, "fold", lambda: self._state.label_position(self._partition)
+        )
+        if first is None or first >= end:
+            return
+        async for records in self._read_range(topic, self._partition, first, end):
+            deltas = self._join.known_deltas(records)
+            await self._fold(topic, records[-1].offset + 1, deltas)
 
     async def process(self, batch: MicroBatch) -> Outputs:
         """Examples, and dead letters for bad feedback, of a micro-batch of either topic."""
@@ -177,6 +193,22 @@ class Join:
         for _, feedback, label in good:
             self._label(feedback.event_id, label, deltas, corrections)
         return deltas, corrections, letters
+
+    def known_deltas(self, records: Iterable[ConsumerRecord]) -> list[Delta]:
+        """The label changes that these records made when they were taken in."""
+        good = []
+        for record in records:
+            with suppress(BadRecord):
+                good.append((record.offset, self._decode(record)[0].event_id))
+        found = self._store.served([event_id for _, event_id in good])
+        deltas = []
+        for (offset, _), served in zip(good, found, strict=True):
+            labels = served.labels if served is not None else ()
+            for i, label in enumerate(labels):
+                if served is not None and label[0] == offset:
+                    before = labels[i - 1][1] if i else 0.0
+                    deltas.append(Delta(offset, served, label[1] - before))
+        return deltas
 
     def matured(self) -> list[Record]:
         """The examples of events whose horizon has passed, in the order of event time."""

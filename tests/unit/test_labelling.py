@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import orjson
 import pytest
+from aiokafka import ConsumerRecord
 
+from streams.adapters.memory_labels import MemoryLabelStore
+from streams.adapters.memory_state import MemoryFeatureState
+from streams.labelling import Labelling
+from streams.ports import Changes, LabelBatch, Served
+from streams.records import Scored, encode
 from streams.rehearsal import Rehearsal
 from streams.spec import Feedback
+from streams.transport.batches import MicroBatch
 from tests.unit.pipelines import declare, order
 
 T0 = 1_700_000_000.0
@@ -143,3 +152,41 @@ async def test_a_bad_label_is_a_dead_letter_and_costs_no_other(
     assert [letter["cause"] for letter in result.dead_letters] == [cause]
     [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
     assert example.label == 1.0
+
+
+async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None:
+    pipeline = declare()
+    rate = pipeline.feature_names.index("refund_rate")
+    feedback = [label(1, 1, T0 + 1), label(2, 1, T0 + 2), label(1, 0, T0 + 3), label(9, 1, T0)]
+    topic = pipeline.topics.feedback
+    records: list[Any] = [
+        ConsumerRecord(topic, 0, i, 0, 0, b"ann", orjson.dumps(value), None, 0, 0, ())
+        for i, value in enumerate(feedback)
+    ]
+
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        assert (topic, partition) == (pipeline.topics.feedback, 0)
+        yield records[first:end]
+
+    store = MemoryLabelStore()
+    served = [Served(f"o{n}", b"ann", T0, scored(f"o{n}")) for n in (1, 2)]
+    before = Labelling(pipeline, 0, store, MemoryFeatureState(pipeline.plan), read)
+    store.write(Changes({s.event_id: s for s in served}, {}, {}, T0))
+    await before.process(MicroBatch(pipeline.topics.feedback, 0, records, 0, 0))
+    await before.commit()
+
+    state = MemoryFeatureState(pipeline.plan)  # has the events and the first label only
+    rehearsal = Rehearsal(pipeline)
+    rehearsal._scoring._state = state
+    await rehearsal.score([basket(1, T0), basket(2, T0)])
+    await state.fold_labels(
+        LabelBatch(0, 1, np.array([0]), np.array([int(T0)], np.uint32), [[b"ann"]], np.array([1.0]))
+    )
+    after = Labelling(pipeline, 0, store, state, read)
+    await after.open({pipeline.topics.feedback: len(records), pipeline.topics.scored: None})
+    late = await rehearsal.score([basket(3, T0 + HOUR + 1)])
+    assert late.scored[0].vector[rate] == pytest.approx(0.5)
+
+
+def scored(event_id: str) -> bytes:
+    return encode(Scored(event_id, T0, ["ann"], [0.0], 0.0, 0))
