@@ -11,6 +11,7 @@ import fcntl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from streams.adapters.triton_control import TritonControl
 from streams.adapters.triton_scorer import TritonScorer
 from streams.errors import ModelError, Unavailable
 from streams.ledger import Serving
+from streams.ports import Scorer
 from streams.records import Manifest, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -44,15 +46,45 @@ def kept(serving: Serving, keep_versions: int) -> list[int]:
     return list(serving.promoted[-keep_versions:])
 
 
+class Control(Protocol):
+    """Loading and unloading of a pipeline's model; `TritonControl` is one."""
+
+    async def alive(self) -> None:
+        """Return when the server answers. Raises `Unavailable`."""
+        ...
+
+    async def load(self) -> None:
+        """Serve what `config.pbtxt` names. Raises `ModelError`, `Unavailable`."""
+        ...
+
+    async def unload(self) -> None:
+        """Serve nothing. Raises `Unavailable`."""
+        ...
+
+    async def ready(self, version: int) -> bool:
+        """Whether a version is ready. Raises `Unavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
 class Publisher:
     """Publishes one pipeline's versions."""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        control: Control | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self.repository = Repository(settings.model_repository, pipeline.name)
-        self.control = TritonControl(settings, pipeline.name)
-        self._scorer = TritonScorer(settings, pipeline.name, pipeline.model.outputs)
+        self.control = control or TritonControl(settings, pipeline.name)
+        self._scorer = scorer or TritonScorer(settings, pipeline.name, pipeline.model.outputs)
 
     async def close(self) -> None:
         """Release the connections to Triton."""

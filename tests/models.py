@@ -1,0 +1,94 @@
+"""Hand-made ONNX files, and a model server in memory that reads a real repository."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from streams.adapters.triton_client import NotServing
+from streams.errors import ModelError
+from streams.records import Manifest
+from streams.settings import Settings
+from streams.spec import Pipeline
+from workers.manifests import blank
+from workers.onnx_files import run, session
+from workers.repository import Repository, digest
+
+
+def linear(features: int, bias: float = 0.0, outputs: int = 1, name: str = "features") -> bytes:
+    """sigmoid(0.1 · sum(vector) + bias) for each output."""
+    weight = np.full((features, outputs), 0.1, np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", [name, "weight"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["scores"]),
+        ],
+        "linear",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", features])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", outputs])],
+        [
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(np.full(outputs, bias, np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def manifest(pipeline: Pipeline, version: int, data: bytes, **fields: object) -> Manifest:
+    """A manifest that fits the file."""
+    return msgspec.structs.replace(
+        blank(pipeline), version=version, model_sha256=digest(data), **fields
+    )
+
+
+class MemoryTriton:
+    """What the publisher sees of Triton: loads what `config.pbtxt` names, all or nothing."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self._settings = settings
+        self._name = pipeline.name
+        self._repository = Repository(settings.model_repository, pipeline.name)
+        self.loaded: dict[int, bytes] = {}
+        self.loads = 0
+        self.wrong: set[int] = set()
+        """Versions that answer wrongly."""
+
+    async def alive(self) -> None:
+        """It is."""
+
+    async def load(self) -> None:
+        self.loads += 1
+        config = self._repository.config()
+        if config is None:
+            raise ModelError("no config.pbtxt")
+        found = re.search(r"versions: \[ ([\d, ]+) \]", config)
+        assert found is not None
+        versions = [int(one) for one in found[1].split(", ")]
+        loaded = {
+            version: (self._repository.directory(version) / "model.onnx").read_bytes()
+            for version in versions
+        }
+        for data in loaded.values():
+            session(data)
+        self.loaded = loaded
+
+    async def unload(self) -> None:
+        self.loaded = {}
+
+    async def ready(self, version: int) -> bool:
+        return version in self.loaded
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        if version not in self.loaded:
+            raise NotServing(self._settings, self._name, "not loaded", died=False)
+        scores = run(session(self.loaded[version]), vectors)
+        return 1 - scores if version in self.wrong else scores
+
+    async def close(self) -> None:
+        """Nothing to release."""
