@@ -1,0 +1,225 @@
+"""Publishing onto a model server in memory: what serves afterwards, and what never does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streams.errors import ModelError, Unavailable
+from streams.ledger import Serving, fold
+from streams.records import Manifest as ManifestRecord
+from streams.records import decoder, encode
+from streams.settings import Settings
+from streams.spec import Bucket, OneHot, Pipeline
+from tests.models import MemoryTriton, linear, manifest
+from tests.synthetic import pipeline
+from workers.ledger import entry
+from workers.probes import probes
+from workers.publisher import Publisher
+from workers.repository import Repository
+
+
+@dataclass
+class Shop:
+    """A publisher, its server, and what the ledger would say."""
+
+    publisher: Publisher
+    triton: MemoryTriton
+    now: Serving = field(default_factory=Serving)
+
+    async def publish(self, bias: float = 0.0, data: bytes = b"") -> int:
+        data = data or linear(4, bias)
+        version = self.publisher.next_version(self.now)
+        made = manifest(pipeline, version, data)
+        self.publisher.stage(made, data, "The gate said promote.")
+        await self.publisher.serve(version, self.now)
+        self.now = fold(self.now, entry("promote", made, self.now, "test"))
+        return version
+
+    @property
+    def repository(self) -> Repository:
+        return self.publisher.repository
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    settings = Settings(model_repository=tmp_path, triton="memory")
+    triton = MemoryTriton(settings, pipeline)
+    return Shop(Publisher(settings, pipeline, triton, triton), triton)
+
+
+async def test_versions_are_numbered_and_the_last_ones_kept(shop: Shop) -> None:
+    assert [await shop.publish(bias / 10) for bias in range(4)] == [1, 2, 3, 4]
+    assert sorted(shop.triton.loaded) == [2, 3, 4]  # keep_versions = 2, and the new one
+    assert shop.repository.versions() == [1, 2, 3, 4]
+    assert shop.repository.configured() == [2, 3, 4]
+
+
+async def test_a_version_directory_is_whole(shop: Shop) -> None:
+    version = await shop.publish()
+    home = shop.repository.directory(version)
+    assert {path.name for path in home.iterdir()} == {
+        "model.onnx", "model.py", "manifest.json", "model-card.md"
+    }  # fmt: skip
+    read = decoder(ManifestRecord).decode((home / "manifest.json").read_bytes())
+    assert read.version == version
+    assert "The gate said promote." in (home / "model-card.md").read_text()
+    assert not list(shop.repository.home.glob(".staging*"))
+
+
+async def test_a_number_in_the_ledger_is_never_used_again(shop: Shop) -> None:
+    made = manifest(pipeline, 7, b"")
+    shop.now = fold(shop.now, entry("reject", made, shop.now, "lost from disk"))
+    assert await shop.publish() == 8
+
+
+async def test_a_version_is_never_overwritten(shop: Shop) -> None:
+    version = await shop.publish()
+    with pytest.raises(ModelError, match="never overwritten"):
+        shop.publisher.stage(manifest(pipeline, version, linear(4)), linear(4), "")
+
+
+@pytest.mark.parametrize("data", [linear(5), linear(4, outputs=2), b"broken"])
+async def test_a_file_with_another_signature_is_not_staged(shop: Shop, data: bytes) -> None:
+    await shop.publish()
+    with pytest.raises(ModelError):
+        await shop.publish(data=data)
+    assert shop.repository.versions() == [1]
+    assert sorted(shop.triton.loaded) == [1]
+
+
+async def test_a_version_that_answers_wrongly_does_not_serve(shop: Shop) -> None:
+    await shop.publish()
+    shop.triton.wrong = {2}
+    with pytest.raises(ModelError, match="version 2 does not serve: its answers differ"):
+        await shop.publish(bias=1.0)
+    assert sorted(shop.triton.loaded) == [1]
+    assert shop.repository.configured() == [1]
+
+
+async def test_the_first_version_that_fails_leaves_nothing_loaded(shop: Shop) -> None:
+    shop.triton.wrong = {1}
+    with pytest.raises(ModelError, match="does not serve"):
+        await shop.publish()
+    assert shop.triton.loaded == {}
+    assert shop.repository.config() is None
+
+
+async def test_a_changed_version_does_not_serve(shop: Shop) -> None:
+    await shop.publish()
+    data = linear(4, 0.5)
+    shop.publisher.stage(manifest(pipeline, 2, data), data, "")
+    (shop.repository.directory(2) / "model.onnx").write_bytes(linear(4, 0.6))
+    with pytest.raises(ModelError, match="was changed after it was published"):
+        await shop.publisher.serve(2, shop.now)
+    assert shop.triton.loads == 1
+
+
+async def test_a_manifest_changed_with_its_model_is_not_the_ledgers(shop: Shop) -> None:
+    await shop.publish()
+    await shop.publish(0.1)
+    home, data = shop.repository.directory(1), linear(4, 0.6)
+    (home / "model.onnx").write_bytes(data)
+    forged = manifest(pipeline, 1, data)
+    (home / "manifest.json").write_bytes(encode(forged))
+    with pytest.raises(ModelError, match="was changed after it was published"):
+        await shop.publisher.serve(1, shop.now)
+    await shop.publish(0.2)
+    assert sorted(shop.triton.loaded) == [2, 3]  # the changed one is left out
+
+
+async def test_triton_away_leaves_the_configuration_as_it_was(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.publish()
+
+    async def away() -> None:
+        raise Unavailable("Triton", "memory", "DRIFTLOOP_TRITON")
+
+    monkeypatch.setattr(shop.triton, "load", away)
+    with pytest.raises(Unavailable, match="DRIFTLOOP_TRITON"):
+        await shop.publish(0.1)
+    assert shop.repository.configured() == [1]
+
+
+async def test_what_triton_lost_is_loaded_again(shop: Shop) -> None:
+    await shop.publish()
+    await shop.publish(0.1)
+    await shop.triton.unload()
+    await shop.publisher.ensure_loaded(shop.now)
+    assert sorted(shop.triton.loaded) == [1, 2]
+    loads = shop.triton.loads
+    await shop.publisher.ensure_loaded(shop.now)
+    assert shop.triton.loads == loads
+
+
+async def test_a_lost_configuration_is_written_again(shop: Shop) -> None:
+    await shop.publish()
+    shop.repository.write_config(None)
+    await shop.triton.unload()
+    await shop.publisher.ensure_loaded(shop.now)
+    assert sorted(shop.triton.loaded) == [1]
+
+
+async def test_a_champion_that_is_gone_is_said(shop: Shop) -> None:
+    await shop.publish()
+    shop.repository.remove(1)
+    with pytest.raises(ModelError, match="no readable manifest"):
+        await shop.publisher.ensure_loaded(shop.now)
+
+
+async def test_nothing_to_load_before_the_first_version(shop: Shop) -> None:
+    await shop.publisher.ensure_loaded(Serving())
+    assert shop.triton.loads == 0
+
+
+async def test_a_version_of_other_features_is_not_kept(shop: Shop) -> None:
+    await shop.publish()
+    odd = manifest(pipeline, 1, linear(4), schema_hash="other")
+    shop.now = replace(shop.now, versions={1: odd})
+    await shop.publish(0.1)
+    assert sorted(shop.triton.loaded) == [2]
+
+
+async def test_what_a_killed_publisher_left_is_swept(shop: Shop) -> None:
+    await shop.publish()
+    (shop.repository.home / ".staging-9-123").mkdir()
+    shop.repository.sweep()
+    assert not list(shop.repository.home.glob(".staging*"))
+    assert shop.repository.versions() == [1]
+
+
+async def test_publishers_take_turns(shop: Shop) -> None:
+    order: list[str] = []
+
+    async def hold(name: str) -> None:
+        async with shop.publisher.alone():
+            order.append(f"{name} in")
+            await asyncio.sleep(0.05)
+            order.append(f"{name} out")
+
+    await asyncio.gather(hold("a"), hold("b"))
+    assert [step.split()[1] for step in order] == ["in", "out", "in", "out"]
+
+
+def test_probes_look_like_the_pipelines_vectors() -> None:
+    declared = Pipeline(
+        name="probing",
+        event=pipeline.event,
+        features=[*pipeline.features, OneHot("machine", ["x", "y"]), Bucket("reading_id", 50)],
+        model=pipeline.model,
+        feedback=pipeline.feedback,
+    )
+    mean, scale = [100.0, 0, 0, 0, 0, 0, 0], [5.0, 1, 1, 1, 1, 1, 1]
+    made = manifest(declared, 1, b"", normalisation={"mean": mean, "scale": scale})
+    found = probes(declared, made, 200)
+    assert found.shape == (200, 7)
+    assert found.dtype == np.float32
+    assert found[:, 0].mean() == pytest.approx(100, abs=2)
+    assert (found[:, 4:6].sum(axis=1) == 1).all()
+    assert set(found[:, 6]) <= set(range(50))
+    assert np.array_equal(found, probes(declared, made, 200))

@@ -1,0 +1,127 @@
+"""When a candidate is due, and from which offsets: by event time alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streams.spec import Retrain
+from workers.examples import Window
+from workers.schedule import Due, Index, due
+
+DAY = 86_400.0
+POLICY = Retrain(every="2d", window="6d", validate="1d", evaluate="1d",
+                 least_examples=50, least_positives=5)  # fmt: skip
+
+
+def index(days: float, partitions: int = 2, per_day: int = 100) -> Index:
+    """Examples in the order of event time, one in four positive, spread over the partitions."""
+    found = Index()
+    times = np.arange(0, days * DAY, DAY / per_day)
+    labels = (np.arange(len(times)) // partitions % 4 == 0).astype(np.float32)
+    for partition in range(partitions):
+        mine = slice(partition, None, partitions)
+        count = len(times[mine])
+        found.add(partition, np.arange(count), times[mine], labels[mine])
+    return found
+
+
+def made(found: Index, decided: float = 0.0, expected: frozenset[int] = frozenset()) -> Due | None:
+    return due(POLICY, found, decided, expected, classes=2)
+
+
+def test_nothing_is_due_before_there_are_examples() -> None:
+    assert made(Index()) is None
+    assert made(Index(), expected=frozenset({0, 1})) is None
+
+
+def test_the_first_candidate_needs_enough_in_each_slice() -> None:
+    assert made(index(2.5)) is None  # a grid step, but no day to train on
+    found = made(index(4.1))
+    assert found is not None
+    assert found.watermark == 4 * DAY
+
+
+def test_the_next_is_due_one_step_after_the_last() -> None:
+    assert made(index(5.9), decided=4 * DAY) is None
+    found = made(index(6.1), decided=4 * DAY)
+    assert found is not None
+    assert found.watermark == 6 * DAY
+
+
+def test_what_was_missed_is_not_made_up_for() -> None:
+    found = made(index(20), decided=4 * DAY)
+    assert found is not None
+    assert found.watermark == 18 * DAY
+    assert found.slices.train == (12 * DAY, 16 * DAY)
+
+
+def test_the_offsets_do_not_depend_on_how_far_was_read() -> None:
+    one, two = made(index(6.1), 4 * DAY), made(index(7.9), 4 * DAY)
+    assert one is not None
+    assert two is not None
+    assert one == two
+
+
+def test_offsets_cover_the_window_and_no_more() -> None:
+    found = made(index(10.5, partitions=1), decided=8 * DAY)
+    assert found is not None
+    # 100 a day, one partition: offset = day * 100; the example at the watermark itself counts
+    assert found.window == Window({0: (400, 1001)})
+
+
+def test_a_correction_is_read_if_it_came_before_the_watermark_was_passed() -> None:
+    found = index(6.1, partitions=1)
+    late = index(6.1, partitions=1)
+    late.add(0, np.array([610]), np.array([2 * DAY]), np.array([1.0], np.float32))
+    one, two = made(found, 4 * DAY), made(late, 4 * DAY)
+    assert one is not None
+    assert two is not None
+    assert one.window == two.window
+
+
+def test_the_slowest_partition_holds_the_watermark() -> None:
+    found = index(8, partitions=2)
+    found.add(2, np.array([0]), np.array([3 * DAY]), np.zeros(1, np.float32))
+    assert found.watermark(frozenset(), idle=POLICY.window_seconds) == 3 * DAY
+
+
+def test_a_partition_that_has_stopped_does_not_hold_the_others_up() -> None:
+    found = index(20, partitions=2)
+    found.add(2, np.array([0]), np.array([3 * DAY]), np.zeros(1, np.float32))
+    assert found.watermark(frozenset(), idle=POLICY.window_seconds) > 19 * DAY
+
+
+def test_a_partition_whose_examples_are_still_to_come_is_waited_for() -> None:
+    assert made(index(5), expected=frozenset({0, 1})) is not None
+    assert made(index(5), expected=frozenset({0, 1, 2})) is None
+    assert made(index(7), expected=frozenset({0, 1, 2})) is not None  # for as long as a window
+
+
+def test_one_class_only_is_not_enough() -> None:
+    found = Index()
+    times = np.arange(0, 5 * DAY, 100.0)
+    found.add(0, np.arange(len(times)), times, np.zeros(len(times), np.float32))
+    assert made(found) is None
+
+
+def test_what_is_old_is_forgotten() -> None:
+    found = index(10)
+    before = len(found)
+    found.forget(5 * DAY)
+    assert len(found) == before // 2
+    assert found.earliest == 0.0
+
+
+@pytest.mark.parametrize("days", [6.2, 8.4, 10.1])
+def test_a_replay_makes_the_same_candidates(days: float) -> None:
+    def history(step: float) -> list[Due]:
+        decided, made_so_far = 0.0, []
+        for now in [*np.arange(step, days, step), days]:
+            found = made(index(float(now)), decided)
+            if found is not None:
+                decided = found.watermark
+                made_so_far.append(found)
+        return made_so_far
+
+    assert history(0.1) == history(0.35)
