@@ -101,10 +101,6 @@ class FeatureState(Protocol):
         """The next offset that the partition's fold expects; None when it never folded."""
         ...
 
-    async def label_position(self, partition: int, stream: str = "feedback") -> int | None:
-        """The offset after the last labels that were added; None before the first."""
-        ...
-
     async def reposition(self, partition: int, offset: int) -> None:
         """Move the fence over offsets that hold no events (first start in mid-topic, retention)."""
         ...

@@ -52,7 +52,9 @@ async def connect() -> AsyncIterator[Connect]:
         await each.close()
 
 
-async def test_a_killed_server_is_unavailable_and_continues_where_it_was(connect, server):
+async def test_a_killed_server_is_unavailable_and_continues_where_it_was(
+    connect: Connect, server: Valkey
+) -> None:
     state = await connect(server.url, timeout=1.0)
     memory = MemoryFeatureState(PLAN)
     first = await state.fold(fold_batch([buy(100), buy(101)]))
@@ -80,7 +82,7 @@ async def test_a_killed_server_is_unavailable_and_continues_where_it_was(connect
     np.testing.assert_array_equal(folded.aggregates, expected.aggregates)
 
 
-async def test_a_server_that_hangs_is_unavailable(connect, server):
+async def test_a_server_that_hangs_is_unavailable(connect: Connect, server: Valkey) -> None:
     state = await connect(server.url, timeout=0.2)
     with server.client() as client:
         client.client_pause(700)
@@ -93,7 +95,9 @@ async def test_a_server_that_hangs_is_unavailable(connect, server):
     assert folded.aggregates[0, 0] == 2
 
 
-async def test_functions_that_the_server_lost_are_loaded_again(connect, server):
+async def test_functions_that_the_server_lost_are_loaded_again(
+    connect: Connect, server: Valkey
+) -> None:
     state = await connect(server.url)
     await state.fold(fold_batch([buy(100)]))
     with server.client() as client:
@@ -104,7 +108,9 @@ async def test_functions_that_the_server_lost_are_loaded_again(connect, server):
         assert (await state.fold_labels(label_batch([L(100, ("s",))]))).added == 1
 
 
-async def test_two_versions_of_the_code_run_side_by_side(connect, server, monkeypatch):
+async def test_two_versions_of_the_code_run_side_by_side(
+    connect: Connect, server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = await connect(server.url)
     source = redis_state._LIBRARY.replace(redis_state._VERSION, "00000000")
     monkeypatch.setattr(redis_state, "_VERSION", "00000000")
@@ -118,7 +124,7 @@ async def test_two_versions_of_the_code_run_side_by_side(connect, server, monkey
         assert len(client.function_list()) == 2
 
 
-async def test_a_changed_plan_starts_afresh(connect, server):
+async def test_a_changed_plan_starts_afresh(connect: Connect, server: Valkey) -> None:
     one = await connect(server.url)
     await one.fold(fold_batch([buy(100)]))
     changed = FoldPlan((replace(PLAN.keys[0], edges=(0, 10, 90)), PLAN.keys[1]))
@@ -127,7 +133,7 @@ async def test_a_changed_plan_starts_afresh(connect, server):
     assert await one.position(0) == 1
 
 
-async def test_one_call_per_micro_batch(connect, server):
+async def test_one_call_per_micro_batch(connect: Connect, server: Valkey) -> None:
     state = await connect(server.url)
     with server.client() as client:
         client.config_resetstat()
@@ -138,7 +144,9 @@ async def test_one_call_per_micro_batch(connect, server):
     assert calls["cmdstat_set"] == 3, "card, shop and fence"
 
 
-async def test_keys_expire_after_twice_the_history_and_a_week_at_least(connect, server):
+async def test_keys_expire_after_twice_the_history_and_a_week_at_least(
+    connect: Connect, server: Valkey
+) -> None:
     state = await connect(server.url)
     await state.fold(fold_batch([buy(100)]))
     await state.fold_labels(label_batch([L(100, ("s",))]))
@@ -149,7 +157,9 @@ async def test_keys_expire_after_twice_the_history_and_a_week_at_least(connect, 
     assert len({key[: key.index(b"}")] for key in lifetimes}) == 1, "one hash slot"
 
 
-async def test_out_of_memory_is_unavailable_and_changes_nothing(connect, server):
+async def test_out_of_memory_is_unavailable_and_changes_nothing(
+    connect: Connect, server: Valkey
+) -> None:
     state = await connect(server.url)
     await state.fold(fold_batch([buy(100)]))
     with server.client() as client:
@@ -161,7 +171,9 @@ async def test_out_of_memory_is_unavailable_and_changes_nothing(connect, server)
     assert (await state.fold(fold_batch([buy(101)], 1))).aggregates[0, 0] == 2
 
 
-async def test_the_journal_holds_only_what_is_not_committed(connect, server):
+async def test_the_journal_holds_only_what_is_not_committed(
+    connect: Connect, server: Valkey
+) -> None:
     state = await connect(server.url)
     with server.client() as client:
         for i in range(20):
@@ -172,7 +184,7 @@ async def test_the_journal_holds_only_what_is_not_committed(connect, server):
             assert lengths == [min(i + 1, 4)]
 
 
-async def test_an_error_of_ours_is_not_taken_for_absence(connect, server):
+async def test_an_error_of_ours_is_not_taken_for_absence(connect: Connect, server: Valkey) -> None:
     state = await connect(server.url)
     await state.fold(fold_batch([buy(100)]))
     with server.client() as client:
@@ -183,7 +195,7 @@ async def test_an_error_of_ours_is_not_taken_for_absence(connect, server):
         await state.fold(fold_batch([buy(101)], 1))
 
 
-async def test_no_server_at_the_address(connect):
+async def test_no_server_at_the_address(connect: Connect) -> None:
     port = free_port()
     begin = time.monotonic()
     with pytest.raises(Unavailable, match=rf"127.0.0.1:{port}.*DRIFTLOOP_REDIS"):
@@ -192,13 +204,13 @@ async def test_no_server_at_the_address(connect):
 
 
 @pytest.mark.parametrize("url", ["http://user:secret@host:1", "redis://:secret@host:x", ""])
-async def test_an_address_that_is_none(connect, url):
+async def test_an_address_that_is_none(connect: Connect, url: str) -> None:
     with pytest.raises(ConfigurationError, match="DRIFTLOOP_REDIS") as caught:
         await connect(url)
     assert "secret" not in str(caught.value)
 
 
-async def test_passwords_are_used_and_never_shown(connect, tmp_path):
+async def test_passwords_are_used_and_never_shown(connect: Connect, tmp_path: Path) -> None:
     with Valkey(tmp_path, "--requirepass", "s3cret") as server:
         address = f"127.0.0.1:{server.port}"
         state = await connect(f"redis://:s3cret@{address}/0")
@@ -213,7 +225,7 @@ async def test_passwords_are_used_and_never_shown(connect, tmp_path):
         assert "s3cret" not in str(caught.value) + repr(state)
 
 
-async def test_a_client_of_ones_own(valkey):
+async def test_a_client_of_ones_own(valkey: Valkey) -> None:
     client = Redis.from_url(valkey.url)
     state = RedisFeatureState(client, "own-client", PLAN)
     folded = await state.fold(fold_batch([buy(100)]))
@@ -221,7 +233,7 @@ async def test_a_client_of_ones_own(valkey):
     await state.close()
 
 
-async def test_partitions_fold_at_the_same_time(connect, valkey):
+async def test_partitions_fold_at_the_same_time(connect: Connect, valkey: Valkey) -> None:
     state = await connect(valkey.url, "parallel")
     batches = [fold_batch([buy(100 + i) for i in range(40)], partition=p) for p in range(8)]
     folded = await asyncio.gather(*(state.fold(batch) for batch in batches))
@@ -229,7 +241,7 @@ async def test_partitions_fold_at_the_same_time(connect, valkey):
     assert sum(int((~part.duplicate).sum()) for part in folded) == 40
 
 
-async def test_a_cluster(connect, tmp_path):
+async def test_a_cluster(connect: Connect, tmp_path: Path) -> None:
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with Valkey(tmp_path, *options) as server:
         with server.client() as client:
@@ -250,7 +262,7 @@ async def test_a_cluster(connect, tmp_path):
             await state.fold(fold_batch(events[:1], 50))
 
 
-async def test_a_user_who_may_not_load_functions(connect, server):
+async def test_a_user_who_may_not_load_functions(connect: Connect, server: Valkey) -> None:
     with server.client() as client:
         client.acl_setuser(
             "limited", enabled=True, passwords=["+pw"], keys="*", commands=["+get", "+info"]
