@@ -50,9 +50,7 @@ def network(features: int) -> nn.Module:
     """A small network."""
     from torch import nn
 
-    return nn.Sequential(
-        nn.Linear(features, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 1)
-    )
+    return nn.Sequential(nn.Linear(features, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 1))
 
 
 def declare(name: str = "synthetic", **policies: object) -> Pipeline:
@@ -71,7 +69,7 @@ def declare(name: str = "synthetic", **policies: object) -> Pipeline:
     )  # fmt: skip
 
 
-pipeline = declare()
+pipeline = declare(margin=0.5)
 
 
 def made(days: float = 6.0, per_day: int = 500, seed: int = 0, first: float = 0.0) -> list[Example]:

@@ -1,0 +1,232 @@
+"""Publishing on a real Triton: what may go wrong with a version harms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from streams.adapters.triton_control import TritonControl
+from streams.adapters.triton_scorer import TritonScorer
+from streams.errors import ConfigurationError, ModelError, Unavailable
+from streams.records import encode
+from streams.retrying import until_available
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.transport.clients import ensure_topics
+from tests.models import linear, manifest
+from tests.synthetic import declare
+from tests.traffic import traffic, until
+from workers.cli import app
+from workers.commands.common import environment
+from workers.ledger import current
+from workers.lifecycle import Lifecycle
+from workers.repository import digest
+from workers.training import Judged
+
+
+def judged(declared: Pipeline, bias: float, parent: int, action: str = "promote") -> Judged:
+    """A verdict on a hand-made model."""
+    data = linear(4, bias)
+    made = manifest(declared, 0, data, parent=parent, threshold=0.25)
+    return Judged(made, data, action, "made by hand")
+
+
+async def released(settings: Settings, declared: Pipeline, count: int) -> Lifecycle:
+    """A lifecycle of which so many versions have been champion."""
+    await ensure_topics(settings, declared)
+    life = Lifecycle(settings, declared)
+    for number in range(count):
+        await life.release(judged(declared, number / 10, parent=number))
+    return life
+
+
+async def test_a_version_is_published_without_a_failed_request(settings: Settings) -> None:
+    declared = declare("publish-traffic")
+    life = await released(settings, declared, 1)
+    async with traffic(settings, declared) as seen:
+        await seen.until_version(1)
+        for version in (2, 3, 4):
+            await life.release(judged(declared, version / 10, parent=version - 1))
+            await seen.until_version(version)
+    await life.close()
+    assert seen.failures == []
+    assert sorted(seen.answered) == [1, 2, 3, 4]
+
+
+async def test_a_bad_version_never_serves_and_the_old_one_does(settings: Settings) -> None:
+    declared = declare("publish-bad")
+    life = await released(settings, declared, 1)
+    publisher, now = life.publisher, await current(settings, declared)
+    files = {path.name: path.read_bytes() for path in publisher.repository.directory(1).glob("*.*")}
+    async with traffic(settings, declared) as seen:
+        await seen.until_version(1)
+        for version, data, said in (
+            (2, b"not a model", "version 2 does not serve"),
+            (3, linear(5), "version 3 does not serve"),
+            (4, linear(4, outputs=2), "version 4 does not serve"),
+        ):
+            made = encode(manifest(declared, version, data))
+            publisher.repository.add(version, files | {"model.onnx": data, "manifest.json": made})
+            with pytest.raises(ModelError, match=said) as error:
+                await publisher.serve(version, now)
+            assert "\n" not in str(error.value)
+        changed = linear(4, 0.5)
+        publisher.stage(manifest(declared, 5, changed), changed, "")
+        (publisher.repository.directory(5) / "model.onnx").write_bytes(linear(4, 0.6))
+        with pytest.raises(ModelError, match="was changed after it was published"):
+            await publisher.serve(5, now)
+        before = seen.total
+        await until(lambda: seen.total > before + 100)
+    assert seen.failures == []
+    assert set(seen.answered) == {1}
+    assert await publisher.control.ready(1)
+    assert not any([await publisher.control.ready(v) for v in (2, 3, 4, 5)])
+    await life.close()
+
+
+async def test_what_does_not_serve_is_rejected_in_the_ledger(settings: Settings) -> None:
+    declared = declare("publish-reject")
+    life = await released(settings, declared, 1)
+    wrong = judged(declared, 0.3, parent=1)
+    broken = Judged(
+        msgspec.structs.replace(wrong.manifest, model_sha256=digest(b"x")), b"x", "promote", "fine"
+    )
+    entry = await life.release(broken)
+    assert (entry.action, entry.version) == ("reject", 2)
+    assert (await current(settings, declared)).champion == 1
+    stale = await life.release(judged(declared, 0.3, parent=0))
+    assert stale.action == "inconclusive"
+    assert "the champion changed from 0 to 1" in stale.reason
+    await life.close()
+
+
+async def test_the_ledger_stays_as_it_is_when_triton_is_away(settings: Settings) -> None:
+    declared = declare("publish-away")
+    life = await released(settings, declared, 1)
+    await life.close()
+    away = Lifecycle(
+        settings.model_copy(update={"triton": "127.0.0.1:9", "triton_timeout": 1.0}), declared
+    )
+    with pytest.raises(Unavailable, match="DRIFTLOOP_TRITON"):
+        await away.release(judged(declared, 0.3, parent=1))
+    await away.close()
+    assert (await current(settings, declared)).champion == 1
+    assert away.publisher.repository.versions() == [1]
+    assert away.publisher.repository.configured() == [1]
+
+
+async def test_promote_and_roll_back(settings: Settings) -> None:
+    declared = declare("publish-rollback")
+    life = await released(settings, declared, 2)
+    rejected = await life.release(judged(declared, 0.9, parent=2, action="reject"))
+    assert (await current(settings, declared)).champion == 2
+    with pytest.raises(ConfigurationError, match="the gate said reject: made by hand"):
+        await life.promote(rejected.version, "because")
+    forced = await life.promote(rejected.version, "because", force=True)
+    assert forced.by == "operator"
+    assert forced.reason == "forced: because (the gate said reject: made by hand)"
+    async with traffic(settings, declared) as seen:
+        await seen.until_version(3)
+        back = await life.rollback(None, "it was worse")
+        assert (back.action, back.version, back.previous) == ("rollback", 2, 3)
+        await seen.until_version(2)
+        assert seen.follower.threshold == 0.25
+        await life.rollback(1, "further")
+        await seen.until_version(1)
+    assert seen.failures == []
+    for call, said in (
+        (life.rollback(None, ""), "no earlier version"),
+        (life.promote(1, ""), "is the champion already"),
+        (life.promote(77, ""), "no version 77 in"),
+        (life.rollback(77, ""), "never was champion"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            await call
+    await life.close()
+
+
+def embedded(name: str, containing: str = "") -> list[psutil.Process]:
+    """Our own children of that name."""
+    found = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.name().startswith(name) and containing in " ".join(process.cmdline())
+    ]
+    if not found:
+        pytest.skip("only the embedded Triton is a child of ours")
+    return found
+
+
+async def test_after_a_restart_of_triton_the_champion_serves(settings: Settings) -> None:
+    declared = declare("publish-restart")
+    life = await released(settings, declared, 2)
+    now = await current(settings, declared)
+    for process in embedded("tritonserver"):
+        process.kill()
+    await until_available("test", "load", lambda: life.publisher.ensure_loaded(now))
+    assert await life.publisher.control.ready(2)
+    await life.close()
+
+
+async def test_a_backend_process_that_dies_is_replaced(settings: Settings) -> None:
+    declared = declare("publish-stub")
+    life = await released(settings, declared, 1)
+    control = TritonControl(settings, declared.name)
+    scorer = TritonScorer(settings, declared.name, 1, control)
+    vectors = np.zeros((3, 4), np.float32)
+    for stub in embedded("triton_python", declared.name):
+        stub.kill()
+    async with asyncio.timeout(30):
+        scores = await until_available("test", "infer", lambda: scorer.infer(1, vectors))
+    assert scores.shape == (3, 1)
+    for resource in (scorer, control, life):
+        await resource.close()
+
+
+def run_command(*arguments: str) -> str:
+    """A command's output, which says so where it failed."""
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    return f"{result.output}{result.exception or ''}"
+
+
+async def test_the_commands(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = declare("publish-commands")
+    (tmp_path / "team").mkdir()
+    (tmp_path / "team" / "commanded.py").write_text(
+        "from tests.synthetic import declare\npipeline = declare('publish-commands')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    await ensure_topics(settings, declared)
+
+    async def said(*arguments: str) -> str:
+        return await asyncio.to_thread(run_command, *arguments)
+
+    assert "has no version yet" in await said("models", "list", "team.commanded")
+    life = await released(settings, declared, 2)
+    await life.release(judged(declared, 0.9, parent=2, action="reject"))
+    await life.close()
+
+    listed = await said("models", "list", "team.commanded")
+    assert "champion: version 2" in listed
+    assert "reject (gate)" in listed
+    shown = await said("models", "show", "3", "team.commanded")
+    assert digest(linear(4, 0.9)) in shown
+    assert "reject by gate: made by hand" in shown
+    assert "has no version 9" in await said("models", "show", "9", "team.commanded")
+    assert "needs a reason" in await said("promote", "3", "team.commanded", "--force")
+    assert "version 3 was never promoted" in await said("promote", "3", "team.commanded")
+    forced = await said("promote", "3", "team.commanded", "--force", "--reason", "we know better")
+    assert "version 3 serves (before: 2)" in forced
+    assert "version 2 serves (before: 3)" in await said("rollback", "team.commanded")
+    assert "is empty" in await said("train", "team.commanded")
+    assert "is not an offset range" in await said("train", "team.commanded", "--offsets", "x")
