@@ -8,12 +8,16 @@ writes a correction.
 The store on disk is never ahead of the committed offsets: changes are kept in memory until the
 outputs are committed. A store that is behind - a crash in between, a partition that moved, a lost
 disk - is brought up to date from the topics before the first batch.
+
+Label windows are never ahead of the committed offsets either: which events and labels have met
+depends on the order in which the two topics were read, but not once both were read up to the same
+offsets. So the windows, too, are folded after a commit, and remember the pair of offsets.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,7 +30,7 @@ from aiokafka import ConsumerRecord
 
 from streams import telemetry
 from streams.errors import BadRecord
-from streams.ports import Changes, FeatureState, Label, LabelBatch, LabelStore, Served
+from streams.ports import Changes, FeatureState, Label, LabelBatch, LabelsFolded, LabelStore, Served
 from streams.records import Example, FeedbackRecord, Scored, decoder, encode
 from streams.retrying import until_available
 from streams.scoring import ReadRange, dead_letter
@@ -35,15 +39,26 @@ from streams.transport.batches import MicroBatch, Outputs, Record
 
 log = structlog.get_logger(__name__)
 
+_MET = "met"
+"""Fence of the folds: the sum of the two topics' offsets, which grows with every commit."""
+_MARK_EVERY = 10_000
+"""After so many records the marks move even if no label has met an event."""
+
 _decode_scored = decoder(Scored).decode
 _decode_feedback = decoder(FeedbackRecord).decode
+
+
+class _Named(msgspec.Struct):
+    event_id: str
+
+
+_decode_name = decoder(_Named).decode
 
 
 @dataclass(frozen=True)
 class Delta:
     """A change of an event's label, to be added to the windows of its entities."""
 
-    offset: int
     served: Served
     change: float
 
@@ -59,40 +74,23 @@ class Labelling:
         self._state = state
         self._read_range = read_range
         self._join = Join(pipeline, store)
+        self._unfolded: list[Delta] = []
+        self._marked = 0
 
     async def open(self, committed: Mapping[str, int | None]) -> None:
-        """Bring the store up to the committed offsets, and the label windows to the store."""
-        topics = self._pipeline.topics
-        for topic in (topics.scored, topics.feedback):
-            first, end = self._store.positions.get(topic, 0), committed.get(topic) or 0
-            if first >= end:
-                continue
-            log.info("label store is behind, reading", topic=topic, first=first, committed=end)
-            async for records in self._read_range(topic, self._partition, first, end):
-                if topic == topics.scored:
-                    deltas = self._join.served(records)
-                else:
-                    deltas, _, _ = self._join.labelled(records)
-                # offsets below the fence were folded before the crash: only the rest is added
-                await self._fold(topic, records[-1].offset + 1, deltas)
-                self._join.matured()
-                self._join.commit({topic: records[-1].offset + 1})
-            self._join.commit({topic: end})
-        await self._refold(committed.get(topics.feedback) or 0)
-
-    async def _refold(self, end: int) -> None:
-        """Add the labels again that the feature state has lost (its last second, in a crash)."""
-        topic, name = self._pipeline.topics.feedback, self._pipeline.name
-        if not self._pipeline.plan.label_keys:
-            return
-        first = await until_available(
-            name, "fold", lambda: self._state.label_position(self._partition)
-        )
-        if first is None or first >= end:
-            return
-        async for records in self._read_range(topic, self._partition, first, end):
-            deltas = self._join.known_deltas(records)
-            await self._fold(topic, records[-1].offset + 1, deltas)
+        """Bring the store and the label windows up to the committed offsets."""
+        ends = {topic: committed.get(topic) or 0 for topic in self._topics}
+        folded = await self._folded(ends)
+        for topic in self._topics:
+            async for _ in self._missed(topic, min(folded[topic], ends[topic])):
+                self._join.commit({})
+        # labels that met their events after this point are in no window yet
+        self._unfolded = await self._lost(folded)
+        for topic in self._topics:
+            async for deltas in self._missed(topic, ends[topic]):
+                self._unfolded += deltas
+        self._join.positions.update(ends)
+        await self.commit()
 
     async def process(self, batch: MicroBatch) -> Outputs:
         """Examples, and dead letters for bad feedback, of a micro-batch of either topic."""
@@ -106,38 +104,115 @@ class Labelling:
                 examples = self._join.matured()
             else:
                 deltas, examples, letters = self._join.labelled(batch.records)
+        self._unfolded += deltas
         self._join.positions[batch.topic] = batch.next
-        await self._fold(batch.topic, batch.next, deltas)
         telemetry.EXAMPLES.labels(name).inc(len(examples))
         return {topics.examples: examples, topics.dead_letters: letters}
 
     async def commit(self) -> None:
-        """Outputs are committed: write what they stand for to disk."""
+        """Outputs are committed: fold the labels they stand for, and write all that to disk."""
+        await self._fold()
         self._join.commit({})
 
     async def close(self) -> None:
         """Drop what is uncommitted and release the disk."""
         self._store.close()
 
-    async def _fold(self, topic: str, after: int, deltas: list[Delta]) -> None:
-        """Add labels to the entities' windows, once per feedback offset."""
-        if not self._pipeline.plan.label_keys or not deltas:
+    @property
+    def _topics(self) -> tuple[str, str]:
+        return self._pipeline.topics.scored, self._pipeline.topics.feedback
+
+    async def _missed(self, topic: str, end: int) -> AsyncIterator[list[Delta]]:
+        """Join what the store has not seen of a topic; what came out of it was written before."""
+        first = self._join.positions.get(topic, 0)
+        if first >= end:
             return
+        log.info("label store is behind, reading", topic=topic, first=first, end=end)
+        async for records in self._read_range(topic, self._partition, first, end):
+            if topic == self._pipeline.topics.scored:
+                deltas = self._join.served(records)
+                self._join.matured()
+            else:
+                deltas, _, _ = self._join.labelled(records)
+            self._join.positions[topic] = records[-1].offset + 1
+            yield deltas
+        self._join.positions[topic] = end
+
+    async def _lost(self, folded: Mapping[str, int]) -> list[Delta]:
+        """Labels that the store has and the windows have not: Redis lost its last second."""
+        feedback = self._pipeline.topics.feedback
+        reached, deltas = self._store.positions, list[Delta]()
+        for topic in self._topics:
+            first, end = folded[topic], reached.get(topic, 0)
+            if first >= end:
+                continue
+            async for records in self._read_range(topic, self._partition, first, end):
+                if topic == feedback:
+                    deltas += self._join.known(records, lambda r, label: label[0] == r.offset)
+                else:
+                    deltas += self._join.known(records, lambda _, at: at[0] < folded[feedback])
+        return deltas
+
+    async def _fold(self) -> None:
+        """Add labels to the entities' windows, once, and remember up to which offsets."""
+        reached = {topic: self._join.positions.get(topic, 0) for topic in self._topics}
+        total = sum(reached.values())
+        if not self._pipeline.plan.label_keys:
+            self._unfolded.clear()
+        elif self._unfolded or total >= self._marked + _MARK_EVERY:
+            if await self._mark(_MET) < self._marked:
+                lost = await self._lost(await self._folded(self._store.positions))
+                self._unfolded = [*lost, *self._unfolded]
+            folded = await self._fold_stream(_MET, total, self._unfolded)
+            await self._set_marks(reached)
+            telemetry.LABELS.labels(self._pipeline.name, "window_late").inc(folded.late)
+            telemetry.LABELS.labels(self._pipeline.name, "window_expired").inc(folded.expired)
+            self._unfolded.clear()
+            self._marked = total
+
+    async def _folded(self, committed: Mapping[str, int]) -> dict[str, int]:
+        """The offsets up to which labels that have met their events are in the windows."""
+        if not self._pipeline.plan.label_keys:
+            return dict(committed)
+        marks = {topic: await self._mark(_stream(topic)) for topic in self._topics}
+        self._marked = await self._mark(_MET)
+        if sum(marks.values()) != self._marked:
+            # a fold comes after its commit and before the next: one that was cut off before it
+            # set its marks was that of the last commit
+            marks = dict(committed)
+            await self._set_marks(marks)
+        return marks
+
+    async def _set_marks(self, reached: Mapping[str, int]) -> None:
+        for topic, at in reached.items():
+            await self._fold_stream(_stream(topic), at, [])
+
+    async def _mark(self, stream: str) -> int:
+        found = await until_available(
+            self._pipeline.name,
+            "fold",
+            lambda: self._state.label_position(self._partition, stream),
+        )
+        return found or 0
+
+    async def _fold_stream(self, stream: str, reached: int, deltas: list[Delta]) -> LabelsFolded:
         scored = [_decode_scored(delta.served.payload) for delta in deltas]
-        entities = zip(*(served.entities for served in scored), strict=True)
+        plans = len(self._pipeline.plan.label_keys)
         batch = LabelBatch(
             partition=self._partition,
-            next=after,
-            offsets=np.array([delta.offset for delta in deltas], np.int64),
+            next=reached,
+            offsets=np.full(len(deltas), reached - 1, np.int64),
             times=np.array([served.event_time for served in scored]).astype(np.uint32),
-            entities=[[name.encode() for name in names] for names in entities],
+            entities=[[served.entities[i].encode() for served in scored] for i in range(plans)],
             deltas=np.array([delta.change for delta in deltas], np.float64),
-            stream=topic.rpartition(".")[2],
+            stream=stream,
         )
         name = self._pipeline.name
-        folded = await until_available(name, "fold", lambda: self._state.fold_labels(batch))
-        telemetry.LABELS.labels(name, "late").inc(folded.late)
-        telemetry.LABELS.labels(name, "expired").inc(folded.expired)
+        return await until_available(name, "fold", lambda: self._state.fold_labels(batch))
+
+
+def _stream(topic: str) -> str:
+    return topic.rpartition(".")[2]
 
 
 class Join:
@@ -151,7 +226,7 @@ class Join:
         self._early: dict[str, tuple[Label, ...]] = {}
         self._watermark = store.watermark
         self._expired = -math.inf
-        self.positions: dict[str, int] = {}
+        self.positions = store.positions
 
     def served(self, records: Iterable[ConsumerRecord]) -> list[Delta]:
         """Take in what was served; returns the labels that had come before it."""
@@ -162,16 +237,16 @@ class Join:
         self._watermark = max([self._watermark, *(entry.event_time for entry in entries)])
         ids = [entry.event_id for entry in entries]
         self._prefetch(ids)
-        deltas = []
-        for record, entry in zip(records, entries, strict=True):
+        deltas: list[Delta] = []
+        for entry in entries:
             if entry.event_id in self._served:  # written twice under at_least_once
                 continue
+            self._served[entry.event_id] = entry
             labels = self._early.get(entry.event_id, ())
-            self._served[entry.event_id] = replace(entry, labels=labels)
             if labels:
                 self._early[entry.event_id] = ()
-                deltas.append(Delta(record.offset, self._served[entry.event_id], labels[-1][1]))
-                self._count("joined")
+            for label in labels:  # as if they came now, one after the other
+                self._label(entry.event_id, label, deltas, [])
         return deltas
 
     def labelled(
@@ -194,20 +269,22 @@ class Join:
             self._label(feedback.event_id, label, deltas, corrections)
         return deltas, corrections, letters
 
-    def known_deltas(self, records: Iterable[ConsumerRecord]) -> list[Delta]:
-        """The label changes that these records made when they were taken in."""
-        good = []
+    def known(
+        self, records: Iterable[ConsumerRecord], of: Callable[[ConsumerRecord, Label], bool]
+    ) -> list[Delta]:
+        """The label changes in the store of the events that these records of either topic name."""
+        named = {}
         for record in records:
-            with suppress(BadRecord):
-                good.append((record.offset, self._decode(record)[0].event_id))
-        found = self._store.served([event_id for _, event_id in good])
+            with suppress(msgspec.MsgspecError):
+                named[record.offset] = (record, _decode_name(record.value or b"").event_id)
+        found = self._store.served([event_id for _, event_id in named.values()])
         deltas = []
-        for (offset, _), served in zip(good, found, strict=True):
-            labels = served.labels if served is not None else ()
-            for i, label in enumerate(labels):
-                if served is not None and label[0] == offset:
-                    before = labels[i - 1][1] if i else 0.0
-                    deltas.append(Delta(offset, served, label[1] - before))
+        for (record, _), served in zip(named.values(), found, strict=True):
+            before = 0.0
+            for label in served.labels if served is not None else ():
+                if served is not None and of(record, label):
+                    deltas.append(Delta(served, label[1] - before))
+                before = label[1]
         return deltas
 
     def matured(self) -> list[Record]:
@@ -256,7 +333,7 @@ class Join:
             return
         changed = replace(served, labels=(*served.labels, label))
         self._served[event_id] = changed
-        deltas.append(Delta(label[0], changed, label[1] - (before[1] if before else 0.0)))
+        deltas.append(Delta(changed, label[1] - (before[1] if before else 0.0)))
         self._count("corrected" if before else "late" if served.matured else "joined")
         if served.matured and (before is not None or label[1] != self._feedback.missing):
             corrections.append(self._example(changed, label, "correction"))

@@ -101,6 +101,10 @@ class FeatureState(Protocol):
         """The next offset that the partition's fold expects; None when it never folded."""
         ...
 
+    async def label_position(self, partition: int, stream: str = "feedback") -> int | None:
+        """The next offset that `fold_labels` expects of a stream; None when it never did."""
+        ...
+
     async def reposition(self, partition: int, offset: int) -> None:
         """Move the fence over offsets that hold no events (first start in mid-topic, retention)."""
         ...

@@ -179,9 +179,13 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
     rehearsal = Rehearsal(pipeline)
     rehearsal._scoring._state = state
     await rehearsal.score([basket(1, T0), basket(2, T0)])
-    await state.fold_labels(
-        LabelBatch(0, 1, np.array([0]), np.array([int(T0)], np.uint32), [[b"ann"]], np.array([1.0]))
-    )
+    for stream in ("met", "feedback"):
+        await state.fold_labels(
+            LabelBatch(
+                0, 1, np.array([0]), np.array([int(T0)], np.uint32), [[b"ann"]],
+                np.array([float(stream == "met")]), stream,
+            )
+        )  # fmt: skip
     after = Labelling(pipeline, 0, store, state, read)
     await after.open({pipeline.topics.feedback: len(records), pipeline.topics.scored: None})
     late = await rehearsal.score([basket(3, T0 + HOUR + 1)])
