@@ -1,0 +1,228 @@
+"""Workers as processes that can be killed, and what goes in and comes out of Kafka around them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from streams.pipelines.card_fraud import pipeline as card_fraud
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.transport.clients import client_options, committed_offsets, producer
+from workers.commands.common import environment
+
+ROOT = Path(__file__).parents[2]
+MODULE = """\
+from dataclasses import replace
+
+from streams.pipelines.card_fraud import pipeline as card_fraud
+
+pipeline = replace(card_fraud, name="{name}")
+"""
+
+Record = tuple[bytes | None, bytes | None]
+
+
+def card_fraud_module(folder: Path, name: str) -> Pipeline:
+    """The card-fraud pipeline under another name; its module is written for the workers."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{_module(name)}.py").write_text(MODULE.format(name=name))
+    return replace(card_fraud, name=name)
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
+
+
+class Workers:
+    """Worker processes of one pipeline; all are gone when the context is left."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, folder: Path) -> None:
+        self._settings = settings
+        self._module = _module(pipeline.name)
+        self._folder = folder
+        self._ending = ExitStack()
+        self._started = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def start(self, role: str, **changes: Any) -> Worker:
+        """Start `score` or `label`, with some settings changed."""
+        self._started += 1
+        settings = self._settings.model_copy(update=changes)
+        path = os.pathsep.join([str(self._folder), str(ROOT)])
+        log = self._folder / f"{role}-{self._started}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers.cli", role, self._module],
+                env={**os.environ, **environment(settings), "PYTHONPATH": path},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+            )
+        worker = Worker(process, log)
+        self._ending.callback(worker.end)
+        return worker
+
+
+class Worker:
+    """A worker process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self.log = log
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash of the machine would."""
+        assert self.alive, self.said()
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def suspend(self) -> None:
+        """Stop it in the middle of whatever it does; it does not notice."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a suspended process go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    async def exit_code(self, timeout: float) -> int:
+        """The exit code, of a process that ends by itself."""
+        return await asyncio.to_thread(self._process.wait, timeout)
+
+    def end(self) -> None:
+        """End it with SIGTERM; with SIGKILL where that does not do."""
+        if self.alive:
+            self.resume()
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def has_said(self, words: str) -> bool:
+        """Whether its log holds some words."""
+        return words in self.log.read_text()
+
+    def said(self) -> str:
+        """The end of its log."""
+        return self.log.read_text()[-4000:]
+
+
+async def until(
+    what: str, condition: Callable[[], Awaitable[bool]], timeout: float = 40.0
+) -> float:
+    """Wait for a condition; returns the seconds that it took."""
+    started = time.monotonic()
+    while not await condition():
+        assert time.monotonic() - started < timeout, f"still not after {timeout} s: {what}"
+        await asyncio.sleep(0.05)
+    return time.monotonic() - started
+
+
+async def publish(
+    settings: Settings, topic: str, records: Iterable[Record], *, partition: int | None = None
+) -> None:
+    """Write records and wait until all are acknowledged."""
+    async with producer(settings, linger_ms=5) as out:
+        sent = [
+            await out.send(topic, key=key, value=value, partition=partition)
+            for key, value in records
+        ]
+        await asyncio.gather(*sent)
+
+
+async def trickle(settings: Settings, topic: str, records: Sequence[Record], rate: float) -> None:
+    """Write records at about `rate` a second."""
+    step = max(1, round(rate / 20))
+    async with producer(settings, linger_ms=5) as out:
+        for start in range(0, len(records), step):
+            begun = time.monotonic()
+            sent = [
+                await out.send(topic, key=key, value=value)
+                for key, value in records[start : start + step]
+            ]
+            await asyncio.gather(*sent)
+            await asyncio.sleep(max(0.0, begun + step / rate - time.monotonic()))
+
+
+class Output:
+    """Everything that a read_committed consumer sees on a topic, from its beginning."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self.records: list[ConsumerRecord] = []
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        self._consumer = AIOKafkaConsumer(
+            self._topic,
+            **client_options(self._settings),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._consumer is not None
+        await self._consumer.stop()
+
+    async def has(self, count: int) -> bool:
+        """Read what there is; whether it is at least so many records in all."""
+        assert self._consumer is not None
+        found = await self._consumer.getmany(timeout_ms=100)
+        for records in found.values():
+            self.records += records
+        return len(self.records) >= count
+
+    async def wait(self, count: int, timeout: float = 40.0) -> float:
+        """Wait for so many records in all; returns the seconds that it took."""
+        what = f"{count} records on {self._topic}"
+        return await until(what, lambda: self.has(count), timeout)
+
+    async def settle(self, seconds: float = 0.5) -> None:
+        """Read what else comes: for tests that nothing more does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            await self.has(0)
+
+
+async def caught_up(settings: Settings, pipeline: Pipeline, role: str, topic: str) -> bool:
+    """Whether a group has committed the end of a topic."""
+    group = f"driftloop.{pipeline.name}.{role}"
+    consumer = AIOKafkaConsumer(**client_options(settings))
+    await consumer.start()
+    try:
+        names = consumer.partitions_for_topic(topic) or set()
+        await consumer.topics()
+        names = consumer.partitions_for_topic(topic) or names
+        partitions = [TopicPartition(topic, number) for number in names]
+        ends = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    committed = await committed_offsets(settings, group, partitions)
+    return all((committed[tp] or 0) >= end - 1 for tp, end in ends.items() if end)
