@@ -85,7 +85,7 @@ async def read_ledger(settings: Settings, pipeline: Pipeline) -> list[LedgerEntr
     tail = LedgerTail(settings, pipeline)
     await tail.start()
     try:
-        return await tail.catch_up()
+        return await tail.catch_up() if await tail.exists() else []
     finally:
         await tail.stop()
 
@@ -110,24 +110,28 @@ class LedgerTail:
             await consumer.start()
         except (KafkaError, OSError) as error:
             await consumer.stop()
-            raise Unavailable(
-                "Kafka", self._settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__
-            ) from None
-        consumer.assign([self._partition])
+            raise self._away(error) from None
         self._consumer = consumer
 
+    async def exists(self) -> bool:
+        """Whether there is a ledger yet; connected first. Raises `Unavailable`."""
+        assert self._consumer is not None
+        try:
+            return self._partition.topic in await self._consumer.topics()
+        except KafkaError as error:
+            raise self._away(error) from None
+
     async def catch_up(self) -> list[LedgerEntry]:
-        """The entries up to the end of the ledger as it is now. Raises `Unavailable`."""
+        """All entries up to the end of the ledger as it is now. Raises `Unavailable`."""
         assert self._consumer is not None
         entries: list[LedgerEntry] = []
+        self._consumer.assign([self._partition])
         try:
             end = (await self._consumer.end_offsets([self._partition]))[self._partition]
             while await self._consumer.position(self._partition) < end:
                 entries += await self.following()
         except KafkaError as error:
-            raise Unavailable(
-                "Kafka", self._settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__
-            ) from None
+            raise self._away(error) from None
         return entries
 
     async def following(self) -> list[LedgerEntry]:
@@ -148,6 +152,9 @@ class LedgerTail:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
+
+    def _away(self, error: Exception) -> Unavailable:
+        return Unavailable("Kafka", self._settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__)
 
 
 class LedgerFollower:

@@ -206,7 +206,6 @@ async def test_the_commands(
     monkeypatch.syspath_prepend(tmp_path)
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
-    await ensure_topics(settings, declared)
 
     async def said(*arguments: str) -> str:
         return await asyncio.to_thread(run_command, *arguments)

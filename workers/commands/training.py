@@ -86,6 +86,7 @@ async def _trainer(settings: Settings, pipeline: Pipeline) -> None:
 async def _train(
     settings: Settings, pipeline: Pipeline, options: tuple[str | None, str | None, bool, int]
 ) -> None:
+    from streams.transport.clients import ensure_topics
     from workers.examples import parse_window
     from workers.ledger import current
     from workers.lifecycle import Lifecycle
@@ -93,6 +94,7 @@ async def _train(
 
     last, offsets, publish, threads = options
     topic = pipeline.topics.examples
+    await ensure_topics(settings, pipeline)
     now = await current(settings, pipeline)
     if offsets is not None:
         job = Job(settings.pipeline, parse_window(topic, offsets).offsets(topic))
