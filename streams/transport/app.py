@@ -92,6 +92,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
         await super().on_stop()
         await self.work.on_stop()
 
+    def _create_directories(self) -> None:
+        """Nothing: there are no tables to keep in the working directory."""
+
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self, loop=self.loop)
 

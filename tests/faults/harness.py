@@ -28,17 +28,18 @@ from dataclasses import replace
 
 from streams.pipelines.card_fraud import pipeline as card_fraud
 
-pipeline = replace(card_fraud, name="{name}")
+feedback = replace(card_fraud.feedback, keep="30d")
+pipeline = replace(card_fraud, name="{name}", feedback=feedback)
 """
 
 Record = tuple[bytes | None, bytes | None]
 
 
 def card_fraud_module(folder: Path, name: str) -> Pipeline:
-    """The card-fraud pipeline under another name; its module is written for the workers."""
+    """Card fraud under another name, and with corrections for longer, also as a module."""
     folder.mkdir(exist_ok=True)
     (folder / f"{_module(name)}.py").write_text(MODULE.format(name=name))
-    return replace(card_fraud, name=name)
+    return replace(card_fraud, name=name, feedback=replace(card_fraud.feedback, keep="30d"))
 
 
 def _module(name: str) -> str:
@@ -212,17 +213,14 @@ class Output:
 
 
 async def caught_up(settings: Settings, pipeline: Pipeline, role: str, topic: str) -> bool:
-    """Whether a group has committed the end of a topic."""
-    group = f"driftloop.{pipeline.name}.{role}"
-    consumer = AIOKafkaConsumer(**client_options(settings))
+    """Whether a group has committed the end of a topic that was not written in transactions."""
+    partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+    consumer = AIOKafkaConsumer(topic, **client_options(settings))
     await consumer.start()
     try:
-        names = consumer.partitions_for_topic(topic) or set()
-        await consumer.topics()
-        names = consumer.partitions_for_topic(topic) or names
-        partitions = [TopicPartition(topic, number) for number in names]
         ends = await consumer.end_offsets(partitions)
     finally:
         await consumer.stop()
+    group = f"driftloop.{pipeline.name}.{role}"
     committed = await committed_offsets(settings, group, partitions)
-    return all((committed[tp] or 0) >= end - 1 for tp, end in ends.items() if end)
+    return all((committed[tp] or 0) >= end for tp, end in ends.items())
