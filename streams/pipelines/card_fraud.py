@@ -91,11 +91,11 @@ pipeline = Pipeline(
     ],
     model=Model(
         network=network,
-        parameters={"learning_rate": 2e-3, "batch_size": 1024, "epochs": 12, "patience": 3},
+        parameters={"learning_rate": 2e-3, "batch_size": 1024, "epochs": 10, "patience": 3},
     ),
     decision=Decision(classes=("genuine", "fraud")),
     feedback=Feedback(horizon="7d", missing=0, keep="7d", classes=("genuine", "fraud")),
     policies=Policies(
-        retrain=Retrain(every="5d", window="16d", validate="2d", evaluate="3d"),
+        retrain=Retrain(every="6d", window="16d", validate="2d", evaluate="3d"),
     ),
 )

@@ -8,9 +8,9 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,7 @@ from workers.commands.common import console, find_pipeline, out
 from workers.demo.measures import Memory, Quality, failed_requests, quality
 from workers.demo.observer import Observer, Seen
 from workers.demo.report import METRICS, Moment, mean, write_report
-from workers.demo.source import SLOTS_PER_DAY, Publisher, Source
+from workers.demo.source import DAY, SLOTS_PER_DAY, Publisher, Source
 from workers.devstack.servers import free_port
 from workers.devstack.stack import running
 from workers.simulator import World, load
@@ -133,7 +133,9 @@ async def _stream(
     seen = Seen.of(len(world), len(pipeline.feature_names))
     producer = clients.producer(settings, linger_ms=5)
     async with clients.admin_client(settings) as admin, producer, asyncio.TaskGroup() as tasks:
-        publisher = Publisher(producer, admin, topics, pipeline.name, plan.seconds_per_slot)
+        publisher = Publisher(
+            producer, admin, pipeline, plan.seconds_per_slot, _keeps_up(pipeline, seen)
+        )
         progress = Progress(publisher, seen, notes=lines)
         observing = tasks.create_task(Observer(settings, topics, seen).run())
         watching = tasks.create_task(_watch(plan, progress, loop))
@@ -145,6 +147,21 @@ async def _stream(
         observing.cancel()
         watching.cancel()
     return progress
+
+
+def _keeps_up(pipeline: Pipeline, seen: Seen) -> Callable[[float], bool]:
+    """Whether the trainer has decided on all candidates but the one that may be in the making."""
+    every = pipeline.policies.retrain.every_seconds / DAY
+    mature = pipeline.feedback.horizon_seconds / DAY
+    start = datetime.combine(World().start, datetime.min.time(), UTC).timestamp()
+
+    def keeps_up(day: float) -> bool:
+        marks = [entry.manifest.label_watermark for entry in seen.ledger if entry.manifest]
+        # the very first step has too few labels for a candidate
+        decided = (max(marks) - start) / DAY if marks else every
+        return day <= decided + mature + 2 * every
+
+    return keeps_up
 
 
 async def _watch(plan: Plan, progress: Progress, loop: Loop) -> None:

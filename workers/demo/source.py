@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ import pandas as pd
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from streams.spec.pipeline import Topics
+from streams.spec import Pipeline
 from workers.simulator import event_records, feedback_records
 
 Record = tuple[bytes, bytes]
@@ -25,6 +26,7 @@ Record = tuple[bytes, bytes]
 DAY = 86_400
 SLOTS_PER_DAY = 4
 LABEL_DELAY = 7 * DAY
+_TRAINING_SECONDS = 90.0
 
 
 @dataclass
@@ -76,15 +78,23 @@ class Source:
 class Publisher:
     """Publishes a source's slots at a pace, never far ahead of what the loop has taken in."""
 
-    def __init__(self, producer: AIOKafkaProducer, admin: AIOKafkaAdminClient, topics: Topics,
-                 pipeline: str, seconds_per_slot: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        admin: AIOKafkaAdminClient,
+        pipeline: Pipeline,
+        seconds_per_slot: float,
+        trained: Callable[[float], bool],
+    ) -> None:
         self._producer = producer
         self._admin = admin
+        topics, name = pipeline.topics, pipeline.name
         self._topics = topics
         self._groups = {
-            topics.events: f"driftloop.{pipeline}.score",
-            topics.feedback: f"driftloop.{pipeline}.label",
+            topics.events: f"driftloop.{name}.score",
+            topics.feedback: f"driftloop.{name}.label",
         }
+        self._trained = trained
         self._ends: dict[TopicPartition, int] = {}
         self._pace = seconds_per_slot
         self.published = Published()
@@ -96,6 +106,7 @@ class Publisher:
         for number in range(source.slots):
             slot = source.slot(number)
             await asyncio.sleep(max(0.0, started + number * self._pace - time.monotonic()))
+            await self._training(number / SLOTS_PER_DAY)
             await self._publish(self._topics.feedback, slot.labels)
             await self._taken_in(self._topics.feedback, within=0)
             await self._taken_in(self._topics.events, within=len(slot.payments))
@@ -103,6 +114,12 @@ class Publisher:
             self._count(slot)
             self.slot = number + 1
         await self._taken_in(self._topics.events, within=0)
+
+    async def _training(self, day: float) -> None:
+        """Return when training has kept up with this day of event time; wait a while at most."""
+        patience = time.monotonic() + _TRAINING_SECONDS
+        while not self._trained(day) and time.monotonic() < patience:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
     def _count(self, slot: Slot) -> None:
         done = self.published
