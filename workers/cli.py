@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -40,6 +41,8 @@ app.add_typer(stack.app, name="stack")
 def main() -> None:
     """Run a command; our own errors become one line and exit code 1."""
     end_with_parent()
+    # until a worker sets up its logs: what a client says of a missing server, we say in one line
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         app()
     except DriftloopError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +33,7 @@ def find_pipeline(module: str) -> Pipeline:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    if module and "." not in module and not Path(f"{module}.py").exists():
+    if module and "." not in module and importlib.util.find_spec(module) is None:
         module = f"streams.pipelines.{module}"  # our own, by its short name
     return load_pipeline(module)
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from streams.errors import ConfigurationError
@@ -158,20 +160,23 @@ def show_settings(
 ) -> None:
     """List every setting: its environment variable, its default, and what it is for."""
     rows = [
-        (f"{PREFIX}{name.upper()}", _default(field.default), field.description or "")
+        (
+            f"{PREFIX}{name.upper()}",
+            _default(field.default),
+            " ".join((field.description or "").split()),
+        )
         for name, field in Settings.model_fields.items()
     ]
     if markdown:
-        out.print("| Variable | Default | Meaning |\n|---|---|---|", soft_wrap=True)
+        typer.echo("| Variable | Default | Meaning |\n|---|---|---|")
         for variable, default, meaning in rows:
             out.print(
                 f"| `{variable}` | {default and f'`{default}`'} | {meaning} |", soft_wrap=True
             )
         return
-    table = Table("Variable", "Default", "Meaning")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+    for variable, default, meaning in rows:
+        out.print(f"[bold]{variable}[/] {escape(default and f'({default})')}")
+        out.print(Padding(escape(meaning), (0, 0, 0, 4)))
 
 
 def _default(value: Any) -> str:
