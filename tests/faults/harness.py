@@ -122,13 +122,13 @@ class Worker:
         """Whether it runs."""
         return self._process.poll() is None
 
-    def has_said(self, words: str) -> bool:
-        """Whether its log holds some words."""
-        return words in self.log.read_text()
+    async def joined(self) -> bool:
+        """Whether it has had partitions."""
+        return "partitions assigned" in self.said()
 
     def said(self) -> str:
         """The end of its log."""
-        return self.log.read_text()[-4000:]
+        return self.log.read_text()[-8000:]
 
 
 async def until(

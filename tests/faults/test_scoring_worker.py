@@ -16,7 +16,7 @@ from streams.records import Prediction, Scored, decoder
 from streams.rehearsal import Rehearsal
 from streams.settings import Settings
 from streams.transport.clients import client_options, ensure_topics
-from tests.faults.harness import Output, Worker, Workers, card_fraud_module, trickle, until
+from tests.faults.harness import Output, Workers, card_fraud_module, trickle, until
 from workers.simulator import World, event_records, simulate
 
 # the order of a terminal's events across partitions is open: these features do not depend on it
@@ -61,11 +61,6 @@ async def in_transaction(settings: Settings, topic: str) -> bool:
         finally:
             await consumer.stop()
     return bool(ends[0] < ends[1])
-
-
-async def joined(worker: Worker) -> bool:
-    """Whether a worker has partitions."""
-    return worker.has_said("partitions assigned")
 
 
 async def check(settings: Settings, topic: str, predictions: Output, records: Records) -> None:
@@ -120,7 +115,7 @@ async def test_killed_workers_lose_and_double_nothing(
             print(f"first prediction {recovery:.1f} s after the start of a successor")
 
             guest = workers.start("score")
-            await until("a share of the partitions", lambda: joined(guest))
+            await until("a share of the partitions", guest.joined)
             await predictions.wait(len(predictions.records) + 200)
             guest.kill()
             await stream

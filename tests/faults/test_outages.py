@@ -1,0 +1,86 @@
+"""A server dies in mid-stream and comes back: workers wait, go on, and lose and double nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from streams.ledger import Serving
+from streams.records import Prediction, decoder
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.transport.clients import ensure_topics
+from tests.faults.harness import Output, Workers, card_fraud_module, trickle, until
+from tests.models import linear, manifest
+from workers.devstack.stack import Stack
+from workers.ledger import append, entry
+from workers.publisher import Publisher
+from workers.simulator import World, event_records, simulate
+
+RESUMED = 15.0
+"""Seconds from the server's return to the next prediction."""
+
+Own = tuple[Stack, Settings]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    """A stack that the tests may harm."""
+    home, models = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("models")
+    settings = Settings(state_dir=home, model_repository=models)
+    stack = Stack(settings, print)
+    with stack as at:
+        redis = SecretStr(at.redis)
+        yield (
+            stack,
+            settings.model_copy(update={"kafka": at.kafka, "triton": at.triton, "redis": redis}),
+        )
+
+
+async def publish_model(settings: Settings, pipeline: Pipeline) -> None:
+    """A first version serves."""
+    data = linear(len(pipeline.feature_names))
+    first = manifest(pipeline, 1, data)
+    publisher = Publisher(settings, pipeline)
+    try:
+        publisher.stage(first, data, "")
+        await publisher.serve(1, Serving())
+    finally:
+        await publisher.close()
+    await append(settings, pipeline, entry("promote", first, Serving(), "first"))
+
+
+@pytest.mark.parametrize("server", ["redis", "triton", "kafka"])
+async def test_an_outage_loses_and_doubles_nothing(own: Own, tmp_path: Path, server: str) -> None:
+    stack, settings = own
+    pipeline = card_fraud_module(tmp_path / "work", f"outage-{server}")
+    topics = pipeline.topics
+    await ensure_topics(settings, pipeline)
+    await publish_model(settings, pipeline)
+    records = event_records(simulate(World(customers=400, terminals=300, days=16, seed=3)))[:6000]
+    assert len(records) == 6000
+    with Workers(settings, pipeline, tmp_path / "work") as workers:
+        worker = workers.start("score")
+        async with Output(settings, topics.predictions) as predictions:
+            await until("its partitions", worker.joined)
+            stream = asyncio.create_task(trickle(settings, topics.events, records, 1000))
+            await predictions.wait(1500)
+            os.kill(stack.pids()[server], signal.SIGKILL)
+            await asyncio.to_thread(stack.wait_healthy)
+            await predictions.has(0)
+            resumed = await predictions.wait(len(predictions.records) + 1, RESUMED)
+            print(f"{server}: first prediction {resumed:.1f} s after its return")
+            await stream
+            await predictions.wait(len(records))
+            await predictions.settle()
+        assert worker.alive, worker.said()
+    decode = decoder(Prediction).decode
+    seen = [decode(record.value) for record in predictions.records]
+    assert len(seen) == len({prediction.event_id for prediction in seen}) == len(records)
+    assert {prediction.version for prediction in seen} == {1}
