@@ -63,7 +63,7 @@ async def traffic(settings: Settings, pipeline: Pipeline) -> AsyncIterator[Traff
                     found.answered[version] = found.answered.get(version, 0) + 1
                 except DriftloopError as error:
                     found.failures.append(str(error))
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(0.02)
 
     await follower.start()
     tasks = [asyncio.create_task(ask()) for _ in range(4)]

@@ -22,7 +22,7 @@ from workers.examples import Examples, Window, read_examples
 from workers.gate import GateDecision, decide
 from workers.manifests import blank
 from workers.repository import Repository, digest
-from workers.slices import Slices, cut, slices_at
+from workers.slices import Slices, cut, require_support, slices_at
 from workers.supervision import end_with_parent
 from workers.training import JOB, MODEL, OUTCOME, Job, Outcome, Report, Step
 
@@ -64,9 +64,12 @@ def run(settings: Settings, job: Job, report: Report) -> tuple[Outcome, bytes]:
         if job.slices
         else slices_at(pipeline.policies.retrain, watermark)
     )
+    sliced = cut(reading.examples, slices)
+    # before torch is imported, which takes seconds
+    require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
     candidate = _train(pipeline, job, reading.examples, slices, report)
     report(Step("judge"))
-    held = cut(reading.examples, slices).evaluate
+    held = sliced.evaluate
     scores = evaluate(candidate.onnx, held)
     repository = Repository(settings.model_repository, pipeline.name)
     champion = opponent(pipeline, repository, job.champion, job.champion_manifest, held)
