@@ -90,17 +90,6 @@ def decide(
     return _compare(policy, found, interval)
 
 
-def force(decision: GateDecision, reason: str) -> GateDecision:
-    """The same decision, overruled by an operator; both are said."""
-    return GateDecision(
-        **{
-            **decision.__dict__,
-            "action": "promote",
-            "reason": f"forced: {reason} (the gate said {decision.action}: {decision.reason})",
-        }
-    )
-
-
 class _Found:
     """The point values, and a decision made of them."""
 

@@ -8,7 +8,7 @@ import pytest
 from streams.spec import Gate
 from workers.bootstrap import Labels, Scores
 from workers.evaluator import measures
-from workers.gate import Opponent, decide, force
+from workers.gate import Opponent, decide
 
 
 def world(seed: int = 0, count: int = 4000, rate: float = 0.05) -> tuple[Labels, Scores]:
@@ -80,14 +80,6 @@ def test_a_champion_that_does_not_load_is_named() -> None:
     found = decide(Gate(), labels, scores, Opponent(4, None, "the file is gone"))
     assert found.action == "promote"
     assert "champion 4 cannot be compared (the file is gone)" in found.reason
-
-
-def test_a_forced_promotion_says_both() -> None:
-    labels, scores = world()
-    found = force(decide(Gate(floor=0.99), labels, scores, Opponent()), "the board wants it")
-    assert found.action == "promote"
-    assert "forced: the board wants it" in found.reason
-    assert "is below the floor" in found.reason
 
 
 @pytest.mark.parametrize("name", ["average_precision", "roc_auc", "accuracy"])
