@@ -46,10 +46,10 @@ def consumer(kind: type[Any], committed: int, acked: list[int]) -> Any:
 
 @pytest.mark.xfail(reason="A2: the record after a gap counts as acknowledged")
 async def test_stock_faust_does_not_commit_the_record_after_a_gap() -> None:
-    stock = consumer(Consumer, committed=5, acked=[6])
-    # offsets 7 and 8 do not exist; 9 was delivered: so does its `_drain_messages` report it
+    stock = consumer(Consumer, committed=5, acked=[6, 10])
+    # offsets 7 and 8 do not exist, 9 is being worked on: so does `_drain_messages` report the gap
     await stock._add_gap(EVENTS, 7, 9)
-    assert stock._new_offset(EVENTS) == 9
+    assert stock._new_offset(EVENTS) <= 9
 
 
 @pytest.mark.xfail(reason="A8: what failed to be committed counts as committed")
