@@ -60,26 +60,32 @@ def trainer(module: Module) -> None:
     from streams.telemetry import configure_logging, serve_metrics
 
     pipeline, settings = find_pipeline(module), connected_settings(module)
+    asyncio.run(_check_servers(settings, pipeline))
     configure_logging(settings, pipeline=pipeline.name, role="trainer")
     port = serve_metrics(settings)
     console.print(f"[dim]metrics on http://{settings.metrics_host}:{port}/metrics[/]")
     asyncio.run(_trainer(settings, pipeline))
 
 
-async def _trainer(settings: Settings, pipeline: Pipeline) -> None:
+async def _check_servers(settings: Settings, pipeline: Pipeline) -> None:
+    """Say so at once where a server is missing; one that goes away later is waited for."""
     from streams.adapters.triton_control import TritonControl
     from streams.transport.clients import ensure_topics
+
+    await ensure_topics(settings, pipeline)
+    control = TritonControl(settings, pipeline.name)
+    try:
+        await control.alive()
+    finally:
+        await control.close()
+
+
+async def _trainer(settings: Settings, pipeline: Pipeline) -> None:
     from workers.training_worker import run_trainer
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await ensure_topics(settings, pipeline)
-    control = TritonControl(settings, pipeline.name)
-    try:
-        await control.alive()  # says so at once where there is none; later it is waited for
-    finally:
-        await control.close()
     await run_trainer(settings, pipeline, stop)
 
 

@@ -1,0 +1,70 @@
+"""What the documentation shows works, exists and is current."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from streams.rehearsal import Rehearsal
+from streams.samples import sample_events
+from workers.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [page.name for page in PAGES]
+
+
+def snippets(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+async def test_the_first_pipeline_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [source] = snippets(ROOT / "README.md")
+    assert source.count("\n") <= 60
+    (tmp_path / "orders_of_the_readme.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pipeline = importlib.import_module("orders_of_the_readme").pipeline
+    result = await Rehearsal(pipeline).score(sample_events(pipeline, 50))
+    assert len(result.predictions) == 50
+    assert result.predictions[0].degraded
+    sys.modules.pop("orders_of_the_readme")
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=NAMES[1:])
+def test_other_snippets_run(page: Path) -> None:
+    for source in snippets(page):
+        exec(compile(source, page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_exist(page: Path) -> None:
+    command = typer.main.get_command(app)
+    known = set(command.commands)  # type: ignore[attr-defined]
+    mentioned = set(re.findall(r"driftloop ([a-z]+)\b", page.read_text()))
+    assert mentioned <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_modules_exist(page: Path) -> None:
+    paths = re.findall(r"`((?:streams|workers|ops)/[\w/.]*)`", page.read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_settings_page_is_current() -> None:
+    shown = CliRunner().invoke(app, ["settings", "--markdown"]).stdout
+    assert shown.strip() in (ROOT / "docs" / "settings.md").read_text()
