@@ -20,6 +20,7 @@ from streams.spec import (
     Event,
     Feature,
     Feedback,
+    Gate,
     LabelRate,
     Mean,
     Model,
@@ -91,11 +92,13 @@ pipeline = Pipeline(
     ],
     model=Model(
         network=network,
-        parameters={"learning_rate": 2e-3, "batch_size": 1024, "epochs": 10, "patience": 3},
+        parameters={"learning_rate": 3e-3, "batch_size": 1024, "epochs": 10, "patience": 3},
     ),
     decision=Decision(classes=("genuine", "fraud")),
-    feedback=Feedback(horizon="7d", missing=0, keep="7d", classes=("genuine", "fraud")),
+    feedback=Feedback(horizon="7d", missing=0, keep="21d", classes=("genuine", "fraud")),
     policies=Policies(
         retrain=Retrain(every="6d", window="16d", validate="2d", evaluate="3d"),
+        # three days hold some 150 frauds: intervals are wide, and fresher is better as a rule
+        gate=Gate(margin=0.05),
     ),
 )
