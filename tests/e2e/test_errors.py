@@ -31,10 +31,12 @@ pipeline = replace(base, features=[Column("amont")])
 def run(folder: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     """Exit code and standard error of a command."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("DRIFTLOOP_")}
-    path = os.pathsep.join([str(folder), str(ROOT)])
+    own = {
+        "DRIFTLOOP_STATE_DIR": str(folder / "state"),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "workers.cli", *arguments],
-        env={**clean, "DRIFTLOOP_STATE_DIR": str(folder / "state"), "PYTHONPATH": path, **variables},
+        [sys.executable, "-m", "workers.cli", *arguments], env={**clean, **own, **variables},
         cwd=folder, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr
