@@ -95,7 +95,7 @@ def lanes_of(recorder: Recorder, limits: Limits, errors: list[BaseException]) ->
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - tests poll
+        while not condition():
             await asyncio.sleep(0.002)
 
 
