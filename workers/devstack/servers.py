@@ -178,6 +178,8 @@ def triton(home: Path, logs: Path, port: int, repository: Path, fetched: Path,
         "PYTHONPATH": str(found.packages),
         # the stub starts an interpreter that must find this Python's standard library
         "PYTHONHOME": sys.base_prefix,
+        # Triton starts its stubs by way of bash, which a narrow PATH does not show
+        "PATH": os.pathsep.join([os.environ.get("PATH", ""), os.defpath]),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
