@@ -1,4 +1,4 @@
--- The functions of the library: see feature_state.lua, which this file continues.
+-- The functions of the library: continues feature_entity.lua.
 
 -- The entities that a batch touches: their keys, rows of each, stored strings.
 local function entities(prefix, groups, names)
@@ -11,7 +11,7 @@ local function entities(prefix, groups, names)
     name = name + size
   end
   for first = 1, #keys, CHUNK do
-    local last = math.min(first + CHUNK - 1, #keys)
+    local last = min(first + CHUNK - 1, #keys)
     local found = call('MGET', spread(keys, first, last))
     for i = 1, #found do stored[first + i - 1] = found[i] end
   end
@@ -19,13 +19,17 @@ local function entities(prefix, groups, names)
 end
 
 -- A batch is computed first and written last: an error on the way changes nothing.
-local function defer(writes, key, value)
+local function defer(writes, key, value, from)
   local n = #writes
-  writes[n + 1], writes[n + 2] = key, value
+  writes[n + 1], writes[n + 2], writes[n + 3] = key, value, from or false
 end
 
 local function write(writes, ttl)
-  for i = 1, #writes, 2 do call('SET', writes[i], writes[i + 1], 'EX', ttl) end
+  for i = 1, #writes, 3 do
+    local from = writes[i + 2]
+    if from then call('SETRANGE', writes[i], from, writes[i + 1])
+    else call('SET', writes[i], writes[i + 1], 'EX', ttl) end
+  end
 end
 
 local e, values = {}, {}   -- reused: one entity, one event at a time

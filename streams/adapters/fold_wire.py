@@ -18,7 +18,7 @@ from streams.adapters.answers import Answer
 from streams.ports import FoldBatch, Folded, LabelBatch
 from streams.spec.windows import FoldPlan, KeyPlan
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the entity's string; one code version never reads another's."""
 
 _WEEK = 7 * 86_400
@@ -41,11 +41,6 @@ class _Key:
     row: np.dtype[np.void]
     rest: np.dtype[np.void]
 
-    @property
-    def columns(self) -> int:
-        """Summed columns: values, then the label."""
-        return len(self.values) + int(self.plan.labels)
-
 
 class Wire:
     """Packs batches of one pipeline and plan, and reads the answers."""
@@ -57,18 +52,18 @@ class Wire:
         self.prefix = f"{{{pipeline}}}{digest}"
         self.plan = plan
         self.ttl = max([_WEEK, *(2 * (max(k.edges, default=0) + k.remember) for k in plan.keys)])
-        self._keys = [
-            (k, _key(f"{self.prefix}{k}:".encode(), key, plan))
+        self._keys = {
+            k: _key(f"{self.prefix}{k}:".encode(), key, plan, self.ttl // 16)
             for k, key in enumerate(plan.keys)
             if key.kept
-        ]
-        self._row = np.dtype([(f"k{k}", key.row) for k, key in self._keys])
+        }
+        self._row = np.dtype([(f"k{k}", key.row) for k, key in self._keys.items()])
 
     def fold(self, batch: FoldBatch) -> list[bytes | int]:
         """Arguments of the function that folds a batch."""
         offsets = (batch.offsets - batch.first).astype("<u4").tobytes()
         args: list[bytes | int] = [batch.first, batch.next, batch.committed, self.ttl, offsets]
-        for k, key in self._keys:
+        for k, key in self._keys.items():
             order, groups, names = _group(batch.entities[k])
             records = np.empty(len(batch.offsets), key.record)
             records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
@@ -86,7 +81,7 @@ class Wire:
         first = int(batch.offsets.min()) if len(batch.offsets) else batch.next
         offsets = (batch.offsets - first).astype("<u4").tobytes()
         args: list[bytes | int] = [first, batch.next, self.ttl, offsets]
-        labelled = [key for _, key in self._keys if key.plan.labels]
+        labelled = [key for key in self._keys.values() if key.plan.labels]
         deltas, exact = _hundredths(batch.deltas[:, None])
         records = np.empty(len(batch.offsets), _LABEL)
         records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
@@ -103,31 +98,25 @@ class Wire:
         at = _ANSWER.size + 4 * n
         rows = np.frombuffer(blob, self._row, n if self._keys else 0, at)
         at += rows.nbytes
-        aggregates = np.zeros((n, self.plan.width))
-        column = 0
-        for k, key in enumerate(self.plan.keys):
-            for position, wired in self._keys:
-                if position == k:
-                    count = int.from_bytes(blob[at : at + 4], "little")
-                    rest = np.frombuffer(blob, wired.rest, count, at + 4)
-                    at += 4 + rest.nbytes
-                    aggregates[:, column : column + key.width] = _windows(
-                        wired, rows[f"k{k}"], rest
-                    )
-            column += key.width
-        duplicate = rows["k0"]["mode"] == _DUPLICATE if "k0" in (self._row.names or ()) else None
-        return Answer(
-            following,
-            offsets,
-            Folded(aggregates, np.zeros(n, np.bool_) if duplicate is None else duplicate),
-        )
+        blocks = []
+        for k, key in self._keys.items():
+            (count,) = _COUNT.unpack_from(blob, at)
+            rest = np.frombuffer(blob, key.rest, count, at + _COUNT.size)
+            at += _COUNT.size + rest.nbytes
+            blocks.append(_windows(key, rows[f"k{k}"], rest))
+        # a key without state has no windows, and the first key alone finds duplicates
+        aggregates = np.concatenate(blocks, axis=1) if blocks else np.empty((n, 0))
+        found = 0 in self._keys and self._keys[0].plan.remember
+        duplicate = rows["k0"]["mode"] == _DUPLICATE if found else np.zeros(n, np.bool_)
+        return Answer(following, offsets, Folded(aggregates, duplicate))
 
 
 _ANSWER = struct.Struct("<QQI")
+_COUNT = struct.Struct("<I")
 _LABEL = np.dtype([("time", "<u4"), ("row", "<u4"), ("exact", "u1"), ("delta", "<f8")])
 
 
-def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan) -> _Key:
+def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan, refresh: int) -> _Key:
     edges = tuple(sorted({*key.edges, *([key.remember] if key.remember else [])}))
     columns = len(key.values) + int(key.labels)
     record: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [
@@ -140,12 +129,12 @@ def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan) -> _Key:
     if key.values:
         record.append(("values", "<f8", (len(key.values),)))
     edge = np.dtype([("count", "<u4"), ("sums", "<f8", (columns,))])
-    head = (columns, len(key.values), len(edges), key.remember, key.label_age, *edges)
+    head = (columns, len(key.values), len(edges), key.remember, key.label_age, refresh, *edges)
     return _Key(
         plan=key,
         edges=edges,
         prefix=prefix,
-        packed=struct.pack(f"<BBBII{len(edges)}I", *head),
+        packed=struct.pack(f"<BBBIII{len(edges)}I", *head),
         values=tuple(plan.values.index(value) for value in key.values),
         record=np.dtype(record),
         row=np.dtype([("mode", "u1"), ("edges", edge, (len(edges),))]),

@@ -1,9 +1,9 @@
 """Feature state in Redis or Valkey: one server-side call folds a micro-batch.
 
-The work is done by `feature_state.lua` and `feature_calls.lua`, loaded as one library of functions
-that is named by its own content, so that two versions of the code can run side by side. It answers
-a batch that starts at the fence; for any other it returns the fence, and what was folded before is
-read from the journal.
+The work is done in Lua, by `feature_state.lua` and the parts that continue it: one library of
+functions that is named by its own content, so that two versions of the code can run side by side.
+It answers a batch that starts at the fence; for any other it returns the fence, and what was folded
+before is read from the journal.
 """
 
 from __future__ import annotations
@@ -37,10 +37,8 @@ from streams.ports import FoldBatch, Folded, LabelBatch, LabelsFolded
 from streams.spec.windows import FoldPlan
 
 SETTING = "DRIFTLOOP_REDIS"
-_SOURCE = "\n".join(
-    Path(__file__).with_name(name).read_text()
-    for name in ("feature_state.lua", "feature_calls.lua")
-)
+_PARTS = ("feature_state.lua", "feature_entity.lua", "feature_calls.lua")
+_SOURCE = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
 _VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
 _LIBRARY = _SOURCE.replace("VERSION", _VERSION)
 # states that a server leaves by itself or by an operator's hand: worth another try

@@ -157,6 +157,28 @@ async def test_keys_expire_after_twice_the_history_and_a_week_at_least(
     assert len({key[: key.index(b"}")] for key in lifetimes}) == 1, "one hash slot"
 
 
+async def test_most_events_are_written_in_place(connect, server):
+    state = await connect(server.url)
+    with server.client() as client:
+        await state.fold(fold_batch([buy(100 + i) for i in range(40)]))
+        client.config_resetstat()
+        for i in range(40):
+            await state.fold(fold_batch([buy(140 + i)], 40 + i))
+        calls = {name: stats["calls"] for name, stats in client.info("commandstats").items()}
+    assert calls["cmdstat_setrange"] > 60
+    assert calls["cmdstat_set"] < 40 + 20, "the fence each time, an entity now and then"
+
+
+async def test_entities_that_are_still_seen_do_not_expire(connect, server):
+    state = await connect(server.url)
+    await state.fold(fold_batch([buy(100), buy(101), buy(102), buy(103)]))
+    with server.client() as client:
+        for key in client.scan_iter():
+            client.expire(key, 3600)
+        await state.fold(fold_batch([buy(103 + 86_400)], 4))
+        assert min(client.ttl(key) for key in client.scan_iter()) > 6 * 86_400
+
+
 async def test_out_of_memory_is_unavailable_and_changes_nothing(
     connect: Connect, server: Valkey
 ) -> None:
