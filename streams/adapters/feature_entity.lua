@@ -1,7 +1,8 @@
 -- One entity's string, taken apart and put together: continues feature_state.lua.
 
--- An entity `e` is one reused table. Its entries are the first `held` ones of `source`, then those of
--- `tail`. `stored` is the size of the stored string while it begins with the same entries, else nil.
+-- An entity `e` is one reused table. Its entries are the first `held` ones of `source`, then those
+-- of `tail`. `stored` is the size of the stored string while it begins with the same entries.
+
 local function load(e, plan, stored)
   e.plan, e.row, e.tail, e.ids = plan, nil, '', ''
   if not stored then
