@@ -14,7 +14,7 @@ from pathlib import Path
 PARENT = "DRIFTLOOP_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 _STABLE_SECONDS = 30.0
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 10.0
 
 Report = Callable[[str], None]
 

@@ -157,7 +157,7 @@ async def test_keys_expire_after_twice_the_history_and_a_week_at_least(
     assert len({key[: key.index(b"}")] for key in lifetimes}) == 1, "one hash slot"
 
 
-async def test_most_events_are_written_in_place(connect, server):
+async def test_most_events_are_written_in_place(connect: Connect, server: Valkey) -> None:
     state = await connect(server.url)
     with server.client() as client:
         await state.fold(fold_batch([buy(100 + i) for i in range(40)]))
@@ -169,7 +169,7 @@ async def test_most_events_are_written_in_place(connect, server):
     assert calls["cmdstat_set"] < 40 + 20, "the fence each time, an entity now and then"
 
 
-async def test_entities_that_are_still_seen_do_not_expire(connect, server):
+async def test_entities_that_are_still_seen_do_not_expire(connect: Connect, server: Valkey) -> None:
     state = await connect(server.url)
     await state.fold(fold_batch([buy(100), buy(101), buy(102), buy(103)]))
     with server.client() as client:
