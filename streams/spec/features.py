@@ -200,29 +200,29 @@ class Count(Window):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sum(Window):
-    """Sum of a field over the key's events in the window."""
+class _OfField(Window):
+    """An aggregate of a field."""
 
     field: str
-    aggregate = "sum"
 
     @property
     def of(self) -> str:
-        """The field that is summed."""
+        """The field that is aggregated."""
         return self.field
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mean(Window):
+class Sum(_OfField):
+    """Sum of a field over the key's events in the window."""
+
+    aggregate = "sum"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(_OfField):
     """Mean of a field over the key's events in the window; 0 where it has none."""
 
-    field: str
     aggregate = "mean"
-
-    @property
-    def of(self) -> str:
-        """The field whose mean is taken."""
-        return self.field
 
 
 @dataclass(frozen=True)
