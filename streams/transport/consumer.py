@@ -1,7 +1,7 @@
 """Faust's consumer at batch speed: one Faust event per partition and up to N records.
 
 Stock Faust delivers record by record, commits by timer what its streams acknowledged, and loses
-track of gaps (see `tests/unit/test_stock_faust.py`). Here a batch is one event; offsets are
+track of gaps (see `docs/faust.md`). Here a batch is one event; offsets are
 committed by the lanes (`streams.transport.lanes`), after the outputs are acknowledged.
 """
 
@@ -13,13 +13,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import aiokafka
+import structlog
 from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streams.transport.batches import Fetched
+
+log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 1.0
 
@@ -50,6 +54,24 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             metadata_max_age_ms=30_000,
         )
 
+    async def seek_to_committed(self) -> Mapping[TP, int | None]:
+        """Seek all partitions to what is committed, or to the beginning where nothing is.
+
+        aiokafka leaves the latter where they are: what was fetched and dropped would be lost.
+        """
+        consumer = self._ensure_consumer()
+
+        async def seek() -> Mapping[TP, int | None]:
+            if not consumer.assignment():
+                return {}
+            found: Mapping[TP, int | None] = await consumer.seek_to_committed()
+            if fresh := [tp for tp, offset in found.items() if not offset]:
+                await consumer.seek_to_beginning(*fresh)
+            return found
+
+        result: Mapping[TP, int | None] = await self.call_thread(seek)
+        return result
+
     async def committed(self, partitions: set[TP]) -> dict[TP, int | None]:
         """The group's committed offsets, asked of the broker."""
         consumer = self._ensure_consumer()
@@ -71,6 +93,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     logger = driver.logger
 
+    _dropped = False
+    """Whether records were fetched and not delivered: they must be fetched again."""
+
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -78,7 +103,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 records, _ = await self._wait_next_records(_POLL_SECONDS)
-                if records and not self.should_stop:
+                if self._dropped:
+                    await self._fetch_again()
+                elif records and not self.should_stop:
                     await self._deliver(records)
                 await asyncio.sleep(0)
         except (asyncio.CancelledError, *self.consumer_stopped_errors):
@@ -88,29 +115,38 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def _deliver(self, records: Mapping[TP, list[Any]]) -> None:
         """Hand batches to the conductor, round-robin over partitions.
 
-        A rebalance in the middle ends it: what is left is read again from the committed offset.
+        A rebalance in the middle ends it: what is left is fetched again.
         """
-        if not self.flow_active:
-            await self.perform_seek()
-            return
         generation, received = self.app.consumer_generation_id, time.monotonic()
         size = self.app.limits.batch_records
         longest = max(map(len, records.values()))
         for start in range(0, longest, size):
             for tp, found in records.items():
-                if not self.flow_active or generation != self.app.consumer_generation_id:
-                    return
                 chunk = found[start : start + size]
-                if chunk:
-                    await self._deliver_one(TP(*tp), chunk, received, generation)
+                if chunk and not await self._deliver_one(TP(*tp), chunk, received, generation):
+                    self._dropped = True
+                    return
 
     async def _deliver_one(
         self, tp: TP, chunk: list[Any], received: float, generation: int
-    ) -> None:
+    ) -> bool:
+        """Whether the batch was delivered; not where a rebalance came before, or cut it off."""
+        if not self.flow_active or generation != self.app.consumer_generation_id:
+            return False
         message = self._to_message(tp, chunk[-1])
         message.value = Fetched(tp.topic, tp.partition, chunk, received, generation)
+        delivery = self.callback(message)
         # waiting for suspend_flow too breaks the deadlock of a full queue during a rebalance
-        await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        first = await self.wait_first(delivery, self.suspend_flow.wait())
+        return delivery in first.done
+
+    async def _fetch_again(self) -> None:
+        """Seek back to what is committed; lanes drop what they had. Kafka may refuse: once more."""
+        try:
+            await self.perform_seek()
+            self._dropped = False
+        except KafkaError as error:
+            log.warning("seek failed", error=repr(error))
 
     def lag(self) -> dict[TP, int]:
         """Records between the position and the log's end, by assigned partition."""
