@@ -1,0 +1,271 @@
+"""Kafka's side of one consumer group, in memory: what stands for aiokafka's clients in the specs.
+
+The clients behave as aiokafka 0.14 does wherever Faust or we depend on it: a fetch that is asked
+for no partitions answers for all that are assigned, `seek_to_committed` leaves a partition without
+a committed offset where it is, a new assignment begins at the committed offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, ProducerFenced
+from faust.types import TP
+
+Fault = Exception | Callable[[], Awaitable[None]]
+"""Raised, or awaited, in place of (or before) the operation it was set for."""
+
+
+class Broker:
+    """Logs with holes, the group's committed offsets, and what producers wrote.
+
+    `faults[operation]` is taken from the front, one for each time the operation is asked for:
+    `commit` (of a consumer), `seek`, `send`, `send_offsets`, `end` (of a
+    transaction), `answer` (to that).
+    """
+
+    def __init__(self) -> None:
+        self.log: dict[TP, list[ConsumerRecord]] = {}
+        self.committed: dict[TP, int] = {}
+        self.output: list[tuple[str, bytes]] = []
+        """Topic and value of what a read_committed consumer sees, in order."""
+        self.transactions: list[tuple[int, dict[TP, int]]] = []
+        """Of each transaction: how many records, and which offsets."""
+        self.epochs: dict[str, int] = {}
+        self.faults: dict[str, list[Fault]] = {}
+        self.consumer: Consumer | None = None
+        self.producers: list[Producer] = []
+
+    def write(
+        self, tp: TP, offsets: Iterable[int], values: Mapping[int, bytes] | None = None
+    ) -> None:
+        """Append records whose value is their offset, unless `values` says otherwise."""
+        for offset in offsets:
+            value = (values or {}).get(offset, b"%d" % offset)
+            self.log.setdefault(tp, []).append(
+                ConsumerRecord(tp.topic, tp.partition, offset, 0, 0, b"k", value, None, 1, 1, ())
+            )
+
+    async def fault(self, operation: str) -> None:
+        waiting = self.faults.get(operation)
+        if waiting:
+            found = waiting.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            await found()
+
+    async def rebalance(
+        self, assigned: set[TP], *, between: Callable[[], None] | None = None
+    ) -> None:
+        """Revoke what the member has and assign it `assigned`, through its rebalance listener.
+
+        `between` is called once the client has the assignment and before the listener hears of it.
+        """
+        consumer = self.consumer
+        assert consumer is not None
+        joining = consumer.rebalance({TopicPartition(*tp) for tp in assigned}, between)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(joining, consumer.loop))
+
+    def position(self, tp: TP) -> int:
+        """The next offset that the member's client would fetch."""
+        assert self.consumer is not None
+        return self.consumer.position_of[TopicPartition(*tp)]
+
+    def new_consumer(self, **options: Any) -> Consumer:
+        self.consumer = Consumer(self, options)
+        return self.consumer
+
+    def new_producer(self, **options: Any) -> Producer:
+        self.producers.append(Producer(self, options.get("transactional_id")))
+        return self.producers[-1]
+
+
+class Consumer:
+    """The consumer client, in the thread that Faust keeps; its own fetcher and coordinator."""
+
+    def __init__(self, broker: Broker, options: Mapping[str, Any]) -> None:
+        self._broker = broker
+        self._max_poll_records = options["max_poll_records"]
+        self._closed = False
+        self._owned: set[TopicPartition] = set()
+        self._listener: Any = None
+        self.position_of: dict[TopicPartition, int] = {}
+        self.generation = 0
+        self.fetching = 0
+        self._fetcher = self._coordinator = self._subscriptions = self._client = self
+
+    async def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    async def stop(self) -> None:
+        self._closed = True
+
+    async def close(self) -> None:
+        self._closed = True
+
+    def subscribe(self, topics: set[str], listener: Any) -> None:
+        del topics
+        self._listener = listener
+
+    @property
+    def subscribed(self) -> bool:
+        return self._listener is not None
+
+    async def rebalance(
+        self, assigned: set[TopicPartition], between: Callable[[], None] | None
+    ) -> None:
+        revoked, self._owned = self._owned, set()
+        self._owned = revoked
+        await self._listener.on_partitions_revoked(revoked)
+        self.generation += 1
+        self._owned = assigned
+        self.position_of = {tp: self._broker.committed.get(TP(*tp), 0) for tp in assigned}
+        if between is not None:
+            between()
+            await asyncio.sleep(0.05)
+        await self._listener.on_partitions_assigned(assigned)
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return frozenset(self._owned)
+
+    def fetch_context(self) -> Any:
+        return contextlib.nullcontext()
+
+    async def fetched_records(
+        self, partitions: set[TP], timeout: float, max_records: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        deadline = self.loop.time() + min(timeout, 0.1)
+        self.fetching += 1
+        try:
+            while self.loop.time() < deadline and not self._closed:
+                # aiokafka looks at the set anew each time, and takes an empty one for all
+                wanted = [tp for tp in self._owned if not partitions or TP(*tp) in partitions]
+                if found := {
+                    tp: records for tp in wanted if (records := self._take(tp, max_records))
+                }:
+                    return found
+                await asyncio.sleep(0.002)
+            return {}
+        finally:
+            self.fetching -= 1
+
+    def _take(self, tp: TopicPartition, limit: int) -> list[ConsumerRecord]:
+        log = self._broker.log.get(TP(*tp), [])
+        found = [record for record in log if record.offset >= self.position_of[tp]][:limit]
+        if found:
+            self.position_of[tp] = found[-1].offset + 1
+        return found
+
+    async def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
+        await self._broker.fault("commit")
+        if missing := set(offsets) - self._owned:
+            raise IllegalStateError(f"{missing} are not assigned")
+        self._broker.committed.update({TP(*tp): meta.offset for tp, meta in offsets.items()})
+
+    async def committed(self, tp: TopicPartition) -> int | None:
+        return self._broker.committed.get(TP(*tp))
+
+    async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
+        await self._broker.fault("seek")
+        found = {tp: self._broker.committed.get(TP(*tp)) for tp in self._owned}
+        for tp, offset in found.items():
+            if offset:
+                self.position_of[tp] = offset
+        return found
+
+    async def seek_to_beginning(self, *partitions: TopicPartition) -> bool:
+        self.position_of.update(dict.fromkeys(partitions, 0))
+        return True
+
+    def highwater(self, tp: TopicPartition) -> int:
+        log = self._broker.log.get(TP(*tp), [])
+        return log[-1].offset + 1 if log else 0
+
+    last_stable_offset = highwater
+
+
+class Producer:
+    """The producer client."""
+
+    def __init__(self, broker: Broker, transactional_id: str | None) -> None:
+        self._broker = broker
+        self.transactional_id = transactional_id
+        self._epoch = 0
+        self._sent: list[tuple[str, bytes]] | None = None
+        self._offsets: dict[TP, int] = {}
+        self.stopped = False
+
+    async def start(self) -> None:
+        if self.transactional_id is not None:
+            self._epoch = self._broker.epochs.get(self.transactional_id, 0) + 1
+            self._broker.epochs[self.transactional_id] = self._epoch
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    async def flush(self) -> None:
+        """Nothing waits here: a record is taken when it is sent."""
+
+    async def send(self, topic: str, value: bytes, **_: Any) -> Any:
+        return await self._add([(topic, value)])
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Any:
+        del partition
+        return await self._add([(topic, value) for value in batch.values])
+
+    async def _add(self, records: list[tuple[str, bytes]]) -> Any:
+        await self._broker.fault("send")
+        self._check()
+        (self._broker.output if self._sent is None else self._sent).extend(records)
+        acknowledged = asyncio.get_running_loop().create_future()
+        acknowledged.set_result(None)
+        return acknowledged
+
+    async def begin_transaction(self) -> None:
+        assert self._sent is None
+        self._sent, self._offsets = [], {}
+
+    async def send_offsets_to_transaction(self, offsets: Mapping[Any, int], group: str) -> None:
+        del group
+        await self._broker.fault("send_offsets")
+        self._check()
+        self._offsets = {TP(*tp): offset for tp, offset in offsets.items()}
+
+    async def commit_transaction(self) -> None:
+        await self._broker.fault("end")
+        self._check()
+        assert self._sent is not None
+        self._broker.output += self._sent
+        self._broker.committed.update(self._offsets)
+        self._broker.transactions.append((len(self._sent), self._offsets))
+        self._sent = None
+        await self._broker.fault("answer")
+
+    def _check(self) -> None:
+        if self.transactional_id and self._epoch != self._broker.epochs[self.transactional_id]:
+            raise ProducerFenced
+
+
+class Batch:
+    """A batch without a limit."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> Any:
+        del timestamp, key, headers
+        self.values.append(value)
+        return self
+
+    def record_count(self) -> int:
+        return len(self.values)
+
+    def close(self) -> None:
+        """Nothing to seal."""

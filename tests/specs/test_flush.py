@@ -1,0 +1,32 @@
+"""Outputs first, then offsets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.specs.broker import Broker
+from tests.specs.subjects import EVENTS, Stock, must, running, spec, until
+
+
+@spec("A5: the flush before a commit gives up after 0.1 s without progress")
+async def test_offsets_wait_for_outputs_that_kafka_has_not_taken(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, taken = Broker(), asyncio.Event()
+
+    async def stall() -> None:
+        await taken.wait()
+
+    broker.faults["send"] = [stall]
+    async with running(kind, broker, monkeypatch, stock=Stock(soon=True)) as subject:
+        broker.write(EVENTS, [0, 1, 2])
+        await until(lambda: len(subject.job.done) == 3)
+        if not subject.ours:
+            assert subject.app.producer.buffer.size > 0
+        assert broker.faults["send"] == []
+        await subject.commit()
+        written, committed = len(broker.output), subject.committed
+        taken.set()
+        must(committed <= written, f"commit {written} of {committed}")

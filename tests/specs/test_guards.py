@@ -1,0 +1,126 @@
+"""What Faust's consumer guards against, and ours must too, since it delivers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.errors import IllegalStateError
+from faust.types import TP
+
+from tests.specs.broker import Broker
+from tests.specs.subjects import EVENTS, OURS, running, until
+
+OTHER = TP(EVENTS.topic, 1)
+ours = pytest.mark.parametrize("kind", OURS)
+
+
+@ours
+async def test_a_poll_ends_where_the_generation_changes(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch, batch_records=1) as subject:
+        consumer, delivered = subject.app.consumer, []
+        deliver = consumer.callback
+
+        async def callback(message: Any) -> None:
+            delivered.append(message.offset)
+            await deliver(message)
+            subject.app.consumer_generation_id += len(delivered) == 1
+
+        monkeypatch.setattr(consumer, "callback", callback)
+        broker.write(EVENTS, [0, 1, 2])
+        await until(lambda: len(delivered) == 4)
+        assert delivered == [0, 0, 1, 2]  # the rest was fetched again, from what was committed
+
+
+@ours
+async def test_a_seek_that_fails_in_a_rebalance_is_made_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        subject.app.consumer._dropped = True
+        broker.faults["seek"] = [IllegalStateError("no such partition"), IllegalStateError("no")]
+        broker.write(EVENTS, [0, 1])
+        await until(lambda: subject.job.done == [b"0", b"1"])
+        assert broker.faults["seek"] == []
+        assert not subject.ended
+
+
+@ours
+async def test_a_worker_left_without_a_partition_goes_on(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        await broker.rebalance(set())
+        subject.app.consumer._dropped = True
+        await subject.rebalance()
+        broker.write(EVENTS, [0])
+        await until(lambda: subject.job.done == [b"0"])
+        assert not subject.ended
+
+
+@ours
+async def test_records_of_a_partition_that_went_are_left_to_others(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        await subject.rebalance({EVENTS, OTHER})
+        broker.write(OTHER, [0], {0: b"first"})
+        await until(lambda: subject.job.done == [b"first"])
+        await subject.rebalance({EVENTS})
+        broker.write(OTHER, [1], {1: b"second"})
+        await subject.app.consumer._deliver({OTHER: broker.log[OTHER][1:]})
+        await asyncio.sleep(0.1)
+        assert subject.job.seen == [b"first"]
+        assert broker.committed == {OTHER: 1}
+
+
+@ours
+async def test_records_that_come_again_are_worked_on_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        broker.write(EVENTS, [0, 1])
+        await until(lambda: subject.committed == 2)
+        await subject.app.consumer._deliver({EVENTS: broker.log[EVENTS]})
+        broker.write(EVENTS, [2])
+        await until(lambda: subject.committed == 3)
+        assert subject.job.seen == [b"0", b"1", b"2"]
+
+
+@ours
+async def test_a_lane_that_is_held_stops_its_fetches_and_loses_no_time_when_it_goes_on(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch, batch_records=4) as subject:
+        subject.job.hold(b"0")
+        broker.write(EVENTS, range(1000))
+        await until(lambda: b"0" in subject.job.seen)
+        await asyncio.sleep(0.3)
+        assert broker.position(EVENTS) <= 200  # a few polls of 64
+        subject.job.release()
+        await until(lambda: len(subject.job.done) == 1000, "all done", within=1.0)
+
+
+@ours
+async def test_no_changelogs_no_timer_and_no_waiting_for_streams(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch, transaction_ms=60_000.0) as subject:
+        app = subject.app
+        assert app.tables.changelog_topics == set()
+        assert app.conf.stream_wait_empty is False
+        assert (app.agents[app.work.group].concurrency, app.in_transaction) == (1, False)
+        broker.write(EVENTS, [0])
+        await until(lambda: subject.job.done == [b"0"])
+        assert await app.consumer.commit() is False
+        assert broker.committed == {}
