@@ -9,6 +9,8 @@ import faust
 from aiokafka import ConsumerRecord
 
 Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []
+"""Shared by records: never to be changed."""
 Record = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to write."""
 
@@ -60,7 +62,7 @@ class Limits:
     """Above this a partition is paused."""
 
     def __post_init__(self) -> None:
-        self.queued_records = 4 * self.batch_records
+        self.queued_records = 8 * self.batch_records
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
