@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ class Decoder:
         self._schema = pipeline.event.schema
         self._now = now
         self._validator = Validator(self._schema)
+        self._fields = {name: attrgetter(name) for name in self._schema.model_fields}
         self._numeric = {
             name: base_type(self._schema, name) in (int, float, bool)
             for name in self._schema.model_fields
@@ -77,7 +79,7 @@ class Decoder:
         times = columns[self._event.time]
         decoded = Decoded(
             records=kept,
-            ids=[str(getattr(event, self._event.id)) for event in events],
+            ids=list(map(str, map(self._fields[self._event.id], events))),
             columns=columns,
             times=times,
             rejected=rejected,
@@ -116,8 +118,8 @@ class Decoder:
     def _columns(self, events: list[Any]) -> tuple[Columns, dict[int, BadRecord]]:
         columns: dict[str, NDArray[Any]] = {}
         bad: dict[int, BadRecord] = {}
-        for name in self._schema.model_fields:
-            values = [getattr(event, name) for event in events]
+        for name, read in self._fields.items():
+            values = list(map(read, events))
             if None in values:
                 values = self._fill(name, values, bad)
             columns[name] = self._column(name, values, bad)

@@ -23,6 +23,7 @@ from streams.ports import FeatureState, FoldBatch, Folded, Scorer
 from streams.records import Prediction, Scored, encode, pack
 from streams.retrying import until_available
 from streams.spec import Pipeline
+from streams.spec.features import Block
 from streams.spec.windows import entity_names, entity_texts
 from streams.transport.batches import NO_HEADERS, MicroBatch, Outputs, Record
 
@@ -87,7 +88,7 @@ class Scoring:
                     folded=position, committed=end)  # fmt: skip
         async for records in self._read_range(topic, self._partition, position, end):
             batch = MicroBatch(topic, self._partition, records, position, position)
-            await self._fold(batch, self._decoder.decode(records))
+            await self._fold(batch, self._stateless(self._decoder.decode(records))[0])
             position = batch.next
         await self._until_available("fold", lambda: self._state.reposition(self._partition, end))
 
@@ -96,10 +97,10 @@ class Scoring:
         name = self._pipeline.name
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         with self._stage("decode"):
-            decoded = self._stateless(self._decoder.decode(batch.records))
+            decoded, stateless = self._stateless(self._decoder.decode(batch.records))
         with self._stage("fold"):
             folded = await self._fold(batch, decoded)
-        decoded, vectors = self._vectors(decoded, folded)
+        decoded, vectors = self._vectors(decoded, stateless, folded)
         with self._stage("infer"):
             served = await self._until_available("infer", lambda: self._infer(vectors))
         self._observe(decoded, folded, served.version)
@@ -111,11 +112,10 @@ class Scoring:
     async def close(self) -> None:
         """Nothing was opened."""
 
-    def _stateless(self, decoded: Decoded) -> Decoded:
-        """Reject events on which a user's transform fails, before they are counted in windows."""
+    def _stateless(self, decoded: Decoded) -> tuple[Decoded, dict[int, Block]]:
+        """Features without state; rejects events on which one fails, before they are counted."""
         try:
-            self._pipeline.stateless(decoded.columns)
-            return decoded
+            return decoded, self._pipeline.stateless(decoded.columns)
         except Exception as error:
             log.warning("a feature failed, looking for the event", error=repr(error))
         keep = np.ones(len(decoded.ids), bool)
@@ -126,7 +126,8 @@ class Scoring:
             except Exception as error:
                 keep[i] = False
                 rejected.append((record, BadRecord("feature", repr(error))))
-        return decoded.select(keep, rejected)
+        decoded = decoded.select(keep, rejected)
+        return decoded, self._pipeline.stateless(decoded.columns)
 
     async def _fold(self, batch: MicroBatch, decoded: Decoded) -> Folded:
         plan, n = self._pipeline.plan, len(decoded.ids)
@@ -146,9 +147,11 @@ class Scoring:
         )
         return await self._until_available("fold", lambda: self._state.fold(request))
 
-    def _vectors(self, decoded: Decoded, folded: Folded) -> tuple[Decoded, NDArray[np.float32]]:
+    def _vectors(
+        self, decoded: Decoded, stateless: dict[int, Block], folded: Folded
+    ) -> tuple[Decoded, NDArray[np.float32]]:
         """The vectors of events that are new, and finite; the others leave the batch here."""
-        vectors = self._pipeline.vectors(decoded.columns, folded.aggregates)
+        vectors = self._pipeline.vectors(stateless, folded.aggregates)
         finite = np.isfinite(vectors).all(axis=1)
         rejected = [
             (decoded.records[i], BadRecord("not-finite", "a feature is not a finite number"))
