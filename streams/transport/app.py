@@ -103,11 +103,11 @@ class BatchApp(faust.App):  # type: ignore[misc]
     def _new_producer_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_producer, self, loop=self.loop)
 
-    def _new_lane(self, partition: int) -> Lane:
+    def _new_lane(self, partition: int, of: int) -> Lane:
         processor = self.work.new_processor(partition)
         return Lane(
-            partition, self.work.pipeline, processor, self._new_writer(partition), self.limits,
-            self.consumer,
+            partition, self.work.pipeline, processor, self._new_writer(partition),
+            self.limits.shared_by(of), self.consumer,
         )  # fmt: skip
 
     def _new_writer(self, partition: int) -> Writer:
