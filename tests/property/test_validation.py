@@ -69,7 +69,7 @@ def judge(schema: type[BaseModel], value: bytes) -> dict[str, Any] | None:
 
 def same(ours: Any, theirs: Any) -> bool:
     if isinstance(theirs, datetime):
-        return abs(epoch([ours])[0] - epoch([theirs])[0]) <= 1e-6
+        return bool(abs(epoch([ours])[0] - epoch([theirs])[0]) <= 1e-6)
     return type(ours) is type(theirs) and repr(ours) == repr(theirs)
 
 
