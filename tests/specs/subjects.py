@@ -118,6 +118,7 @@ class Subject:
         if self.ours:
             await asyncio.sleep(0.1)  # some transactions long: the lanes commit by themselves
         else:
+            await asyncio.sleep(0.02)  # a stream acknowledges a record when it asks for the next
             await self.app.consumer.commit()
 
     @property
