@@ -111,6 +111,34 @@ async def test_a_lane_that_is_held_stops_its_fetches_and_loses_no_time_when_it_g
 
 
 @ours
+async def test_a_partition_that_was_paused_is_fetched_again_after_a_rebalance(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch, batch_records=4) as subject:
+        subject.job.hold(b"0")
+        broker.write(EVENTS, range(500))
+        await until(lambda: EVENTS in subject.app.consumer._buffered_partitions)
+        await subject.rebalance()
+        subject.job.release()
+        await until(lambda: subject.committed == 500)
+        assert not subject.lost
+
+
+@ours
+async def test_the_livelock_detector_is_silent(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        broker.write(EVENTS, [0, 1])
+        await until(lambda: subject.committed == 2)
+        subject.app.consumer.verify_event_path(1e12, EVENTS)
+        await subject.app.consumer.verify_all_partitions_active()
+    assert [r for r in caplog.records if r.levelname in ("WARNING", "ERROR")] == []
+
+
+@ours
 async def test_no_changelogs_no_timer_and_no_waiting_for_streams(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
