@@ -7,28 +7,24 @@ too) against the same broker in memory.
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Set
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiokafka
-import faust
-import orjson
 import pytest
 from faust.types import TP
 
-from streams.settings import Settings
+from streams.transport import app as transport
 from streams.transport import clients
-from streams.transport.app import BatchApp, Work
-from streams.transport.batches import MicroBatch, Outputs
-from streams.transport.lanes import Processor
+from tests.specs.applications import Doing, Job, NewProcessor, Place, Stock, our_app, stock_app
 from tests.specs.broker import Broker
 
 EVENTS = TP("events", 0)
 OURS = ("at_least_once", "exactly_once")
-_numbers = itertools.count()
+PLAIN = Stock()
+PLACE = Place("nowhere:9092", EVENTS.topic, "out")
 
 
 class Violation(AssertionError):
@@ -61,38 +57,10 @@ async def must_come(condition: Callable[[], bool], what: str, within: float = 1.
         raise Violation(what) from None
 
 
-def spec(fault: str) -> pytest.MarkDecorator:
+def spec(fault: str, ours: Sequence[str] = OURS) -> pytest.MarkDecorator:
     """A spec that ours keep and that stock Faust breaks by `fault`."""
     breaks = pytest.mark.xfail(raises=Violation, strict=True, reason=fault)
-    return pytest.mark.parametrize("kind", [pytest.param("stock", marks=breaks), *OURS])
-
-
-class Job:
-    """What is done with each record's value; can be held at one, or fail at one."""
-
-    def __init__(self) -> None:
-        self.seen: list[bytes] = []
-        self.done: list[bytes] = []
-        self.fails: set[bytes] = set()
-        self._held: dict[bytes, asyncio.Event] = {}
-
-    def hold(self, *values: bytes) -> None:
-        """Stay at these values until `release`."""
-        self._held.update({value: asyncio.Event() for value in values})
-
-    def release(self) -> None:
-        """Go on, wherever it is held."""
-        for held in self._held.values():
-            held.set()
-        self._held.clear()
-
-    async def __call__(self, value: bytes) -> None:
-        self.seen.append(value)
-        if value in self._held:
-            await self._held[value].wait()
-        if value in self.fails:
-            raise ValueError(f"cannot do {value!r}")
-        self.done.append(value)
+    return pytest.mark.parametrize("kind", [pytest.param("stock", marks=breaks), *ours])
 
 
 @dataclass
@@ -138,24 +106,9 @@ class Subject:
         await until(lambda: not self.app.rebalancing, "resumed after a rebalance")
 
 
-@dataclass(frozen=True)
-class Stock:
-    """How the stock application is made, where it matters."""
-
-    concurrency: int = 1
-    buffer: int = 4096
-    take: int = 0
-    soon: bool = False
-    """Outputs by `send_soon`, as Faust's tables write their changelogs."""
-    serializer: str = "raw"
-
-
-NewProcessor = Callable[[int], Processor]
-
-
 @asynccontextmanager
 async def running(
-    kind: str, broker: Broker, patch: pytest.MonkeyPatch, *, stock: Stock = Stock(),
+    kind: str, broker: Broker, patch: pytest.MonkeyPatch, *, stock: Stock = PLAIN,
     new_processor: NewProcessor | None = None, **settings: Any,
 ) -> AsyncIterator[Subject]:  # fmt: skip
     """A subject that owns `EVENTS` and consumes."""
@@ -164,10 +117,12 @@ async def running(
     patch.setattr(clients, "AIOKafkaProducer", broker.new_producer)
     job = Job()
     app = (
-        _stock_app(stock, job)
+        stock_app(PLACE, stock, job)
         if kind == "stock"
-        else _our_app(kind, new_processor or (lambda _: _Doing(job)), settings)
+        else our_app(PLACE, kind, new_processor or (lambda _: Doing(job, PLACE.out)), settings)
     )
+    # would keep what each spec leaves behind
+    patch.setattr(transport, "_spare_the_collector", lambda: None)
     # a second that Faust gives its tables to be declared: there are none
     patch.setattr(app.tables, "sleep", lambda _: asyncio.sleep(0))
     subject = Subject(kind, app, broker, job)
@@ -182,74 +137,3 @@ async def running(
         job.release()
         async with asyncio.timeout(20):
             await app.stop()
-
-
-def _stock_app(stock: Stock, job: Job) -> faust.App:
-    app = faust.App(
-        f"spec{next(_numbers)}", broker="kafka://nowhere:9092", store="memory://",
-        web_enabled=False, topic_allow_declare=False, topic_disable_leader=True,
-        stream_recovery_delay=0.0, loop=asyncio.get_running_loop(), datadir="/nowhere",
-        broker_commit_interval=3600.0, stream_buffer_maxsize=stock.buffer,
-    )  # fmt: skip
-    app._create_directories = lambda: None
-    events = app.topic(EVENTS.topic, value_serializer=stock.serializer)
-    out = app.topic("out", value_serializer="raw")
-
-    def raw(value: Any) -> bytes:
-        return orjson.dumps(value) if stock.serializer == "json" else value
-
-    async def one(stream: Any) -> None:
-        async for found in stream:
-            value = raw(found)
-            await job(value)
-            if stock.soon:
-                out.send_soon(value=value, partition=0)
-            else:
-                await out.send(value=value, partition=0)
-
-    async def many(stream: Any) -> None:
-        async for values in stream.take(stock.take, within=0.02):
-            for value in values:
-                await job(raw(value))
-
-    app.agent(events, concurrency=stock.concurrency, name="job")(many if stock.take else one)
-    return app
-
-
-def _our_app(kind: str, new_processor: NewProcessor, settings: Mapping[str, Any]) -> BatchApp:
-    async def nothing() -> None:
-        pass
-
-    work = Work(
-        pipeline=f"spec{next(_numbers)}",
-        role="score",
-        topics=(EVENTS.topic,),
-        exactly_once=kind == "exactly_once",
-        new_processor=new_processor,
-        on_start=nothing,
-        on_stop=nothing,
-    )
-    quick = {"transaction_ms": 20.0, "batch_wait_ms": 0.0, "session_timeout_ms": 900}
-    chosen = Settings(kafka="nowhere:9092").model_copy(update={**quick, **settings})
-    return BatchApp(work, chosen)
-
-
-class _Doing:
-    """The processor that does the job and passes values on."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    async def open(self, committed: Mapping[str, int | None]) -> None:
-        pass
-
-    async def process(self, batch: MicroBatch) -> Outputs:
-        for record in batch.records:
-            await self._job(record.value)
-        return {"out": [(b"k", record.value, []) for record in batch.records]}
-
-    async def commit(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from streams.adapters.memory_state import MemoryFeatureState
 from streams.scoring import Scoring
+from tests.specs.applications import Stock
 from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, Stock, must, must_come, running, spec, until
+from tests.specs.subjects import EVENTS, must, must_come, running, spec, until
 from tests.unit.pipelines import declare, order
 
 PIPELINE = declare()

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 import pytest
 
+from tests.specs.applications import Stock
 from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, Stock, must, running, spec, until
+from tests.specs.subjects import EVENTS, must, running, spec, until
 
 
 @spec("A5: the flush before a commit gives up after 0.1 s without progress")

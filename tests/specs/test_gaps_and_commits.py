@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from aiokafka.errors import CommitFailedError, KafkaConnectionError
 
+from tests.specs.applications import Stock
 from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, OURS, Stock, must, must_come, running, spec, until
+from tests.specs.subjects import EVENTS, OURS, must, must_come, running, spec, until
 
 
 @spec("A1: with concurrency > 1 the record after the committed offset may be passed")
