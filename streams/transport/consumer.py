@@ -197,8 +197,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         # Faust does not stop it for a worker that had no partition before: what arrived meanwhile
         # would be dropped, and what follows it would not
         self.stop_flow()
-        await self.app.lanes.open({TP(*tp) for tp in assigned}, generation_id)
-        await super().on_partitions_assigned(assigned, generation_id)
+        # a worker that is told to stop meanwhile would wait for a thread that answers no more
+        await self.app.wait_first(self.app.lanes.open({TP(*tp) for tp in assigned}, generation_id))
+        if not self.app.should_stop:
+            await super().on_partitions_assigned(assigned, generation_id)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Nothing: the lanes commit, never a timer."""

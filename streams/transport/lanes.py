@@ -212,7 +212,17 @@ class Lanes:
         self._generation = generation
         numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
         lanes = {number: self._new_lane(number, len(numbers)) for number in numbers}
-        await asyncio.gather(*(lane.open(self._topics, self._committed) for lane in lanes.values()))
+        opening = [
+            asyncio.create_task(lane.open(self._topics, self._committed)) for lane in lanes.values()
+        ]
+        try:
+            await asyncio.gather(*opening)
+        except BaseException:  # a bug, or the worker is told to stop
+            for task in opening:
+                task.cancel()
+            await asyncio.gather(*opening, return_exceptions=True)
+            await asyncio.gather(*(lane.close() for lane in lanes.values()))
+            raise
         self._lanes = lanes
         for number, lane in lanes.items():
             task = asyncio.create_task(lane.run(), name=f"lane-{number}")

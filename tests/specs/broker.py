@@ -24,7 +24,7 @@ class Broker:
     """Logs with holes, the group's committed offsets, and what producers wrote.
 
     `faults[operation]` is taken from the front, one for each time the operation is asked for:
-    `commit` (of a consumer), `seek`, `send`, `send_offsets`, `end` (of a
+    `start` (of a producer), `commit` (of a consumer), `seek`, `send`, `send_offsets`, `end` (of a
     transaction), `answer` (to that).
     """
 
@@ -93,6 +93,7 @@ class Consumer:
         self._closed = False
         self._owned: set[TopicPartition] = set()
         self._listener: Any = None
+        self._rebalancing: asyncio.Task[Any] | None = None
         self.position_of: dict[TopicPartition, int] = {}
         self.generation = 0
         self.fetching = 0
@@ -103,6 +104,8 @@ class Consumer:
 
     async def stop(self) -> None:
         self._closed = True
+        if self._rebalancing is not None:  # aiokafka waits for its coordinator
+            await asyncio.wait([self._rebalancing])
 
     async def close(self) -> None:
         self._closed = True
@@ -118,9 +121,8 @@ class Consumer:
     async def rebalance(
         self, assigned: set[TopicPartition], between: Callable[[], None] | None
     ) -> None:
-        revoked, self._owned = self._owned, set()
-        self._owned = revoked
-        await self._listener.on_partitions_revoked(revoked)
+        self._rebalancing = asyncio.current_task()
+        await self._listener.on_partitions_revoked(self._owned)
         self.generation += 1
         self._owned = assigned
         self.position_of = {tp: self._broker.committed.get(TP(*tp), 0) for tp in assigned}
@@ -128,6 +130,7 @@ class Consumer:
             between()
             await asyncio.sleep(0.05)
         await self._listener.on_partitions_assigned(assigned)
+        self._rebalancing = None
 
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._owned)
@@ -200,6 +203,7 @@ class Producer:
         self.stopped = False
 
     async def start(self) -> None:
+        await self._broker.fault("start")
         if self.transactional_id is not None:
             self._epoch = self._broker.epochs.get(self.transactional_id, 0) + 1
             self._broker.epochs[self.transactional_id] = self._epoch

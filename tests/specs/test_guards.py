@@ -126,6 +126,21 @@ async def test_a_partition_that_was_paused_is_fetched_again_after_a_rebalance(
 
 
 @ours
+async def test_a_worker_that_is_stopped_while_it_takes_partitions_over_ends(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        broker.faults["start"] = [asyncio.Event().wait]
+        joining = asyncio.create_task(broker.rebalance({EVENTS}))
+        await until(lambda: not broker.faults["start"])
+        async with asyncio.timeout(2.0):
+            await subject.app.stop()
+        await asyncio.wait([joining], timeout=1.0)
+        assert all(p.stopped for p in broker.producers if p.transactional_id)
+
+
+@ours
 async def test_the_livelock_detector_is_silent(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
