@@ -153,17 +153,19 @@ async def test_what_a_fetch_brings_in_the_middle_of_a_rebalance_is_read_again(
     kind: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with group(kind, settings, monkeypatch, Stock()) as run:
-        assigned = run.app.consumer.on_partitions_assigned
+        assigned, over = run.app.consumer.on_partitions_assigned, asyncio.Event()
 
         async def slowly(partitions: Any, generation: int = 0) -> None:
             for partition in (0, 1):
                 await run.produce([f"{partition}-first"], partition)
             await asyncio.sleep(0.3)
             await assigned(partitions, generation)
+            over.set()
 
         monkeypatch.setattr(run.app.consumer, "on_partitions_assigned", slowly)
         async with run.joined(within=10) as theirs:
             [mine] = {0, 1} - theirs
+            await until(lambda: over.is_set() and not run.app.rebalancing)
             await run.produce([f"{mine}-second"], mine)
             await until(lambda: f"{mine}-second".encode() in run.job.done, within=10)
             await must_come(
