@@ -1,8 +1,8 @@
 """Faust's consumer at batch speed: one Faust event per partition and up to N records.
 
 Stock Faust delivers record by record, commits by timer what its streams acknowledged, and loses
-track of gaps (see `docs/faust.md`). Here a batch is one event; offsets are
-committed by the lanes (`streams.transport.lanes`), after the outputs are acknowledged.
+track of gaps (see `docs/faust.md`). Here a batch is one event; offsets are committed by the lanes
+(`streams.transport.lanes`), after the outputs are acknowledged.
 """
 
 from __future__ import annotations

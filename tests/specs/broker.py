@@ -63,7 +63,8 @@ class Broker:
     ) -> None:
         """Revoke what the member has and assign it `assigned`, through its rebalance listener.
 
-        `between` is called once the client has the assignment and before the listener hears of it.
+        `between` is called once the client has the assignment and before the listener hears of it,
+        while a fetch that was asked before is still waiting.
         """
         consumer = self.consumer
         assert consumer is not None
@@ -96,7 +97,8 @@ class Consumer:
         self._rebalancing: asyncio.Task[Any] | None = None
         self.position_of: dict[TopicPartition, int] = {}
         self.generation = 0
-        self.fetching = 0
+        self._fetching = False
+        self._patient = False
         self._fetcher = self._coordinator = self._subscriptions = self._client = self
 
     async def start(self) -> None:
@@ -122,6 +124,9 @@ class Consumer:
         self, assigned: set[TopicPartition], between: Callable[[], None] | None
     ) -> None:
         self._rebalancing = asyncio.current_task()
+        self._patient = between is not None
+        while self._patient and not self._fetching:
+            await asyncio.sleep(0)
         await self._listener.on_partitions_revoked(self._owned)
         self.generation += 1
         self._owned = assigned
@@ -129,6 +134,7 @@ class Consumer:
         if between is not None:
             between()
             await asyncio.sleep(0.05)
+            self._patient = False
         await self._listener.on_partitions_assigned(assigned)
         self._rebalancing = None
 
@@ -142,9 +148,9 @@ class Consumer:
         self, partitions: set[TP], timeout: float, max_records: int
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
         deadline = self.loop.time() + min(timeout, 0.1)
-        self.fetching += 1
+        self._fetching = True
         try:
-            while self.loop.time() < deadline and not self._closed:
+            while (self._patient or self.loop.time() < deadline) and not self._closed:
                 # aiokafka looks at the set anew each time, and takes an empty one for all
                 wanted = [tp for tp in self._owned if not partitions or TP(*tp) in partitions]
                 if found := {
@@ -154,7 +160,7 @@ class Consumer:
                 await asyncio.sleep(0.002)
             return {}
         finally:
-            self.fetching -= 1
+            self._fetching = False
 
     def _take(self, tp: TopicPartition, limit: int) -> list[ConsumerRecord]:
         log = self._broker.log.get(TP(*tp), [])
