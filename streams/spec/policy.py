@@ -36,9 +36,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Fallback:
-    """What is served while no version has been published: version 0, marked `degraded`."""
+    """What is served instead of a model's score: version 0, marked `degraded`."""
 
     score: float = 0.0
+    after: float | None = None
+    """Seconds that a micro-batch may wait for a model server, from when the worker received it;
+    `None`: it waits for as long as it takes. Before the first version nothing waits. Since a
+    backlog is received late, it is not degraded for its age."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.score <= 1.0:
@@ -46,6 +50,12 @@ class Fallback:
                 "policies.fallback.score",
                 f"{self.score} is not a probability",
                 "use a number from 0 to 1",
+            )
+        if self.after is not None and not self.after > 0:
+            raise PipelineError(
+                "policies.fallback.after",
+                f"{self.after} is not a time to wait",
+                "use seconds above 0, or None to wait for as long as it takes",
             )
 
 
