@@ -19,6 +19,7 @@ from streams import telemetry
 from streams.decoding import Decoded, Decoder, Rejected
 from streams.errors import BadRecord
 from streams.inference import Champion, Inference, Scores
+from streams.invalid import InvalidBreaker
 from streams.ports import FeatureState, FoldBatch, Folded, Scorer
 from streams.records import Prediction, Scored, encode, pack
 from streams.retrying import until_available
@@ -30,6 +31,9 @@ from streams.transport.batches import NO_HEADERS, MicroBatch, Outputs, Record
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+ATTEMPT = "attempt"
+"""Header of a replayed record: how many times it has been replayed."""
 
 ReadRange = Callable[[str, int, int, int], AsyncIterator[list[ConsumerRecord]]]
 """(topic, partition, first, end) -> the records of that range, in lists."""
@@ -46,6 +50,7 @@ class Scoring:
         self._inference = Inference(pipeline, scorer, champion)
         self._read_range = read_range
         self._decoder = Decoder(pipeline)
+        self._breaker = InvalidBreaker(pipeline, partition)
         self._stateful = any(plan.kept for plan in pipeline.plan.keys)
 
     async def open(self, committed: Mapping[str, int | None]) -> None:
@@ -76,6 +81,10 @@ class Scoring:
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         with self._stage("decode"):
             decoded, stateless = self._stateless(self._decoder.decode(batch.records))
+        rejected = decoded.rejected
+        self._breaker.observe(
+            len(batch.records), len(rejected), str(rejected[0][1]) if rejected else ""
+        )
         with self._stage("fold"):
             folded = await self._fold(batch, decoded)
         decoded, vectors = self._vectors(decoded, stateless, folded)
@@ -197,7 +206,10 @@ class Scoring:
 
 
 def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:
-    """The record as it came, with its cause and its origin as headers."""
+    """The record as it came, with its cause and its origin as headers.
+
+    One that was replayed (`driftloop dlq replay`) keeps the count of its attempts.
+    """
     headers = {
         "cause": error.cause,
         "detail": error.detail[:1000],
@@ -205,4 +217,9 @@ def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:
         "partition": str(record.partition),
         "offset": str(record.offset),
     }
-    return record.key, record.value, [(name, text.encode()) for name, text in headers.items()]
+    written = [(name, text.encode()) for name, text in headers.items()]
+    return (
+        record.key,
+        record.value,
+        [*written, *((k, v) for k, v in record.headers if k == ATTEMPT)],
+    )

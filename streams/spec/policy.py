@@ -60,6 +60,27 @@ class Fallback:
 
 
 @dataclass(frozen=True)
+class Invalid:
+    """When bad records are too many to be set aside one by one: the worker stops, and says so."""
+
+    ratio: float = 0.5
+    """Largest share of bad records among a partition's latest."""
+    over: int = 1000
+    """Records that the share is taken of, at least. A restart starts counting afresh, and so lets
+    at most about as many more through."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.ratio <= 1.0:
+            raise PipelineError(
+                "policies.invalid.ratio",
+                f"{self.ratio} is not a share",
+                "use a number above 0, up to 1 to never stop",
+            )
+        if self.over < 1:
+            raise PipelineError("policies.invalid.over", f"{self.over} is no sample", "use 1+")
+
+
+@dataclass(frozen=True)
 class Retrain:
     """When the trainer makes a candidate, and from which examples; all in event time."""
 
@@ -147,6 +168,7 @@ class Policies:
 
     delivery: Delivery = "exactly_once"
     fallback: Fallback = field(default_factory=Fallback)
+    invalid: Invalid = field(default_factory=Invalid)
     retrain: Retrain = field(default_factory=Retrain)
     gate: Gate = field(default_factory=Gate)
     keep_versions: int = 2
