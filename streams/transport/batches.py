@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import faust
@@ -42,6 +43,8 @@ class MicroBatch:
     """First offset of the span: the one after the previous batch's last."""
     committed: int
     """Offsets of this topic below this are committed."""
+    received: float = field(default_factory=time.monotonic)
+    """Monotonic time at which the oldest record was fetched."""
 
     @property
     def next(self) -> int:
@@ -57,7 +60,7 @@ _COMMITS_PER_SECOND = 200
 class Limits:
     """How much a partition takes on at a time."""
 
-    batch_records: int = 1024
+    batch_records: int = 2048
     batch_wait: float = 0.005
     """Seconds a micro-batch waits for more records, from its oldest record on."""
     transaction: float = 0.1
@@ -66,7 +69,7 @@ class Limits:
     @property
     def queued_records(self) -> int:
         """Above this a partition is paused."""
-        return 8 * self.batch_records
+        return 4 * self.batch_records
 
     def shared_by(self, lanes: int) -> Limits:
         """The limits of one lane of so many: a worker with many of them commits each less often."""
