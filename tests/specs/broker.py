@@ -14,9 +14,11 @@ from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-Fault = Exception | Callable[[], Awaitable[None]]
+Fault = Exception | Callable[[], Awaitable[Any]]
 """Raised, or awaited, in place of (or before) the operation it was set for."""
 
 
@@ -223,12 +225,12 @@ class Producer:
     async def send(self, topic: str, value: bytes, **_: Any) -> Any:
         return await self._add([(topic, value)])
 
-    def create_batch(self) -> Batch:
-        return Batch()
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(1 << 20, 0, is_transactional=self.transactional_id is not None)
 
-    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Any:
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> Any:
         del partition
-        return await self._add([(topic, value) for value in batch.values])
+        return await self._add([(topic, value) for value in _values(batch)])
 
     async def _add(self, records: list[tuple[str, bytes]]) -> Any:
         await self._broker.fault("send")
@@ -263,19 +265,9 @@ class Producer:
             raise ProducerFenced
 
 
-class Batch:
-    """A batch without a limit."""
-
-    def __init__(self) -> None:
-        self.values: list[bytes] = []
-
-    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> Any:
-        del timestamp, key, headers
-        self.values.append(value)
-        return self
-
-    def record_count(self) -> int:
-        return len(self.values)
-
-    def close(self) -> None:
-        """Nothing to seal."""
+def _values(batch: BatchBuilder) -> list[bytes]:
+    """What a batch holds, read from its bytes as a broker would."""
+    data, found = MemoryRecords(bytes(batch._build())), list[bytes]()
+    while data.has_next():
+        found += [record.value for record in data.next_batch()]
+    return found
