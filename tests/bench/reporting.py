@@ -29,7 +29,7 @@ class Results:
     """What was measured on one workload."""
 
     events: int
-    spans: dict[str, list[Span]] = field(default_factory=dict)
+    spans: dict[str, list[Span]]
     """One span per round, by contender."""
     agreement: dict[str, float] = field(default_factory=dict)
     """Share of events with the vector and score of the first contender, by contender."""
@@ -129,15 +129,18 @@ def print_table(name: str, results: Results) -> None:
     processes = list(next(iter(results.spans.values()))[0].cpu)
     table = Table(title=f"{name}: {results.events:,} events", caption="CPU in µs per event")
     table.add_column("contender")
-    for heading in ("events/s", "min", "max", *processes, "ours/this", "agrees"):
+    for heading in ("events/s", "min - max", *processes, "ours/this", "agrees"):
         table.add_column(heading, justify="right", no_wrap=True)
     for contender, spans in results.spans.items():
         rates, ratio = [span.rate for span in spans], results.ratio(contender)
         table.add_row(
             CONTENDERS[contender].title,
-            *(f"{rate:,.0f}" for rate in (results.rate(contender), min(rates), max(rates))),
+            f"{results.rate(contender):,.0f}",
+            f"{min(rates):,.0f} - {max(rates):,.0f}",
             *(f"{cost:.1f}" for cost in results.cpu(contender).values()),
             "" if ratio is None else f"{ratio:.2f}",
             f"{results.agreement[contender]:.1%}",
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.width = max(console.width, 120)
+    console.print(table)

@@ -29,6 +29,7 @@ from rich.console import Console
 
 from streams.errors import DriftloopError
 from streams.settings import Settings, load_settings
+from streams.telemetry import configure_logging
 from tests.bench.contenders import CONTENDERS, ContenderFailed, Starter, peers_python
 from tests.bench.loading import create_topics, drop_topics, prepare, rewind
 from tests.bench.measuring import Answers, Limits, Span, measure, read_answers
@@ -96,6 +97,7 @@ def run(options: Options) -> Report:
         DriftloopError: a server or a contender failed; says which.
     """
     settings = load_settings()
+    configure_logging(settings.model_copy(update={"log_level": "WARNING"}))
     rivals = any(CONTENDERS[name].program for name in options.only)
     python = peers_python(settings.cache_dir, console.print) if rivals else None
     with ExitStack() as ending:
@@ -144,14 +146,19 @@ class Bench:
         """Spans and agreement of each contender."""
         with console.status(f"{self._name}: loading {self._events:,} events"):
             await prepare(self._settings, self._workload, self._events)
-        results = Results(self._events)
+        names, rounds = list(self._options.only), self._options.rounds
+        results = Results(self._events, {name: [] for name in CONTENDERS if name in names})
         with self._starter.workers:
-            for number in range(1, self._options.rounds + 1):
-                for name in self._options.only:
-                    title = f"{self._name}, round {number} of {self._options.rounds}: {name}"
+            # round 0 is for the broker, whose code is compiled while it runs: it counts for nobody
+            for number in range(rounds + 1):
+                first = max(0, number - 1) % len(names)  # each is first in its turn
+                for name in names[first:] + names[:first] if number else names[:1]:
+                    title = f"{self._name}, round {number} of {rounds}: {name}"
                     with console.status(title):
                         span = await self._once(name, number, results)
-                    console.print(f"{title}: {span.rate:,.0f} events/s")
+                    if number:
+                        results.spans[name].append(span)
+                        console.print(f"{title}: {span.rate:,.0f} events/s")
         return results
 
     async def _once(self, name: str, number: int, results: Results) -> Span:
@@ -171,7 +178,6 @@ class Bench:
             raise ContenderFailed(f"{name}: {error}") from None
         finally:
             await asyncio.to_thread(worker.end)
-        results.spans.setdefault(name, []).append(span)
         if number == 1:
             results.agreement[name] = await self._compare(name, topics[1], span)
         await drop_topics(self._settings, topics)
