@@ -72,7 +72,7 @@ class Starter:
         variable = workload.pipeline.name.replace("-", "_")
         declared = "stateless" if not workload.windows else "card_fraud"
         (folder / f"{variable}.py").write_text(
-            f"from tests.bench.workloads import {declared} as pipeline  # noqa: F401\n"
+            f"from tests.bench.workloads import {declared} as pipeline\n"
         )
         self.workers = Workers(settings, workload.pipeline, folder)
 

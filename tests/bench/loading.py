@@ -48,11 +48,14 @@ def readings(count: int) -> Iterator[Record]:
     start = np.datetime64("2024-05-01T00:00:00.000")
     for number in range(count):
         sensor = f"sensor-{drawn.randrange(SENSORS):04d}"
-        yield sensor.encode(), (
-            f'{{"reading_id":"reading-{number:08d}","sensor_id":"{sensor}",'
-            f'"value":{drawn.uniform(10, 100):.6f},'
-            f'"read_at":"{start + np.timedelta64(number * 100, "ms")}Z"}}'
-        ).encode()
+        yield (
+            sensor.encode(),
+            (
+                f'{{"reading_id":"reading-{number:08d}","sensor_id":"{sensor}",'
+                f'"value":{drawn.uniform(10, 100):.6f},'
+                f'"read_at":"{start + np.timedelta64(number * 100, "ms")}Z"}}'
+            ).encode(),
+        )
 
 
 async def write_events(settings: Settings, workload: Workload, events: Iterable[Record]) -> int:
@@ -99,9 +102,7 @@ async def prepare(settings: Settings, workload: Workload, count: int) -> None:
     """Topics, model and events of a workload."""
     await ensure_topics(settings, workload.pipeline)
     await publish_network(settings, workload.pipeline)
-    written = await write_events(
-        settings, workload, records(workload, count, settings.cache_dir)
-    )
+    written = await write_events(settings, workload, records(workload, count, settings.cache_dir))
     assert written == count, f"the simulated world has only {written} events"
 
 

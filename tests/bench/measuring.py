@@ -1,4 +1,4 @@
-"""How fast a contender goes and what it costs, seen from outside: its output topic, and `psutil`."""
+"""How fast a contender goes and what it costs, seen from outside: by its topic and `psutil`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -161,16 +160,3 @@ async def read_answers(settings: Settings, topic: str) -> Answers:
     if len(rows) != len(names):
         raise ContenderFailed(f"{len(names) - len(rows)} of {len(names)} events were scored twice")
     return Answers(rows, np.column_stack([unpack(vectors), np.array(scores, np.float32)]))
-
-
-def versions(python: str, packages: list[str]) -> dict[str, str]:
-    """Versions of packages in an environment."""
-    import subprocess
-
-    code = (
-        "import importlib.metadata as m, json, sys;"
-        "print(json.dumps({name: m.version(name) for name in sys.argv[1:]}))"
-    )
-    done = subprocess.run([python, "-c", code, *packages], capture_output=True, check=True)
-    found: dict[str, str] = msgspec.json.decode(done.stdout)
-    return found

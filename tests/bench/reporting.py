@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.contenders import CONTENDERS
-from tests.bench.measuring import Span, versions
+from tests.bench.measuring import Span
 
 OURS = "ours"
 _OURS = ["aiokafka", "faust-streaming", "msgspec", "numpy", "redis", "tritonclient", "uvloop"]
 _PEERS = ["aiokafka", "bytewax", "confluent-kafka", "faust-streaming", "hiredis", "msgspec",
-          "numpy", "quixstreams", "redis", "tritonclient"]  # fmt: skip
+          "numpy", "quixstreams", "tritonclient"]  # fmt: skip
 
 
 @dataclass
@@ -122,6 +123,17 @@ def cpu_model() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
+
+
+def versions(python: str, packages: list[str]) -> dict[str, str]:
+    """Versions of packages in an environment."""
+    code = (
+        "import importlib.metadata as m, json, sys;"
+        "print(json.dumps({name: m.version(name) for name in sys.argv[1:]}))"
+    )
+    done = subprocess.run([python, "-c", code, *packages], capture_output=True, check=True)
+    found: dict[str, str] = msgspec.json.decode(done.stdout)
+    return found
 
 
 def print_table(name: str, results: Results) -> None:

@@ -137,9 +137,7 @@ class Bench:
         self._workload: Workload = WORKLOADS[name]
         self._servers = stack.pids()
         self._events = options.events or EVENTS[name]
-        self._starter = Starter(
-            settings, self._workload, name, settings.state_dir / name, python
-        )
+        self._starter = Starter(settings, self._workload, name, settings.state_dir / name, python)
         self._reference: tuple[str, Answers] | None = None
 
     async def run(self) -> Results:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import redis
-import redis.asyncio
 from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient as AsyncInferenceServerClient
 
 from tests.bench.peers import windows
+from tests.bench.peers.pipelines import AsyncRedisPipeline, RedisPipeline
 from tests.bench.workloads import (
     VERSION,
     WORKLOADS,
@@ -70,7 +69,7 @@ class Scorer:
     def __init__(self, job: Job) -> None:
         self._workload = job.workload
         self._triton = InferenceServerClient(job.triton)
-        self._redis = redis.Redis.from_url(job.redis)
+        self._redis = RedisPipeline(job.redis) if job.workload.windows else None
 
     def __call__(
         self, values: Sequence[bytes | None], origins: Sequence[str]
@@ -82,12 +81,10 @@ class Scorer:
         return self._workload.outputs(batch, vectors, answer.as_numpy("scores"), origins)
 
     def _vectors(self, batch: Batch) -> NDArray[np.float32]:
-        if not self._workload.windows:
+        if self._redis is None:
             return reading_vectors(batch.columns)
-        pipe = self._redis.pipeline(transaction=False)
-        for command in windows.commands(batch):
-            pipe.execute_command(*command)
-        return payment_vectors(batch.columns, windows.aggregates(batch, pipe.execute()))
+        replies = self._redis(windows.commands(batch))
+        return payment_vectors(batch.columns, windows.aggregates(batch, replies))
 
 
 class AsyncScorer:
@@ -96,7 +93,7 @@ class AsyncScorer:
     def __init__(self, job: Job) -> None:
         self._workload = job.workload
         self._triton = AsyncInferenceServerClient(job.triton)
-        self._redis = redis.asyncio.Redis.from_url(job.redis)
+        self._redis = AsyncRedisPipeline(job.redis) if job.workload.windows else None
 
     async def __call__(
         self, values: Sequence[bytes | None], origins: Sequence[str]
@@ -109,12 +106,10 @@ class AsyncScorer:
         return self._workload.outputs(batch, vectors, answer.as_numpy("scores"), origins)
 
     async def _vectors(self, batch: Batch) -> NDArray[np.float32]:
-        if not self._workload.windows:
+        if self._redis is None:
             return reading_vectors(batch.columns)
-        pipe = self._redis.pipeline(transaction=False)
-        for command in windows.commands(batch):
-            pipe.execute_command(*command)
-        return payment_vectors(batch.columns, windows.aggregates(batch, await pipe.execute()))
+        replies = await self._redis(windows.commands(batch))
+        return payment_vectors(batch.columns, windows.aggregates(batch, replies))
 
 
 def _inputs(vectors: NDArray[np.float32]) -> list[Any]:
