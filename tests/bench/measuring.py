@@ -83,7 +83,10 @@ async def measure(
         await consumer.stop()
     events = min(done, limits.events) - before
     if events <= 0:
-        raise ContenderFailed(f"nothing in {seconds:.0f} s: {worker.said()[-500:]}")
+        raise ContenderFailed(
+            f"{done} of {limits.events} events before the span, none in its {seconds:.1f} s - "
+            "use more events"
+        )
     cpu = {name: (after[name] - spent[name]) / events * 1e6 for name in processes}
     return Span(events, seconds, cpu, done >= limits.events)
 

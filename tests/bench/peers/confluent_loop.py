@@ -26,7 +26,7 @@ def main() -> None:
         {
             "bootstrap.servers": job.kafka,
             "enable.idempotence": True,
-            "linger.ms": 5,
+            "linger.ms": 20,
             "batch.size": 1 << 20,
             "queue.buffering.max.messages": 1_000_000,
             "delivery.report.only.error": True,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-Command = tuple[bytes | int, ...]
+from tests.bench.peers.windows import Command
 
 _READ = 1 << 20
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.bench.peers.pipelines import Command
 from tests.bench.workloads import Batch
 
 DAY = 86_400
@@ -27,6 +26,8 @@ _PAYMENT = struct.Struct("<Id16s")
 _MEMBER = np.dtype([("time", "<u4"), ("amount", "<f8"), ("id", "S16")])
 _REPLIES = 2 + 1 + 2 * len(WINDOWS)
 """Commands, and so replies, for each payment."""
+
+Command = tuple[bytes | int, ...]
 
 
 def commands(batch: Batch) -> Iterator[Command]:
