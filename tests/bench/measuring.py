@@ -17,7 +17,7 @@ from streams.transport.clients import client_options
 from tests.bench.contenders import ContenderFailed
 from tests.faults.harness import Worker
 
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS, SETTLE_SECONDS = 0.05, 0.5
 START_SECONDS = 60.0
 """A contender that has written nothing by then has failed."""
 WARM_SHARE, WARM_SECONDS = 0.1, 2.0
@@ -79,6 +79,8 @@ async def measure(
             done = await progress()
         seconds = time.perf_counter() - begun
         after = _cpu(processes)
+        if done >= limits.events:
+            await _settle(progress)
     finally:
         await consumer.stop()
     events = min(done, limits.events) - before
@@ -101,6 +103,13 @@ async def _warm(progress: Callable[[], Awaitable[int]], worker: Worker, events: 
             return done
         if not first and now - started > START_SECONDS:
             raise ContenderFailed(f"no prediction in {START_SECONDS:.0f} s: {worker.said()[-500:]}")
+
+
+async def _settle(progress: Callable[[], Awaitable[int]]) -> None:
+    """Let the last acknowledgements and commits come, which are not in the span."""
+    done = -1
+    while done != (done := await progress()):
+        await asyncio.sleep(SETTLE_SECONDS)
 
 
 def _cpu(processes: Mapping[str, int]) -> dict[str, float]:
