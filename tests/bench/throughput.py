@@ -7,8 +7,8 @@ the same records with the same model, one after the other, round by round. All w
 records an event (prediction, and what was scored), to topics of their own, and commit; rivals
 deliver at least once, our worker exactly once unless its line says otherwise. A rate is taken
 from a tenth of the events (or 2 s after the first prediction) to the last, or until `--seconds`
-are over: start-up is not in it. The first contender runs once more before all, to warm the broker up,
-and each is first in its turn. The first round's vectors and scores are compared.
+are over: start-up is not in it. The first contender runs once more before all, to warm the broker
+up, and each is first in its turn. The first round's vectors and scores are compared.
 
 The rivals' environment is made once and kept in the cache directory.
 """
