@@ -24,7 +24,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 say = @:; printf '%s\n'
 
 .SUFFIXES:
-.PHONY: help demo up test lint lock FORCE
+.PHONY: help demo up test lint bench lock FORCE
 
 # The environment is sound if its interpreter runs and it was made here: one that came with a
 # moved or copied clone is full of stale paths. One without our stamp is somebody's own: keep it.
@@ -65,6 +65,9 @@ lint: $(READY) ## run the checks only: ruff, mypy, import-linter
 	$(say) '' '== import-linter'
 	@$(BIN)/lint-imports
 
+bench: $(READY) ## measure throughput beside its rivals, about 10 minutes (ARGS=--help)
+	@exec $(PY) -m tests.bench.throughput $(ARGS)
+
 lock: $(TOOLS) ## renew requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(say) '== requirements/dev.txt: everything'
 	@$(COMPILE) --all-extras --output-file requirements/dev.txt pyproject.toml
@@ -74,6 +77,8 @@ lock: $(TOOLS) ## renew requirements/*.txt from pyproject.toml (ARGS=--upgrade f
 	$(say) '== requirements/uv.txt: the installer'
 	@printf 'uv\n' | $(COMPILE) --constraint requirements/dev.txt --no-annotate \
 	  --output-file requirements/uv.txt -
+	$(say) '== tests/bench/peers/requirements.txt: what the benchmark measures us against'
+	@$(COMPILE) --output-file tests/bench/peers/requirements.txt tests/bench/peers/requirements.in
 
 # -- set-up ------------------------------------------------------------------------------------
 

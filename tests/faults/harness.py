@@ -127,6 +127,11 @@ class Worker:
         """Whether it runs."""
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     async def joined(self) -> bool:
         """Whether it has had partitions."""
         return "partitions assigned" in self.said()

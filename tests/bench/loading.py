@@ -1,0 +1,151 @@
+"""What the contenders find: events in a topic, a model in Triton, and empty output topics."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.ledger import Serving
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.transport.clients import admin_client, client_options, ensure_topics, producer
+from tests.bench.workloads import VERSION, Workload
+from tests.models import manifest
+from workers.ledger import append, entry
+from workers.networks import Normalise, Served, build, export
+from workers.publisher import Publisher
+from workers.simulator import World, event_records, load
+
+Record = tuple[bytes, bytes]
+
+SENSORS = 10_000
+DAILY_PAYMENTS = 9_000
+"""A little less than the simulated world's customers make."""
+
+
+def records(workload: Workload, count: int, cache: Path) -> Iterator[Record]:
+    """Key and value of `count` events, in order of time; a simulated world is kept in `cache`."""
+    if workload.windows:
+        world = World(days=count // DAILY_PAYMENTS + 2)
+        yield from event_records(load(world, cache / "worlds").head(count))
+    else:
+        yield from readings(count)
+
+
+def readings(count: int) -> Iterator[Record]:
+    """Readings of sensors, 111 bytes each, ten in a second."""
+    drawn = random.Random(1)
+    start = np.datetime64("2024-05-01T00:00:00.000")
+    for number in range(count):
+        sensor = f"sensor-{drawn.randrange(SENSORS):04d}"
+        yield (
+            sensor.encode(),
+            (
+                f'{{"reading_id":"reading-{number:08d}","sensor_id":"{sensor}",'
+                f'"value":{drawn.uniform(10, 100):.6f},'
+                f'"read_at":"{start + np.timedelta64(number * 100, "ms")}Z"}}'
+            ).encode(),
+        )
+
+
+async def write_events(settings: Settings, workload: Workload, events: Iterable[Record]) -> int:
+    """Write events to the pipeline's topic, once, by key; returns how many."""
+    topic, count = workload.pipeline.topics.events, 0
+    numbers, place = list(range(settings.partitions)), DefaultPartitioner()
+    async with producer(settings) as out:
+        batches = {number: out.create_batch() for number in numbers}
+
+        async def send(number: int) -> None:
+            await out.send_batch(batches[number], topic, partition=number)
+            batches[number] = out.create_batch()
+
+        for key, value in events:
+            number = place(key, numbers, numbers)
+            if batches[number].append(timestamp=None, key=key, value=value) is None:
+                await send(number)
+                batches[number].append(timestamp=None, key=key, value=value)
+            count += 1
+        for number in numbers:
+            await send(number)
+        await out.flush()
+    return count
+
+
+async def publish_network(settings: Settings, pipeline: Pipeline) -> None:
+    """Publish the pipeline's network, untrained, as the version that serves."""
+    torch.set_num_threads(1)
+    torch.manual_seed(1)
+    features = len(pipeline.feature_names)
+    plain = Normalise(np.zeros(features), np.ones(features))
+    data = export(Served(plain, build(pipeline), np.zeros(1)), features)
+    first = manifest(pipeline, VERSION, data)
+    publisher = Publisher(settings, pipeline)
+    try:
+        publisher.stage(first, data, "")
+        await publisher.serve(VERSION, Serving())
+    finally:
+        await publisher.close()
+    await append(settings, pipeline, entry("promote", first, Serving(), "benchmark"))
+
+
+async def prepare(settings: Settings, workload: Workload, count: int) -> None:
+    """Topics, model and events of a workload."""
+    await ensure_topics(settings, workload.pipeline)
+    await publish_network(settings, workload.pipeline)
+    written = await write_events(settings, workload, records(workload, count, settings.cache_dir))
+    assert written == count, f"the simulated world has only {written} events"
+
+
+async def drop_topics(settings: Settings, topics: Sequence[str]) -> None:
+    """Delete topics, where they are there, and wait until they are gone."""
+    async with admin_client(settings) as admin:
+        await admin.delete_topics(list(topics))
+        while any(not t["error_code"] for t in await admin.describe_topics(list(topics))):
+            await asyncio.sleep(0.05)
+
+
+async def create_topics(settings: Settings, topics: Sequence[str]) -> None:
+    """Create empty topics, and wait until they can be written."""
+    async with admin_client(settings) as admin:
+        new = [NewTopic(name, settings.partitions, settings.replication) for name in topics]
+        await admin.create_topics(new)
+        while any(
+            t["error_code"] or len(t["partitions"]) < settings.partitions
+            for t in await admin.describe_topics(list(topics))
+        ):
+            await asyncio.sleep(0.05)
+
+
+async def rewind(settings: Settings, pipeline: Pipeline, timeout: float = 30.0) -> None:
+    """Let our scoring workers, which have ended, begin with the first event again."""
+    topic = pipeline.topics.events
+    start = {
+        TopicPartition(topic, number): OffsetAndMetadata(0, "")
+        for number in range(settings.partitions)
+    }
+    async with asyncio.timeout(timeout):
+        while True:
+            consumer = AIOKafkaConsumer(
+                **client_options(settings),
+                group_id=f"driftloop.{pipeline.name}.score",
+                enable_auto_commit=False,
+            )
+            await consumer.start()
+            try:
+                consumer.assign(list(start))
+                await consumer.commit(start)
+                return
+            except KafkaError:  # the group still waits for a worker that was killed
+                await asyncio.sleep(0.5)
+            finally:
+                await consumer.stop()
