@@ -155,16 +155,18 @@ class Cluster:
                 await self._crash_at_point(fault)
 
     async def _kill(self, name: str, fault: Fault, stream: str = "newest") -> None:
+        await until(f"{name} has partitions", self.crew[name].joined, _START)
         killed = self.crew.kill(name)
         await self._worker_mark(fault.kind, killed, stream)
 
     async def _stop(self, name: str, fault: Fault, stream: str = "newest") -> None:
-        """Another takes over while it is stopped; then it goes on as if nothing had been."""
-        worker = self.crew[name]
-        stopped = time.time()
-        worker.suspend()
-        guest = self._label_guest() if stream == "examples" else None
+        """Others take over while it is stopped; then it goes on as if nothing had been."""
+        guest = await self._label_guest() if stream == "examples" else None
         try:
+            worker = self.crew[name]
+            await until(f"{name} has partitions", worker.joined, _START)
+            stopped = time.time()
+            worker.suspend()
             await self._worker_mark(fault.kind, stopped, stream)
             await asyncio.sleep(max(0.0, stopped + fault.lasts - time.time()))
             worker.resume()
@@ -173,9 +175,11 @@ class Cluster:
             if guest is not None:
                 await asyncio.to_thread(guest.end)
 
-    def _label_guest(self) -> Worker:
+    async def _label_guest(self) -> Worker:
         """One more labeller, on another machine as it were: with a store of its own."""
-        return self._workers.start("label", state_dir=self._settings.state_dir / "guest")
+        guest = self._workers.start("label", state_dir=self._settings.state_dir / "guest")
+        await until("a labelling guest has partitions", guest.joined, _START)
+        return guest
 
     async def _kill_trainer(self) -> None:
         killed = self.crew.kill("trainer-1")

@@ -13,7 +13,7 @@ every window is full. What is exact and what is not:
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,13 +83,20 @@ def partition_of(key: str, partitions: int) -> int:
 
 
 class Generator:
-    """A seeded stream of records."""
+    """A seeded stream of records.
 
-    def __init__(self, seed: int, partitions: int) -> None:
+    `recent` is how many events back a repeated one may be: less than half a day of event time,
+    so that it is within the day in which a repeated id is known, late or not.
+    """
+
+    def __init__(self, seed: int, partitions: int, *, customers: int = CUSTOMERS,
+                 terminals: int = TERMINALS, recent: int = 4000) -> None:  # fmt: skip
         self._random = Random(seed)
         self._partitions = partitions
+        self._customers = customers
+        self._terminals = terminals
         self._numbers = count()
-        self._recent: list[Sent] = []
+        self._recent: deque[Sent] = deque(maxlen=recent)
 
     def history(self, events: int) -> list[Sent]:
         """Good events, evenly over the time before the live stream."""
@@ -107,7 +114,7 @@ class Generator:
         drawn -= _REPEATED_SHARE
         late = self._random.randrange(LATE) if drawn < _LATE_SHARE else 0
         sent = self._good(now - late)
-        self._recent = [*self._recent[-500:], sent]
+        self._recent.append(sent)
         return sent
 
     def _good(self, at: int) -> Sent:
@@ -118,8 +125,8 @@ class Generator:
         random = self._random
         return {
             "transaction_id": event_id(next(self._numbers)),
-            "customer_id": f"c{random.randrange(CUSTOMERS)}",
-            "terminal_id": f"t{random.randrange(TERMINALS)}",
+            "customer_id": f"c{random.randrange(self._customers)}",
+            "terminal_id": f"t{random.randrange(self._terminals)}",
             "amount": random.randrange(100, 20_000) / 100,
             "tx_time": datetime.fromtimestamp(at, UTC).isoformat(),
         }
@@ -212,7 +219,7 @@ def _time(event: tuple[int, object]) -> int:
     return event[0]
 
 
-_T = TypeVar("T", tuple[int, int], tuple[int, float])
+_T = TypeVar("_T", tuple[int, int], tuple[int, float])
 
 
 def _add(events: list[_T], event: _T, kept: int) -> None:
