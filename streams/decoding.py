@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
-from pydantic import BaseModel, TypeAdapter, ValidationError
 from xxhash import xxh3_64_intdigest
 
 from streams.errors import BadRecord
 from streams.spec import Columns, Pipeline
 from streams.spec.durations import seconds
 from streams.spec.events import base_type, epoch
+from streams.validation import Validator
 
 Rejected = tuple[ConsumerRecord, BadRecord]
 
@@ -39,7 +40,8 @@ class Decoded:
 
     def hashes(self) -> NDArray[np.uint64]:
         """[n] 64-bit hashes of the event ids."""
-        return np.array([xxh3_64_intdigest(name.encode()) for name in self.ids], np.uint64)
+        encoded = map(str.encode, self.ids)
+        return np.fromiter(map(xxh3_64_intdigest, encoded), np.uint64, len(self.ids))
 
     def select(self, keep: NDArray[np.bool_], rejected: list[Rejected]) -> Decoded:
         """The events where `keep` is set, with more rejected ones."""
@@ -61,7 +63,12 @@ class Decoder:
         self._cleaning = pipeline.cleaning
         self._schema = pipeline.event.schema
         self._now = now
-        self._batch = TypeAdapter(list[self._schema])  # type: ignore[name-defined]
+        self._validator = Validator(self._schema)
+        self._fields = {name: attrgetter(name) for name in self._schema.model_fields}
+        self._numeric = {
+            name: base_type(self._schema, name) in (int, float, bool)
+            for name in self._schema.model_fields
+        }
         self._earliest = self._cleaning.earliest.replace(tzinfo=UTC).timestamp()
         self._ahead = seconds(self._cleaning.ahead, "cleaning.ahead")
 
@@ -72,7 +79,7 @@ class Decoder:
         times = columns[self._event.time]
         decoded = Decoded(
             records=kept,
-            ids=[str(getattr(event, self._event.id)) for event in events],
+            ids=list(map(str, map(self._fields[self._event.id], events))),
             columns=columns,
             times=times,
             rejected=rejected,
@@ -86,24 +93,12 @@ class Decoder:
 
     def _validate(
         self, records: Sequence[ConsumerRecord]
-    ) -> tuple[list[ConsumerRecord], list[BaseModel], list[Rejected]]:
-        if all(record.key and record.value for record in records):
-            # A raw newline cannot stand inside a JSON string, so no two records can merge into
-            # one; that leaves a record that holds several, which the count gives away.
-            joined = b",\n".join([record.value for record in records])
-            try:
-                events = self._batch.validate_json(b"[" + joined + b"]")
-            except ValidationError:
-                events = []
-            if len(events) == len(records):
-                return list(records), events, []
-        return self._validate_each(records)
-
-    def _validate_each(
-        self, records: Sequence[ConsumerRecord]
-    ) -> tuple[list[ConsumerRecord], list[BaseModel], list[Rejected]]:
+    ) -> tuple[list[ConsumerRecord], list[Any], list[Rejected]]:
+        events = self._validator.all([record.value for record in records])
+        if events is not None and all(record.key for record in records):
+            return list(records), events, []
         kept: list[ConsumerRecord] = []
-        events: list[BaseModel] = []
+        events = []
         rejected: list[Rejected] = []
         for record in records:
             try:
@@ -113,24 +108,18 @@ class Decoder:
                 rejected.append((record, error))
         return kept, events, rejected
 
-    def _validate_one(self, record: ConsumerRecord) -> BaseModel:
+    def _validate_one(self, record: ConsumerRecord) -> Any:
         if not record.key:
             raise BadRecord("missing-key", f"the record has no key; key it by {self._event.key}")
         if not record.value:
             raise BadRecord("empty", "the record has no value")
-        try:
-            return self._schema.model_validate_json(record.value)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            cause = "malformed" if first["type"] == "json_invalid" else "invalid"
-            raise BadRecord(cause, f"{where}: {first['msg']}" if where else first["msg"]) from None
+        return self._validator.one(record.value)
 
-    def _columns(self, events: list[BaseModel]) -> tuple[Columns, dict[int, BadRecord]]:
+    def _columns(self, events: list[Any]) -> tuple[Columns, dict[int, BadRecord]]:
         columns: dict[str, NDArray[Any]] = {}
         bad: dict[int, BadRecord] = {}
-        for name in self._schema.model_fields:
-            values = [getattr(event, name) for event in events]
+        for name, read in self._fields.items():
+            values = list(map(read, events))
             if None in values:
                 values = self._fill(name, values, bad)
             columns[name] = self._column(name, values, bad)
@@ -149,7 +138,7 @@ class Decoder:
     def _column(self, name: str, values: list[Any], bad: dict[int, BadRecord]) -> NDArray[Any]:
         if name == self._event.time:
             return epoch(values)
-        if base_type(self._schema, name) not in (int, float, bool):
+        if not self._numeric[name]:
             column = np.empty(len(values), object)
             column[:] = values
             return column

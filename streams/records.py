@@ -6,12 +6,15 @@ fields that they do not know.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 
-class Prediction(msgspec.Struct, frozen=True):
+class Prediction(msgspec.Struct, frozen=True, gc=False):
     """`P.predictions`: one per event, keyed as the event was."""
 
     event_id: str
@@ -27,14 +30,15 @@ class Prediction(msgspec.Struct, frozen=True):
     """`<partition>-<offset>` of the event: equal in every delivery of this prediction."""
 
 
-class Scored(msgspec.Struct, frozen=True):
+class Scored(msgspec.Struct, frozen=True, gc=False):
     """`P.scored`: what the model saw and said."""
 
     event_id: str
     event_time: float
     entities: list[str]
     """Entity names for the key plans that take labels, in the plan's order."""
-    vector: list[float]
+    vector: bytes
+    """Little-endian float32, one per feature; base64 in JSON."""
     score: float | list[float]
     version: int
 
@@ -53,7 +57,8 @@ class Example(msgspec.Struct, frozen=True):
 
     event_id: str
     event_time: float
-    vector: list[float]
+    vector: bytes
+    """As in `Scored`."""
     score: float | list[float]
     version: int
     """The version that scored it."""
@@ -125,6 +130,21 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     """`gate` or `operator`."""
     threshold: float
     manifest: Manifest | None = None
+
+
+_FLOAT = np.dtype("<f4")
+
+
+def pack(vectors: NDArray[np.float32]) -> list[bytes]:
+    """The rows of float32 [n, features] as records hold them."""
+    data, width = vectors.astype(_FLOAT, copy=False).tobytes(), vectors.shape[1] * _FLOAT.itemsize
+    return [data[start : start + width] for start in range(0, len(data), width)]
+
+
+def unpack(vectors: Sequence[bytes]) -> NDArray[np.float32]:
+    """Float32 [n, features] of vectors as records hold them; all of one width."""
+    found = np.frombuffer(bytearray().join(vectors), _FLOAT)
+    return found.reshape(len(vectors), -1) if vectors else found.reshape(0, 0)
 
 
 encode = msgspec.json.Encoder().encode

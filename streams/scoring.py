@@ -5,9 +5,10 @@ Reads as one straight story: `Scoring.process`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,11 +20,12 @@ from streams import telemetry
 from streams.decoding import Decoded, Decoder, Rejected
 from streams.errors import BadRecord
 from streams.ports import FeatureState, FoldBatch, Folded, Scorer
-from streams.records import Prediction, Scored, encode
+from streams.records import Prediction, Scored, encode, pack
 from streams.retrying import until_available
 from streams.spec import Pipeline
-from streams.spec.windows import entity_names
-from streams.transport.batches import MicroBatch, Outputs, Record
+from streams.spec.features import Block
+from streams.spec.windows import entity_names, entity_texts
+from streams.transport.batches import NO_HEADERS, MicroBatch, Outputs, Record
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,7 @@ class Scoring:
         self._champion = champion
         self._read_range = read_range
         self._decoder = Decoder(pipeline)
+        self._stateful = any(plan.kept for plan in pipeline.plan.keys)
 
     async def open(self, committed: Mapping[str, int | None]) -> None:
         """Refold what the feature state has lost of the committed events.
@@ -75,7 +78,7 @@ class Scoring:
         """
         topic = self._pipeline.topics.events
         end = committed.get(topic)
-        if end is None:
+        if end is None or not self._stateful:
             return
         folded = await self._until_available("fold", lambda: self._state.position(self._partition))
         position = folded or 0
@@ -85,7 +88,7 @@ class Scoring:
                     folded=position, committed=end)  # fmt: skip
         async for records in self._read_range(topic, self._partition, position, end):
             batch = MicroBatch(topic, self._partition, records, position, position)
-            await self._fold(batch, self._decoder.decode(records))
+            await self._fold(batch, self._stateless(self._decoder.decode(records))[0])
             position = batch.next
         await self._until_available("fold", lambda: self._state.reposition(self._partition, end))
 
@@ -94,10 +97,10 @@ class Scoring:
         name = self._pipeline.name
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         with self._stage("decode"):
-            decoded = self._stateless(self._decoder.decode(batch.records))
+            decoded, stateless = self._stateless(self._decoder.decode(batch.records))
         with self._stage("fold"):
             folded = await self._fold(batch, decoded)
-        decoded, vectors = self._vectors(decoded, folded)
+        decoded, vectors = self._vectors(decoded, stateless, folded)
         with self._stage("infer"):
             served = await self._until_available("infer", lambda: self._infer(vectors))
         self._observe(decoded, folded, served.version)
@@ -109,11 +112,10 @@ class Scoring:
     async def close(self) -> None:
         """Nothing was opened."""
 
-    def _stateless(self, decoded: Decoded) -> Decoded:
-        """Reject events on which a user's transform fails, before they are counted in windows."""
+    def _stateless(self, decoded: Decoded) -> tuple[Decoded, dict[int, Block]]:
+        """Features without state; rejects events on which one fails, before they are counted."""
         try:
-            self._pipeline.stateless(decoded.columns)
-            return decoded
+            return decoded, self._pipeline.stateless(decoded.columns)
         except Exception as error:
             log.warning("a feature failed, looking for the event", error=repr(error))
         keep = np.ones(len(decoded.ids), bool)
@@ -124,10 +126,13 @@ class Scoring:
             except Exception as error:
                 keep[i] = False
                 rejected.append((record, BadRecord("feature", repr(error))))
-        return decoded.select(keep, rejected)
+        decoded = decoded.select(keep, rejected)
+        return decoded, self._pipeline.stateless(decoded.columns)
 
     async def _fold(self, batch: MicroBatch, decoded: Decoded) -> Folded:
-        plan = self._pipeline.plan
+        plan, n = self._pipeline.plan, len(decoded.ids)
+        if not self._stateful:
+            return Folded(np.empty((n, plan.width)), np.zeros(n, np.bool_))
         values = [decoded.columns[value] for value in plan.values]
         request = FoldBatch(
             partition=self._partition,
@@ -137,14 +142,16 @@ class Scoring:
             ids=decoded.hashes(),
             times=decoded.times.astype(np.uint32),
             entities=[entity_names(decoded.columns[key.key]) for key in plan.keys],
-            values=np.stack(values, 1) if values else np.empty((len(decoded.ids), 0)),
+            values=np.stack(values, 1) if values else np.empty((n, 0)),
             committed=batch.committed,
         )
         return await self._until_available("fold", lambda: self._state.fold(request))
 
-    def _vectors(self, decoded: Decoded, folded: Folded) -> tuple[Decoded, NDArray[np.float32]]:
+    def _vectors(
+        self, decoded: Decoded, stateless: dict[int, Block], folded: Folded
+    ) -> tuple[Decoded, NDArray[np.float32]]:
         """The vectors of events that are new, and finite; the others leave the batch here."""
-        vectors = self._pipeline.vectors(decoded.columns, folded.aggregates)
+        vectors = self._pipeline.vectors(stateless, folded.aggregates)
         finite = np.isfinite(vectors).all(axis=1)
         rejected = [
             (decoded.records[i], BadRecord("not-finite", "a feature is not a finite number"))
@@ -171,26 +178,29 @@ class Scoring:
         vectors: NDArray[np.float32],
         served: _Scores,
     ) -> Outputs:
-        topics, plan = self._pipeline.topics, self._pipeline.plan
-        scores, version = served.scores, served.version
-        decisions = self._decide(scores, served.threshold)
-        listed = scores[:, 0].tolist() if scores.shape[1] == 1 else scores.tolist()
-        entities = _rows([entity_names(decoded.columns[key]) for key in plan.label_keys],
-                         len(decoded.ids))  # fmt: skip
-        predictions: list[Record] = []
-        scored: list[Record] = []
-        for record, event_id, at, names, vector, score, decision in zip(
-            decoded.records, decoded.ids, decoded.times.tolist(), entities, vectors.tolist(),
-            listed, decisions, strict=True,
-        ):  # fmt: skip
-            identity = f"{record.partition}-{record.offset}"
-            prediction = Prediction(event_id, at, score, decision, version, version == 0, identity)
-            saw = Scored(event_id, at, names, vector, score, version)
-            predictions.append((record.key, encode(prediction), []))
-            scored.append((record.key, encode(saw), []))
-        outputs = {topics.predictions: predictions, topics.scored: scored}
-        outputs[topics.dead_letters] = [dead_letter(*rejected) for rejected in decoded.rejected]
-        return outputs
+        topics, version = self._pipeline.topics, served.version
+        listed = served.scores.tolist()
+        if served.scores.shape[1] == 1:
+            listed = [score for (score,) in listed]
+        keys = [record.key for record in decoded.records]
+        times = decoded.times.tolist()
+        decisions = self._decide(served.scores, served.threshold)
+        identities = [f"{self._partition}-{record.offset}" for record in decoded.records]
+        predictions = map(Prediction, decoded.ids, times, listed, decisions, repeat(version),
+                          repeat(version == 0), identities)  # fmt: skip
+        scored = map(Scored, decoded.ids, times, self._label_entities(decoded), pack(vectors),
+                     listed, repeat(version))  # fmt: skip
+        return {
+            topics.predictions: list(zip(keys, map(encode, predictions), repeat(NO_HEADERS))),
+            topics.scored: list(zip(keys, map(encode, scored), repeat(NO_HEADERS))),
+            topics.dead_letters: [dead_letter(*rejected) for rejected in decoded.rejected],
+        }
+
+    def _label_entities(self, decoded: Decoded) -> Iterable[list[str]]:
+        """For each event the names of the entities that take its label, in the plan's order."""
+        keys = self._pipeline.plan.label_keys
+        columns = [entity_texts(decoded.columns[key]) for key in keys]
+        return map(list, zip(*columns, strict=True)) if columns else repeat([])
 
     def _decide(self, scores: NDArray[np.float32], threshold: float) -> list[str]:
         classes = self._pipeline.decision.classes
@@ -216,13 +226,6 @@ class Scoring:
 
     async def _until_available(self, stage: str, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, stage, call)
-
-
-def _rows(columns: list[list[bytes]], count: int) -> list[list[str]]:
-    """Columns of names as one list of names per event."""
-    if not columns:
-        return [[]] * count
-    return [[name.decode() for name in names] for names in zip(*columns, strict=True)]
 
 
 def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:

@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     """Redis URL, `redis[s]://[user:password@]host:port/db`; empty for the embedded server."""
 
     # -- the scoring path --------------------------------------------------------------------
-    batch_records: int = Field(1024, ge=1, le=16384)
+    batch_records: int = Field(2048, ge=1, le=16384)
     """Most records in a micro-batch."""
     batch_wait_ms: float = Field(5.0, ge=0)
     """Longest time a micro-batch waits, counted from its oldest record."""

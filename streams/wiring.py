@@ -30,8 +30,11 @@ async def check_servers(settings: Settings, pipeline: Pipeline, *, triton: bool)
 
     Raises:
         Unavailable: names the address that does not answer and its setting.
+        ConfigurationError: exactly once is asked for, and the brokers cannot.
     """
     await clients.ensure_topics(settings, pipeline)
+    if _exactly_once(settings, pipeline):
+        await clients.check_transactions(settings, pipeline.name)
     state = await _connect_state(settings, pipeline)
     await state.close()
     if triton:
@@ -58,12 +61,11 @@ def labelling_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
 def _app(
     settings: Settings, pipeline: Pipeline, parts: _Parts, role: str, topics: tuple[str, ...]
 ) -> BatchApp:
-    delivery = settings.delivery or pipeline.policies.delivery
     work = Work(
         pipeline=pipeline.name,
         role=role,
         topics=topics,
-        exactly_once=delivery == "exactly_once",
+        exactly_once=_exactly_once(settings, pipeline),
         new_processor=parts.processor,
         on_start=parts.start,
         on_stop=parts.stop,
@@ -75,6 +77,10 @@ def _app(
         observe_lag(app)
 
     return app
+
+
+def _exactly_once(settings: Settings, pipeline: Pipeline) -> bool:
+    return (settings.delivery or pipeline.policies.delivery) == "exactly_once"
 
 
 class _Parts:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from streams.records import Example, encode
+from streams.records import Example, encode, pack
 from streams.settings import Settings
 from streams.spec import (
     Column,
@@ -78,13 +78,14 @@ def made(days: float = 6.0, per_day: int = 500, seed: int = 0, first: float = 0.
     count = int(days * per_day)
     times = START + first * DAY + np.sort(random.uniform(0, days * DAY, count))
     vectors = random.normal([3.0, -50.0, 0.0, 7.0], [2.0, 10.0, 1.0, 0.0], (count, 4))
+    packed = pack(vectors.astype(np.float32))
     odds = 1.2 * (vectors[:, 0] - 3) / 2 - 1.5 * (vectors[:, 1] + 50) / 10 - 3
     labels = random.random(count) < 1 / (1 + np.exp(-odds))
     return [
         Example(
             event_id=f"{seed}-{i}",
             event_time=float(times[i]),
-            vector=vectors[i].tolist(),
+            vector=packed[i],
             score=0.0,
             version=0,
             label=float(labels[i]),

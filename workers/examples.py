@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from numpy.typing import NDArray
 
 from streams.errors import ConfigurationError, TrainingError, Unavailable
-from streams.records import Example
+from streams.records import Example, unpack
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.transport.clients import client_options
@@ -113,8 +113,9 @@ def columns(found: Sequence[Example], features: int, outputs: int) -> Examples:
     A later record for an event replaces an earlier one. Vectors of another width were served
     before the pipeline's features changed: they are left out.
     """
-    latest = {example.event_id: example for example in found if len(example.vector) == features}
-    skipped = sum(len(example.vector) != features for example in found)
+    width = features * np.dtype(np.float32).itemsize
+    latest = {example.event_id: example for example in found if len(example.vector) == width}
+    skipped = sum(len(example.vector) != width for example in found)
     if skipped:
         log.warning("examples of other features left out", examples=skipped, features=features)
     kept = sorted(latest.values(), key=lambda example: (example.event_time, example.event_id))
@@ -122,7 +123,7 @@ def columns(found: Sequence[Example], features: int, outputs: int) -> Examples:
         event_id=_objects([example.event_id for example in kept]),
         key=_objects([example.key for example in kept]),
         event_time=np.array([example.event_time for example in kept], np.float64),
-        vector=np.array([example.vector for example in kept], np.float32).reshape(-1, features),
+        vector=unpack([example.vector for example in kept]).reshape(-1, features),
         label=np.array([example.label for example in kept], np.float32),
         labelled_at=np.array([example.labelled_at for example in kept], np.float64),
         version=np.array([example.version for example in kept], np.int64),

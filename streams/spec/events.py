@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from pydantic import BaseModel
 
 from streams.errors import PipelineError
 from streams.spec.durations import Duration, seconds
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Columns = Mapping[str, NDArray[Any]]
 """A micro-batch by field name: numeric fields as float64 [n], others as object [n].
@@ -147,11 +149,9 @@ def optional(schema: type[BaseModel], name: str) -> bool:
 def epoch(times: list[Any]) -> NDArray[np.float64]:
     """Seconds since 1970 (UTC) of datetimes or numbers; naive datetimes are UTC. Shape [n]."""
     if times and isinstance(times[0], datetime):
-        naive = [at.replace(tzinfo=None) if at.tzinfo is None else _utc(at) for at in times]
-        return np.array(naive, dtype="datetime64[us]").astype(np.int64) / 1e6
+        origin = _EPOCH.replace(tzinfo=None) if times[0].tzinfo is None else _EPOCH
+        try:
+            return np.array([(at - origin).total_seconds() for at in times])
+        except TypeError:  # some name a zone, others none
+            return epoch([at.replace(tzinfo=at.tzinfo or UTC) for at in times])
     return np.array(times, dtype=np.float64)
-
-
-def _utc(at: datetime) -> datetime:
-    offset = at.utcoffset()
-    return at.replace(tzinfo=None) - offset if offset else at.replace(tzinfo=None)

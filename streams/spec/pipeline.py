@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -171,14 +171,24 @@ class Pipeline:
             if not isinstance(feature, Window)
         }
 
-    def vectors(self, columns: Columns, folded: NDArray[np.float64]) -> NDArray[np.float32]:
-        """What the model sees: float32 [n, features] from columns and a fold's [n, plan.width]."""
-        stateless = self.stateless(columns)
-        blocks = [
-            select(self.plan, feature, folded) if isinstance(feature, Window) else stateless[i]
-            for i, feature in enumerate(self.features)
-        ]
-        return np.concatenate(blocks, axis=1).astype(np.float32)
+    def vectors(
+        self, stateless: Mapping[int, Block], folded: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """What the model sees: float32 [n, features].
+
+        From the features that need no state and a fold's [n, plan.width].
+        """
+        vectors = np.empty((len(folded), len(self.feature_names)), np.float32)
+        start = 0
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and is rejected
+            for i, feature in enumerate(self.features):
+                if isinstance(feature, Window):
+                    block = select(self.plan, feature, folded)
+                else:
+                    block = stateless[i]
+                vectors[:, start : start + block.shape[1]] = block
+                start += block.shape[1]
+        return vectors
 
 
 def load_pipeline(module: str) -> Pipeline:

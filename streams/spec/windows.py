@@ -124,14 +124,17 @@ def select(plan: FoldPlan, window: Window, folded: NDArray[np.float64]) -> NDArr
     return result[:, None]
 
 
+def entity_texts(column: NDArray[Any]) -> list[str]:
+    """Entity names of a key column, as the scored records spell them."""
+    values = column.tolist()
+    if column.dtype != object:  # integer keys are float64 in columns
+        values = map(int, values)
+    return list(map(str, values))
+
+
 def entity_names(column: NDArray[Any]) -> list[bytes]:
-    """Entity names of a key column, as the feature state and the scored records spell them."""
-    return [_name(value).encode() for value in column.tolist()]
-
-
-def _name(value: Any) -> str:
-    # integer keys are float64 in columns
-    return str(int(value)) if isinstance(value, float) else str(value)
+    """Entity names of a key column, as the feature state spells them."""
+    return list(map(str.encode, entity_texts(column)))
 
 
 def _ratio(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:

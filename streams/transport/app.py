@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +85,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Connect what the processors use before the first partition is assigned."""
         await self.work.on_start()
+        _spare_the_collector()
         await super().on_start()
 
     async def on_stop(self) -> None:
@@ -101,11 +103,11 @@ class BatchApp(faust.App):  # type: ignore[misc]
     def _new_producer_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_producer, self, loop=self.loop)
 
-    def _new_lane(self, partition: int) -> Lane:
+    def _new_lane(self, partition: int, of: int) -> Lane:
         processor = self.work.new_processor(partition)
         return Lane(
-            partition, self.work.pipeline, processor, self._new_writer(partition), self.limits,
-            self.consumer,
+            partition, self.work.pipeline, processor, self._new_writer(partition),
+            self.limits.shared_by(of), self.consumer,
         )  # fmt: skip
 
     def _new_writer(self, partition: int) -> Writer:
@@ -139,6 +141,17 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """A lane ends only by a bug or by a takeover: end the worker, its offsets are safe."""
         log.error("lane failed", error=repr(error), exc_info=error)
         self.add_future(self.crash(error))
+
+
+def _spare_the_collector() -> None:
+    """Leave what start-up made out of garbage collections, and make them rare.
+
+    A micro-batch makes thousands of short-lived objects, none in cycles: with the default
+    thresholds half of the worker's time went into collections.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def observe_lag(app: BatchApp) -> None:

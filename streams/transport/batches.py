@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import faust
 from aiokafka import ConsumerRecord
 
 Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []
+"""Shared by records: never to be changed."""
 Record = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to write."""
 
@@ -47,20 +49,28 @@ class MicroBatch:
         return int(self.records[-1].offset) + 1
 
 
-@dataclass
+_COMMITS_PER_SECOND = 200
+"""Of one worker. A transaction costs it and the broker about 2 ms, whatever it holds."""
+
+
+@dataclass(frozen=True)
 class Limits:
     """How much a partition takes on at a time."""
 
-    batch_records: int = 1024
+    batch_records: int = 2048
     batch_wait: float = 0.005
     """Seconds a micro-batch waits for more records, from its oldest record on."""
     transaction: float = 0.1
     """Seconds between commits."""
-    queued_records: int = field(init=False)
-    """Above this a partition is paused."""
 
-    def __post_init__(self) -> None:
-        self.queued_records = 4 * self.batch_records
+    @property
+    def queued_records(self) -> int:
+        """Above this a partition is paused."""
+        return 4 * self.batch_records
+
+    def shared_by(self, lanes: int) -> Limits:
+        """The limits of one lane of so many: a worker with many of them commits each less often."""
+        return replace(self, transaction=max(self.transaction, lanes / _COMMITS_PER_SECOND))
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]

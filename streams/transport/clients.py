@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.producer import sender
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from streams.errors import ConfigurationError, Unavailable
@@ -116,6 +117,33 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> None:
         await _wait_for_topics(admin, list(wanted), settings.connect_timeout)
 
 
+async def check_transactions(settings: Settings, name: str) -> None:
+    """Open a transactional producer once.
+
+    Raises:
+        ConfigurationError: the brokers do not run transactions, or not for us.
+    """
+    probe = producer(settings, transactional_id=f"driftloop.{name}.check")
+    reason: object = f"no answer in {settings.connect_timeout:g} s"
+    try:
+        async with asyncio.timeout(settings.connect_timeout):
+            await probe.start()
+        return
+    except TimeoutError:
+        pass
+    except KafkaError as error:
+        reason = repr(error)
+    finally:
+        with suppress(KafkaError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                await probe.stop()
+    raise ConfigurationError(
+        f"Kafka at {settings.kafka} does not run transactions ({reason}) - see that its "
+        "transaction.state.log.replication.factor is not above the number of brokers and that we "
+        "may write transactional ids `driftloop.*`, or set DRIFTLOOP_DELIVERY=at_least_once"
+    )
+
+
 def _raise_topic_errors(response: Any) -> None:
     from aiokafka.errors import for_code
 
@@ -183,6 +211,10 @@ async def lag(settings: Settings, group: str, topics: list[str]) -> Mapping[Topi
         await consumer.stop()
     committed = await committed_offsets(settings, group, partitions)
     return {tp: ends[tp] - max(committed[tp] or 0, starts[tp]) for tp in partitions}
+
+
+# aiokafka waits 20 ms while the last transaction's markers are being written: they take about 2
+sender.BACKOFF_OVERRIDE = 0.002
 
 
 def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:

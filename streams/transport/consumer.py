@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import aiokafka
@@ -21,7 +22,8 @@ from faust.types import TP
 
 from streams.transport.batches import Fetched
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+"""Longest wait for records: a partition that is resumed meanwhile is not part of it."""
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -39,7 +41,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
-            max_poll_records=self.app.limits.queued_records * 4,
+            max_poll_records=self.app.limits.queued_records,
             max_partition_fetch_bytes=4 << 20,
             fetch_max_wait_ms=500,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
@@ -71,12 +73,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     logger = driver.logger
 
+    def __post_init__(self) -> None:
+        self._resumed = asyncio.Event()
+
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                await self._room()
                 records, _ = await self._wait_next_records(_POLL_SECONDS)
                 if records and not self.should_stop:
                     await self._deliver(records)
@@ -84,6 +90,19 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         except (asyncio.CancelledError, *self.consumer_stopped_errors):
             if not self.transport.app.should_stop:
                 raise
+
+    async def _room(self) -> None:
+        """Wait while every partition is paused: stock Faust sleeps a second, whatever happens."""
+        while self.flow_active and self._buffered_partitions and not self._get_active_partitions():
+            self._resumed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await self._resumed.wait()
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch again."""
+        super().on_buffer_drop(tp)
+        self._resumed.set()
 
     async def _deliver(self, records: Mapping[TP, list[Any]]) -> None:
         """Hand batches to the conductor, round-robin over partitions.

@@ -195,7 +195,7 @@ class Lane:
 class Lanes:
     """The lanes of the partitions that this worker owns."""
 
-    def __init__(self, new_lane: Callable[[int], Lane], topics: Iterable[str],
+    def __init__(self, new_lane: Callable[[int, int], Lane], topics: Iterable[str],
                  committed: Committed, on_error: Callable[[BaseException], None],
                  grace: float = 3.0) -> None:  # fmt: skip
         self._new_lane = new_lane
@@ -211,7 +211,7 @@ class Lanes:
         """Take over the assigned partitions and start working on them."""
         self._generation = generation
         numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
-        lanes = {number: self._new_lane(number) for number in numbers}
+        lanes = {number: self._new_lane(number, len(numbers)) for number in numbers}
         await asyncio.gather(*(lane.open(self._topics, self._committed) for lane in lanes.values()))
         self._lanes = lanes
         for number, lane in lanes.items():

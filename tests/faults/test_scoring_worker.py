@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.pipelines.card_fraud import pipeline as card_fraud
-from streams.records import Prediction, Scored, decoder
+from streams.records import Prediction, Scored, decoder, unpack
 from streams.rehearsal import Rehearsal
 from streams.settings import Settings
 from streams.transport.clients import client_options, ensure_topics
@@ -39,10 +39,10 @@ def quick(settings: Settings) -> Settings:
     return settings.model_copy(update={"session_timeout_ms": 6000, "batch_records": 256})
 
 
-async def undisturbed(records: Records) -> dict[str, list[float]]:
+async def undisturbed(records: Records) -> dict[str, bytes]:
     """The vector of each event in one run in memory."""
     rehearsal = Rehearsal(card_fraud)
-    vectors: dict[str, list[float]] = {}
+    vectors: dict[str, bytes] = {}
     for start in range(0, len(records), 2000):
         result = await rehearsal.score([value for _, value in records[start : start + 2000]])
         vectors |= {scored.event_id: scored.vector for scored in result.scored}
@@ -86,8 +86,8 @@ async def check(settings: Settings, topic: str, predictions: Output, records: Re
     assert len(scored.records) == len(served) == len(records)
     order = list(expected)
     np.testing.assert_allclose(
-        np.array([served[i] for i in order])[:, PER_CUSTOMER],
-        np.array([expected[i] for i in order])[:, PER_CUSTOMER],
+        unpack([served[i] for i in order])[:, PER_CUSTOMER],
+        unpack([expected[i] for i in order])[:, PER_CUSTOMER],
         rtol=1e-6,
     )
 

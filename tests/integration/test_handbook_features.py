@@ -91,7 +91,9 @@ async def vectors(state: FeatureState, frame: pd.DataFrame) -> NDArray[np.float3
         assert (counted.late, counted.expired) == (0, 0)
         folded = await state.fold(streamed.events(first, end))
         assert not folded.duplicate.any()
-        parts.append(pipeline.vectors(streamed.columns(first, end), folded.aggregates))
+        parts.append(
+            pipeline.vectors(pipeline.stateless(streamed.columns(first, end)), folded.aggregates)
+        )
     return np.concatenate(parts)
 
 

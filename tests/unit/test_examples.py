@@ -55,7 +55,7 @@ def test_the_order_of_arrival_does_not_matter() -> None:
 
 def test_vectors_of_other_features_are_left_out() -> None:
     examples = made(0.1)
-    old = msgspec.structs.replace(examples[0], vector=[1.0, 2.0])
+    old = msgspec.structs.replace(examples[0], vector=bytes(8))
     assert len(columns([old, *examples[1:]], 4, 1)) == len(examples) - 1
 
 

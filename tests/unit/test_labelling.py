@@ -13,7 +13,7 @@ from streams.adapters.memory_labels import MemoryLabelStore
 from streams.adapters.memory_state import MemoryFeatureState
 from streams.labelling import Labelling
 from streams.ports import Changes, LabelBatch, Served
-from streams.records import Scored, encode
+from streams.records import Scored, encode, unpack
 from streams.rehearsal import Rehearsal
 from streams.spec import Feedback
 from streams.transport.batches import MicroBatch
@@ -117,11 +117,11 @@ async def test_labels_reach_the_windows_only_after_they_arrive() -> None:
     before = await rehearsal.score([basket(2, T0 + HOUR + 10)])
     await rehearsal.label([label(1, 1, T0 + HOUR + 20)])
     after = await rehearsal.score([basket(3, T0 + HOUR + 30)])
-    assert before.scored[0].vector[rate] == 0.0
-    assert after.scored[0].vector[rate] == 1.0
+    assert unpack([before.scored[0].vector])[0, rate] == 0.0
+    assert unpack([after.scored[0].vector])[0, rate] == 1.0
     await rehearsal.label([label(1, 0, T0 + HOUR + 40)])
     corrected = await rehearsal.score([basket(4, T0 + HOUR + 50)])
-    assert corrected.scored[0].vector[rate] == 0.0
+    assert unpack([corrected.scored[0].vector])[0, rate] == 0.0
 
 
 async def test_events_beyond_keep_are_forgotten() -> None:
@@ -189,8 +189,8 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
     after = Labelling(pipeline, 0, store, state, read)
     await after.open({pipeline.topics.feedback: len(records), pipeline.topics.scored: None})
     late = await rehearsal.score([basket(3, T0 + HOUR + 1)])
-    assert late.scored[0].vector[rate] == pytest.approx(0.5)
+    assert unpack([late.scored[0].vector])[0, rate] == pytest.approx(0.5)
 
 
 def scored(event_id: str) -> bytes:
-    return encode(Scored(event_id, T0, ["ann"], [0.0], 0.0, 0))
+    return encode(Scored(event_id, T0, ["ann"], bytes(4), 0.0, 0))

@@ -65,7 +65,7 @@ class World:
         self.store = MemoryLabelStore()
         for number in range(120):
             at = T0 + 60 * number
-            scored = Scored(f"o{number}", at, ["ann"], [1.0], 0.5, 1)
+            scored = Scored(f"o{number}", at, ["ann"], bytes(4), 0.5, 1)
             self._append(SCORED, encode(scored))
             for _ in range(self.dice.choice([0, 0, 1, 1, 2, 3])):
                 when = at + self.dice.uniform(-600, 7200)

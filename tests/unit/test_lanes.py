@@ -85,7 +85,7 @@ def fetched(first: int, count: int, topic: str = "t", generation: int = 1) -> Fe
 
 def lanes_of(recorder: Recorder, limits: Limits, errors: list[BaseException]) -> Lanes:
     return Lanes(
-        lambda partition: Lane(partition, "test", Idle(recorder), recorder, limits, recorder),
+        lambda partition, of: Lane(partition, "test", Idle(recorder), recorder, limits, recorder),
         ["t", "u"],
         recorder.committed,
         errors.append,

@@ -14,6 +14,8 @@ from aiokafka.errors import (
     KafkaConnectionError,
     ProducerFenced,
 )
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
 from streams.transport.batches import Outputs
@@ -54,24 +56,16 @@ class Broker:
         return Producer(self)
 
 
-class Batch:
-    """Takes three records."""
+HEADER, RECORD = 61, 10
+"""Bytes of a record batch without records, and of a record with a value of one byte."""
 
-    def __init__(self) -> None:
-        self.values: list[bytes] = []
 
-    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> Any:
-        del timestamp, key, headers
-        if len(self.values) == 3:
-            return None
-        self.values.append(value)
-        return self
-
-    def record_count(self) -> int:
-        return len(self.values)
-
-    def close(self) -> None:
-        pass
+def values(batch: BatchBuilder) -> list[bytes]:
+    """What a batch holds, read from its bytes as a broker would."""
+    data, found = MemoryRecords(bytes(batch._build())), list[bytes]()
+    while data.has_next():
+        found += [record.value for record in data.next_batch()]
+    return found
 
 
 class Producer:
@@ -92,25 +86,27 @@ class Producer:
     async def stop(self) -> None:
         self.broker.stopped += 1
 
-    def create_batch(self) -> Batch:
-        return Batch()
+    def create_batch(self) -> BatchBuilder:
+        """One that takes three records."""
+        return BatchBuilder(HEADER + 3 * RECORD, 0, is_transactional=self.transactional)
 
     async def begin_transaction(self) -> None:
         assert self.transaction is None
         self.transaction = []
 
-    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Any:
+    async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> Any:
         assert (topic, partition) == ("out", 0)
         await self.broker.fault("send")
         self.check()
-        self.broker.batches.append(len(batch.values))
+        written = values(batch)
+        self.broker.batches.append(len(written))
         acknowledged = asyncio.get_running_loop().create_future()
         try:
             await self.broker.fault("acknowledge")
         except KafkaConnectionError as error:
             acknowledged.set_exception(error)
             return acknowledged
-        (self.broker.log if self.transaction is None else self.transaction).extend(batch.values)
+        (self.broker.log if self.transaction is None else self.transaction).extend(written)
         acknowledged.set_result(None)
         return acknowledged
 
@@ -259,10 +255,10 @@ async def test_a_writer_that_was_replaced_unnoticed_writes_nothing_more(
 @pytest.mark.parametrize("new_writer", [transactional, idempotent])
 async def test_more_than_a_producer_batch_is_split(broker: Broker, new_writer: Any) -> None:
     writer = await new_writer(broker)
-    values = [b"%d" % i for i in range(7)]
-    await writer.write(outputs(*values), {EVENTS: 7})
+    numbers = [b"%d" % i for i in range(7)]
+    await writer.write(outputs(*numbers), {EVENTS: 7})
     await writer.commit()
-    assert broker.log == values
+    assert broker.log == numbers
     assert broker.batches == [3, 3, 1]
     await writer.close()
 

@@ -18,6 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from streams.errors import ConfigurationError
+from streams.records import unpack
 from streams.rehearsal import Rehearsal, Rehearsed
 from streams.samples import sample_events
 from streams.settings import PREFIX, Settings
@@ -89,7 +90,7 @@ def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
               f"{count - predicted - rejected} duplicates")  # fmt: skip
     if result.scored:
         last = result.scored[-1]
-        named = zip(pipeline.feature_names, last.vector, strict=True)
+        named = zip(pipeline.feature_names, unpack([last.vector])[0].tolist(), strict=True)
         shown = ", ".join(f"{name}={value:g}" for name, value in named)
         out.print(f"last vector: {shown}", soft_wrap=True)
 

@@ -12,7 +12,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer
 from numpy.typing import NDArray
 
-from streams.records import LedgerEntry, Prediction, Scored
+from streams.records import LedgerEntry, Prediction, Scored, unpack
 from streams.settings import Settings
 from streams.spec.pipeline import Topics
 from streams.transport.clients import client_options
@@ -118,7 +118,7 @@ class Observer:
 
     def _scored(self, found: list[Scored]) -> None:
         ids = np.array([int(s.event_id) for s in found])
-        self.seen.vectors[ids] = np.array([s.vector for s in found], np.float32)
+        self.seen.vectors[ids] = unpack([s.vector for s in found])
 
 
 def _array(values: list[bytes]) -> bytes:

@@ -1,0 +1,54 @@
+"""Exactly once is refused, in one line, where the broker cannot run transactions."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+from streams.transport.clients import check_transactions
+from workers.devstack.servers import free_port, kafka
+
+
+@pytest.fixture
+def without_transactions(tmp_path: Path) -> Iterator[str]:
+    """A broker whose transaction log wants more replicas than there are brokers."""
+    home = tmp_path / "kafka"
+    server = kafka(home, tmp_path, (free_port(), free_port()), Settings().cache_dir, print)
+    properties = home / "server.properties"
+    wanted = "transaction.state.log.replication.factor="
+    text = properties.read_text()
+    assert f"{wanted}1\n" in text
+    properties.write_text(text.replace(f"{wanted}1\n", f"{wanted}3\n"))
+    with (tmp_path / "kafka.log").open("wb") as log:
+        process = subprocess.Popen(server.command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while not server.healthy():
+            assert time.monotonic() < deadline, (tmp_path / "kafka.log").read_text()[-2000:]
+            time.sleep(0.1)
+        yield server.address
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_a_broker_without_transactions_is_refused_with_the_mend(
+    without_transactions: str,
+) -> None:
+    settings = Settings(kafka=without_transactions, connect_timeout=2.0)
+    with pytest.raises(
+        ConfigurationError, match=r"does not run transactions.*no answer in 2 s"
+    ) as e:
+        await check_transactions(settings, "orders")
+    assert "DRIFTLOOP_DELIVERY=at_least_once" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+async def test_a_broker_with_transactions_is_accepted(settings: Settings) -> None:
+    await check_transactions(settings, "orders")
