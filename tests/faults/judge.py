@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from aiokafka import ConsumerRecord
 
-from streams.records import Example, Prediction, Scored, decoder
+from streams.records import Example, Prediction, Scored, decoder, unpack
 from tests.faults.truth import CAUSE, LABELLED, Expected, Truth, label_of
 
 _prediction = decoder(Prediction).decode
@@ -39,7 +39,7 @@ OFFENCES = {
 class Scores(Protocol):
     """Checks scores by the versions' own files."""
 
-    def add(self, name: str, version: int, vector: list[float], score: float) -> list[str]:
+    def add(self, name: str, version: int, vector: bytes, score: float) -> list[str]:
         """Check one, perhaps later; the names of those found wrong by now."""
         ...
 
@@ -154,11 +154,11 @@ class Judge:
             self.counts["scored repeats"] += 1
             if self.exactly_once:
                 self._offend("scored doubled", found.event_id)
-            elif hash(tuple(found.vector)) != case.vector:
+            elif hash(found.vector) != case.vector:
                 self._offend("wrong features", found.event_id)
             return True
         self.counts["scored"] += 1
-        case.scored, case.vector = found, hash(tuple(found.vector))
+        case.scored, case.vector = found, hash(found.vector)
         self._compare(case)
         return True
 
@@ -194,7 +194,7 @@ class Judge:
             self._offend("examples doubled", found.event_id)
         label = label_of(case.expected.number) if case.expected.time >= LABELLED else None
         told = (float(label or 0), "horizon" if label is None else "feedback")
-        same = not self.exactly_once or hash(tuple(found.vector)) == case.vector
+        same = not self.exactly_once or hash(found.vector) == case.vector
         if (found.label, found.origin) != told or not same:
             self._offend("examples wrong", found.event_id)
         return True
@@ -237,7 +237,7 @@ class Judge:
             return
         case.prediction = case.scored = None
         name = prediction.event_id
-        if not self.truth.agrees(case.expected, scored.vector, self.latest):
+        if not self.truth.agrees(case.expected, unpack([scored.vector])[0].tolist(), self.latest):
             self._offend("wrong features", name)
         if prediction.version != scored.version and not self.exactly_once:
             return  # of two deliveries, with a promotion between them

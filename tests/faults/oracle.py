@@ -21,6 +21,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.records import unpack
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.transport.clients import client_options, producer
@@ -60,9 +61,9 @@ class FileScores:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._sessions: dict[int, Any] = {}
-        self._waiting: dict[int, list[tuple[str, list[float], float]]] = {}
+        self._waiting: dict[int, list[tuple[str, bytes, float]]] = {}
 
-    def add(self, name: str, version: int, vector: list[float], score: float) -> list[str]:
+    def add(self, name: str, version: int, vector: bytes, score: float) -> list[str]:
         """Check one, perhaps later; the names of those found wrong by now."""
         if version == _FALLBACK:
             return [name]  # there is a champion from the start
@@ -79,7 +80,7 @@ class FileScores:
         if version not in self._sessions:
             file = self._repository.directory(version) / "model.onnx"
             self._sessions[version] = session(file.read_bytes())
-        vectors = np.array([vector for _, vector, _ in waiting], np.float32)
+        vectors = unpack([vector for _, vector, _ in waiting])
         expected = run(self._sessions[version], vectors)[:, 0].tolist()
         return [
             name

@@ -16,7 +16,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from streams.pipelines.card_fraud import pipeline
-from streams.records import encode
+from streams.records import encode, pack, unpack
 from streams.rehearsal import Rehearsal
 from tests.faults.judge import Judge
 from tests.faults.truth import CAUSE, START, Generator, Sent, Truth, event_id, label_of
@@ -28,7 +28,7 @@ HISTORY, LIVE, STEP = 2000, 2000, 540
 class AnyScore:
     """Takes every score that is not negative."""
 
-    def add(self, name: str, version: int, vector: list[float], score: float) -> list[str]:
+    def add(self, name: str, version: int, vector: bytes, score: float) -> list[str]:
         del version, vector
         return [name] if score < 0 else []
 
@@ -128,7 +128,7 @@ def test_a_sound_run_has_no_offence(sound: Run) -> None:
     assert judge.open == 0
     assert judge.counts["predicted"] > HISTORY + 0.9 * LIVE
     assert min(judge.counts[name] for name in ("repeated", "bad", "examples")) > 10
-    windows = np.array([one.vector for one in sound.scored[-1000:]])
+    windows = unpack([one.vector for one in sound.scored[-1000:]])
     assert windows[:, 3:].max(axis=0).min() > 0, "a feature that is always zero proves nothing"
 
 
@@ -151,8 +151,9 @@ def other_id(run: Run) -> None:
 
 def nudge(run: Run, column: int) -> None:
     """Another number in one column of a vector, which then belongs to other events."""
-    vector = list(first(run.scored).vector)
-    changed(run.scored, vector=[*vector[:column], vector[column] + 1, *vector[column + 1 :]])
+    vectors = unpack([first(run.scored).vector])
+    vectors[0, column] += 1
+    changed(run.scored, vector=pack(vectors)[0])
 
 
 def swap(run: Run) -> None:
