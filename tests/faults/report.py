@@ -36,6 +36,8 @@ class Report:
     """Workers that ended without a fault that ends them, and were started again."""
     verdict: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    load: float = 0.0
+    """Load average over the last quarter of an hour of the run, whoever caused it."""
     machine: str = field(
         default_factory=lambda: f"{os.cpu_count()} CPUs, {platform.machine()}, {platform.system()}"
     )
@@ -66,7 +68,8 @@ class Report:
         rows = [
             f"### {len(self.faults)} faults, seed {self.seed}, {self.delivery}, {self.date}",
             "",
-            f"`{self.command}` on {self.machine}; {self.seconds / 60:.0f} minutes.",
+            f"`{self.command}` on {self.machine}, load average {self.load:.1f}; "
+            f"{self.seconds / 60:.0f} minutes.",
             "",
             "| Sent | Good | Repeated | Bad | Predictions | Dead letters | Examples | Versions |",
             "|---|---|---|---|---|---|---|---|",

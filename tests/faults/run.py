@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -22,6 +22,7 @@ from random import Random
 from typing import Any
 
 import orjson
+import structlog
 from pydantic import SecretStr
 
 from streams.settings import Settings
@@ -30,7 +31,7 @@ from streams.transport.clients import ensure_topics
 from tests.faults.cluster import Cluster, Mark
 from tests.faults.harness import ROOT, Workers, card_fraud_module
 from tests.faults.report import Recovery, Report
-from tests.faults.schedule import Fault, schedule
+from tests.faults.schedule import ROUND, Fault, Kind, schedule
 from workers.commands.common import environment
 from workers.devstack.stack import Stack
 
@@ -130,7 +131,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> Report:
     report = Report(
         seed=arguments.seed,
         delivery=arguments.delivery,
-        command="python -m tests.faults.run " + shlex.join(sys.argv[1:]),
+        command=_command(arguments),
         date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
     begun = time.monotonic()
@@ -156,6 +157,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> Report:
             await _disturb(arguments, settings, pipeline, stack, workers, report)
     finally:
         await asyncio.to_thread(stack.stop)
+    report.load = round(os.getloadavg()[2], 1)
     report.seconds = round(time.monotonic() - begun, 1)
     return report
 
@@ -187,7 +189,8 @@ async def _inject_all(
 ) -> None:
     deadline = time.monotonic() + arguments.hours * 3600
     endless = bool(arguments.hours)
-    faults = schedule(arguments.seed, 100_000 if endless else arguments.faults, SESSION)
+    count = 100_000 if endless else arguments.faults
+    faults = schedule(arguments.seed, count, SESSION, arguments.kinds or ROUND)
     for number, fault in enumerate(faults, 1):
         if endless and time.monotonic() > deadline:
             break
@@ -196,6 +199,15 @@ async def _inject_all(
         await cluster.inject(fault)
         report.faults.append(fault.kind)
         _progress(number, fault, oracle, report.recoveries[before:])
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    length = f"--hours {arguments.hours:g}" if arguments.hours else f"--faults {arguments.faults}"
+    return (
+        f"python -m tests.faults.run {length} --seed {arguments.seed} --rate {arguments.rate:g} "
+        f"--delivery {arguments.delivery}"
+        + (f" --kinds {' '.join(arguments.kinds)}" if arguments.kinds else "")
+    )
 
 
 def _progress(number: int, fault: Fault, oracle: Oracle, recoveries: list[Recovery]) -> None:
@@ -221,6 +233,10 @@ def parser() -> argparse.ArgumentParser:
         "--delivery", choices=["exactly_once", "at_least_once"], default="exactly_once",
         help="mode to test (exactly_once)",
     )  # fmt: skip
+    made.add_argument(
+        "--kinds", nargs="+", type=Kind, choices=list(Kind), metavar="KIND",
+        help=f"only these faults, of: {', '.join(Kind)}",
+    )  # fmt: skip
     made.add_argument("--json", type=Path, help="file for the report as JSON")
     made.add_argument("--markdown", type=Path, help="file for the report as Markdown")
     made.add_argument("--keep", type=Path, help="directory for logs and data, kept (temporary)")
@@ -230,6 +246,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run, report, and say by the exit code whether every guarantee was kept."""
     arguments = parser().parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # servers go away on purpose
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="driftloop-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
     report = asyncio.run(run(arguments, folder))

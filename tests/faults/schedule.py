@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -45,8 +46,8 @@ POINTS = frozenset(
      Kind.in_commit, Kind.commit_sent}
 )  # fmt: skip
 
-# a round: every kind once, and the most common crash of all twice
-_ROUND = (*Kind, Kind.score_kill)
+ROUND = (*Kind, Kind.score_kill)
+"""Every kind once, and the most common crash of all twice."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,18 @@ class Fault:
     """At a named point: how often the point is passed before the kill."""
 
 
-def schedule(seed: int, count: int, session: float = 6.0) -> list[Fault]:
-    """`count` faults: rounds in which every kind appears, each round in an order of its own.
+def schedule(
+    seed: int, count: int, session: float = 6.0, kinds: Sequence[Kind] = ROUND
+) -> list[Fault]:
+    """`count` faults: rounds in which each of `kinds` appears, each round in an order of its own.
 
     `session` is the group's session timeout in seconds: a stopped process stays so for longer.
     """
     random = Random(seed)
-    kinds: list[Kind] = []
-    while len(kinds) < count:
-        kinds += random.sample(_ROUND, len(_ROUND))
-    return [_fault(kind, random, session) for kind in kinds[:count]]
+    order: list[Kind] = []
+    while len(order) < count:
+        order += random.sample(kinds, len(kinds))
+    return [_fault(kind, random, session) for kind in order[:count]]
 
 
 def _fault(kind: Kind, random: Random, session: float) -> Fault:
