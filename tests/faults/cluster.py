@@ -103,7 +103,7 @@ class Cluster:
         for name in (*SCORERS, "label-1", "trainer-1"):
             self.crew.start(name)
         for name in (*SCORERS, "label-1"):
-            await until(f"{name} has partitions", self.crew[name].joined, _START)
+            await self._joined(name)
 
     async def publish(self) -> float:
         """A new version is promoted; returns when."""
@@ -154,8 +154,12 @@ class Cluster:
                 assert fault.kind in POINTS
                 await self._crash_at_point(fault)
 
+    async def _joined(self, name: str) -> None:
+        """Return when a worker, or its successor if it has just ended, has partitions."""
+        await until(f"{name} has partitions", lambda: self.crew[name].joined(), _START)
+
     async def _kill(self, name: str, fault: Fault, stream: str = "newest") -> None:
-        await until(f"{name} has partitions", self.crew[name].joined, _START)
+        await self._joined(name)
         killed = self.crew.kill(name)
         await self._worker_mark(fault.kind, killed, stream)
 
@@ -163,8 +167,8 @@ class Cluster:
         """Others take over while it is stopped; then it goes on as if nothing had been."""
         guest = await self._label_guest() if stream == "examples" else None
         try:
+            await self._joined(name)
             worker = self.crew[name]
-            await until(f"{name} has partitions", worker.joined, _START)
             stopped = time.time()
             worker.suspend()
             await self._worker_mark(fault.kind, stopped, stream)

@@ -138,8 +138,8 @@ class Worker:
         return self._process.poll() is None
 
     async def joined(self) -> bool:
-        """Whether it has had partitions."""
-        return "partitions assigned" in self.said()
+        """Whether it has had partitions; an outage since then may have filled its log."""
+        return self.alive and b"partitions assigned" in self.log.read_bytes()
 
     def said(self) -> str:
         """The end of its log."""
