@@ -30,6 +30,7 @@ SERVER_LIMIT = 5.0
 SCORERS = ("score-1", "score-2")
 _START = 40.0
 _WATCH = 0.1
+_QUIET = 3.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,11 @@ class Cluster:
 
     async def _joined(self, name: str) -> None:
         """Return when a worker, or its successor if it has just ended, has partitions."""
-        await until(f"{name} has partitions", lambda: self.crew[name].joined(), _START)
+
+        async def joined() -> bool:
+            return await self.crew[name].joined()
+
+        await until(f"{name} has partitions", joined, _START)
 
     async def _kill(self, name: str, fault: Fault, stream: str = "newest") -> None:
         await self._joined(name)
@@ -226,7 +231,12 @@ class Cluster:
         await self._server_mark(fault.kind, time.time())
 
     async def _rewind(self, fault: Fault) -> None:
-        """Redis comes back without what it wrote in its last second, as after a power cut."""
+        """Redis comes back without what it wrote in its last second, as after a power cut.
+
+        Not while an earlier fault is made up for: a label and its event that are folded in one
+        and the same second are the one loss that is not made good (see docs/guarantees.md).
+        """
+        await asyncio.sleep(_QUIET)
         folder = self._settings.state_dir / "stack" / "redis" / "appendonlydir"
         file = max(folder.glob("*.incr.aof"), key=_number)
         kept = file.stat().st_size

@@ -46,7 +46,7 @@ HISTORY_EVENTS = 16_000
 _HISTORY_RATE = 4000
 _TICK = 0.02
 _STATUS = 0.1
-_LABEL_AFTER = 3.0
+_LABEL_AFTER = 5.0
 """Seconds from an event to its label; and some come twice."""
 _DRAIN = 90.0
 """Most seconds to wait for what is still to come after the last event."""
