@@ -75,6 +75,25 @@ class StateLost(DriftloopError):
         self.folded = folded
 
 
+class Halted(DriftloopError):
+    """Work has stopped until a person has looked: starting again by itself would change nothing."""
+
+    EXIT_CODE = 3
+
+
+class TooManyInvalid(Halted):
+    """So many records are bad that the topic is not what the pipeline expects."""
+
+    def __init__(
+        self, pipeline: str, partition: int, share: float, records: int, example: str
+    ) -> None:
+        super().__init__(
+            f"{share:.0%} of the last {records:,} records of {pipeline}.events, partition "
+            f"{partition}, are bad ({example}) - stopped before more become dead letters: mend the "
+            "producer or the pipeline, or raise policies.invalid.ratio, and start again"
+        )
+
+
 class ModelError(DriftloopError):
     """A model version does not load, or does not answer as its signature says."""
 

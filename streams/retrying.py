@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -16,11 +17,14 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitable[T]]) -> T:
+async def until_available(
+    pipeline: str, stage: str, call: Callable[[], Awaitable[T]], deadline: float | None = None
+) -> T:
     """The call's result, repeated with back-off (50 ms to 2 s) while it fails for outside reasons.
 
     These are `Unavailable` (a server is away) and `ModelError` (the champion is unfit, until it is
-    rolled back). There is no end to it on purpose: an event waits; it is never given up.
+    rolled back). There is no end to it on purpose: an event waits; it is never given up. Only where
+    there is a `deadline` (monotonic), the first error after it is raised.
     """
 
     def report(state: RetryCallState) -> None:
@@ -31,6 +35,7 @@ async def until_available(pipeline: str, stage: str, call: Callable[[], Awaitabl
     retrying = AsyncRetrying(
         retry=retry_if_exception_type((Unavailable, ModelError)),
         wait=wait_exponential_jitter(multiplier=0.05, max=2.0, jitter=0.05),
+        stop=lambda _: deadline is not None and time.monotonic() >= deadline,
         before_sleep=report,
         reraise=True,
     )

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -19,6 +18,8 @@ from numpy.typing import NDArray
 from streams import telemetry
 from streams.decoding import Decoded, Decoder, Rejected
 from streams.errors import BadRecord, StateBehind
+from streams.inference import Champion, Inference, Scores
+from streams.invalid import InvalidBreaker
 from streams.ports import FeatureState, FoldBatch, Folded, Scorer
 from streams.records import Prediction, Scored, encode, pack
 from streams.retrying import until_available
@@ -31,29 +32,11 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+ATTEMPT = "attempt"
+"""Header of a replayed record: how many times it has been replayed."""
+
 ReadRange = Callable[[str, int, int, int], AsyncIterator[list[ConsumerRecord]]]
 """(topic, partition, first, end) -> the records of that range, in lists."""
-
-
-class Champion(Protocol):
-    """Which version serves, as the ledger says."""
-
-    @property
-    def version(self) -> int:
-        """The champion's version; 0 while there is none."""
-        ...
-
-    @property
-    def threshold(self) -> float:
-        """Score from which the champion decides for class 1."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Scores:
-    scores: NDArray[np.float32]
-    version: int
-    threshold: float
 
 
 class Scoring:
@@ -64,10 +47,10 @@ class Scoring:
         self._pipeline = pipeline
         self._partition = partition
         self._state = state
-        self._scorer = scorer
-        self._champion = champion
+        self._inference = Inference(pipeline, scorer, champion)
         self._read_range = read_range
         self._decoder = Decoder(pipeline)
+        self._breaker = InvalidBreaker(pipeline, partition)
         self._stateful = any(plan.kept for plan in pipeline.plan.keys)
 
     async def open(self, committed: Mapping[str, int | None]) -> None:
@@ -102,11 +85,15 @@ class Scoring:
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         with self._stage("decode"):
             decoded, stateless = self._stateless(self._decoder.decode(batch.records))
+        rejected = decoded.rejected
+        self._breaker.observe(
+            len(batch.records), len(rejected), str(rejected[0][1]) if rejected else ""
+        )
         with self._stage("fold"):
             folded = await self._fold_in_order(batch, decoded)
         decoded, vectors = self._vectors(decoded, stateless, folded)
         with self._stage("infer"):
-            served = await self._until_available("infer", lambda: self._infer(vectors))
+            served = await self._inference.scores(vectors, batch.received)
         self._observe(decoded, folded, served.version)
         return self._outputs(decoded, vectors, served)
 
@@ -174,21 +161,11 @@ class Scoring:
             return decoded, vectors
         return decoded.select(keep, rejected), vectors[keep]
 
-    async def _infer(self, vectors: NDArray[np.float32]) -> _Scores:
-        """One attempt; each asks anew who is champion, so that a roll-back ends a bad version."""
-        version, threshold = self._champion.version, self._champion.threshold
-        if version == 0:
-            shape = (len(vectors), self._pipeline.model.outputs)
-            scores = np.full(shape, self._pipeline.policies.fallback.score, np.float32)
-        else:
-            scores = await self._scorer.infer(version, vectors)
-        return _Scores(scores, version, threshold)
-
     def _outputs(
         self,
         decoded: Decoded,
         vectors: NDArray[np.float32],
-        served: _Scores,
+        served: Scores,
     ) -> Outputs:
         topics, version = self._pipeline.topics, served.version
         listed = served.scores.tolist()
@@ -199,7 +176,7 @@ class Scoring:
         decisions = self._decide(served.scores, served.threshold)
         identities = [f"{self._partition}-{record.offset}" for record in decoded.records]
         predictions = map(Prediction, decoded.ids, times, listed, decisions, repeat(version),
-                          repeat(version == 0), identities)  # fmt: skip
+                          repeat(served.degraded), identities)  # fmt: skip
         scored = map(Scored, decoded.ids, times, self._label_entities(decoded), pack(vectors),
                      listed, repeat(version))  # fmt: skip
         return {
@@ -241,7 +218,10 @@ class Scoring:
 
 
 def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:
-    """The record as it came, with its cause and its origin as headers."""
+    """The record as it came, with its cause and its origin as headers.
+
+    One that was replayed (`driftloop dlq replay`) keeps the count of its attempts.
+    """
     headers = {
         "cause": error.cause,
         "detail": error.detail[:1000],
@@ -249,4 +229,9 @@ def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:
         "partition": str(record.partition),
         "offset": str(record.offset),
     }
-    return record.key, record.value, [(name, text.encode()) for name, text in headers.items()]
+    written = [(name, text.encode()) for name, text in headers.items()]
+    return (
+        record.key,
+        record.value,
+        [*written, *((k, v) for k, v in record.headers if k == ATTEMPT)],
+    )

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
 
     # -- Triton ------------------------------------------------------------------------------
     triton: str = ""
-    """gRPC address of Triton, `host:port`; empty for the embedded server."""
+    """gRPC addresses of Triton, `host:port[,host:port]`; empty for the embedded server."""
     triton_tls: bool = False
     """Use TLS towards Triton."""
     triton_cafile: Path | None = None

@@ -16,6 +16,13 @@ PREDICTIONS = Counter(
     "driftloop_predictions", "Predictions written.", ["pipeline", "partition", "version"]
 )
 DEAD_LETTERS = Counter("driftloop_dead_letters", "Bad records set aside.", ["pipeline", "cause"])
+DEGRADED = Counter("driftloop_degraded", "Events served the fallback.", ["pipeline"])
+TRITON_CIRCUIT = Gauge(
+    "driftloop_triton_circuit", "Circuit breaker: 0 closed, 0.5 probing, 1 open.", ["endpoint"]
+)
+INVALID_RATIO = Gauge(
+    "driftloop_invalid_ratio", "Share of bad records lately.", ["pipeline", "partition"]
+)
 DUPLICATES = Counter("driftloop_duplicates", "Events seen before and dropped.", ["pipeline"])
 LABELS = Counter("driftloop_labels", "Labels by what became of them.", ["pipeline", "outcome"])
 EXAMPLES = Counter("driftloop_examples", "Examples written.", ["pipeline"])

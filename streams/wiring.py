@@ -11,8 +11,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from streams.adapters.redis_state import RedisFeatureState
 from streams.adapters.rocks_labels import RocksLabelStore
-from streams.adapters.triton_control import TritonControl
-from streams.adapters.triton_scorer import TritonScorer
+from streams.adapters.triton_endpoints import TritonControls, TritonEndpoints
 from streams.labelling import Labelling
 from streams.ledger import LedgerFollower
 from streams.ports import FeatureState
@@ -38,9 +37,9 @@ async def check_servers(settings: Settings, pipeline: Pipeline, *, triton: bool)
     state = await _connect_state(settings, pipeline)
     await state.close()
     if triton:
-        control = TritonControl(settings, pipeline.name)
+        control = TritonControls(settings, pipeline.name)
         try:
-            await control.alive()
+            await control.any_alive()
         finally:
             await control.close()
 
@@ -114,19 +113,17 @@ class _Parts:
 class _ScoringParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         super().__init__(settings, pipeline)
-        control = TritonControl(settings, pipeline.name)
-        self._control = control
-        self._scorer = TritonScorer(settings, pipeline.name, pipeline.model.outputs, control)
+        self._scorer = TritonEndpoints.of(settings, pipeline)
         self._champion = LedgerFollower(settings, pipeline)
 
     async def start(self) -> None:
         await super().start()
         await self._champion.start()
+        self._scorer.watch(lambda: self._champion.version)
 
     async def stop(self) -> None:
         await self._champion.stop()
         await self._scorer.close()
-        await self._control.close()
         await super().stop()
 
     def processor(self, partition: int) -> Scoring:

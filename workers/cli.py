@@ -6,9 +6,10 @@ import logging
 import sys
 
 import typer
+from rich.markup import escape
 
-from streams.errors import DriftloopError
-from workers.commands import demo, models, pipeline, produce, running, training
+from streams.errors import DriftloopError, Halted
+from workers.commands import demo, dlq, models, pipeline, produce, running, training
 from workers.commands.common import console
 from workers.devstack import commands as stack
 from workers.supervision import end_with_parent
@@ -35,6 +36,7 @@ app.command()(models.rollback)
 app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(stack.app, name="stack")
 
 
@@ -46,8 +48,8 @@ def main() -> None:
     try:
         app()
     except DriftloopError as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
-        sys.exit(1)
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, markup=True)
+        sys.exit(Halted.EXIT_CODE if isinstance(error, Halted) else 1)
 
 
 if __name__ == "__main__":

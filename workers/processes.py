@@ -9,6 +9,7 @@ import structlog
 import uvloop
 from faust import Worker
 
+from streams.errors import Halted
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging, serve_metrics
@@ -23,7 +24,11 @@ def run_app(
     pipeline: Pipeline,
     role: str,
 ) -> None:
-    """Run until SIGINT or SIGTERM. Exits the process; with a code above 0 after a crash."""
+    """Run until SIGINT or SIGTERM. Exits the process; with a code above 0 after a crash.
+
+    Raises:
+        Halted: the work has stopped until a person has looked.
+    """
     configure_logging(settings, pipeline=pipeline.name, role=role)
     port = serve_metrics(settings)
     loop = uvloop.new_event_loop()
@@ -39,7 +44,12 @@ def run_app(
         override_logging=False,
         redirect_stdouts=False,
     )
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit:
+        if isinstance(app.crash_reason, Halted):
+            raise app.crash_reason from None
+        raise
 
 
 def delivery(app: BatchApp) -> str:

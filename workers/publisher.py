@@ -18,7 +18,7 @@ import numpy as np
 import structlog
 
 from streams.adapters.triton_client import NotServing
-from streams.adapters.triton_control import TritonControl
+from streams.adapters.triton_endpoints import TritonControls, each
 from streams.adapters.triton_scorer import TritonScorer
 from streams.errors import ModelError, Unavailable
 from streams.ledger import Serving
@@ -47,7 +47,7 @@ def kept(serving: Serving, keep_versions: int) -> list[int]:
 
 
 class Control(Protocol):
-    """Loading and unloading of a pipeline's model; `TritonControl` is one."""
+    """Loading and unloading of a pipeline's model; `TritonControls` is one."""
 
     async def alive(self) -> None:
         """Return when the server answers. Raises `Unavailable`."""
@@ -83,12 +83,17 @@ class Publisher:
         self._settings = settings
         self._pipeline = pipeline
         self.repository = Repository(settings.model_repository, pipeline.name)
-        self.control = control or TritonControl(settings, pipeline.name)
-        self._scorer = scorer or TritonScorer(settings, pipeline.name, pipeline.model.outputs)
+        self.control = control or TritonControls(settings, pipeline.name)
+        outputs = pipeline.model.outputs
+        self._scorers = (
+            [scorer]
+            if scorer is not None
+            else [TritonScorer(one, pipeline.name, outputs) for one in each(settings)]
+        )
 
     async def close(self) -> None:
         """Release the connections to Triton."""
-        await self._scorer.close()
+        await asyncio.gather(*(scorer.close() for scorer in self._scorers))
         await self.control.close()
 
     @asynccontextmanager
@@ -214,7 +219,8 @@ class Publisher:
         for rows in _WARM_UP:
             repeats = -(-rows // len(vectors))
             part, wanted = np.tile(vectors, (repeats, 1))[:rows], np.tile(expected, (repeats, 1))
-            answers = await asyncio.gather(*(self._scorer.infer(version, part) for _ in range(4)))
+            requests = (s.infer(version, part) for s in self._scorers for _ in range(4))
+            answers = await asyncio.gather(*requests)
             difference = max(float(np.abs(a - wanted[:rows]).max(initial=0.0)) for a in answers)
             if not difference <= TOLERANCE:
                 raise ModelError(f"its answers differ from onnxruntime's by {difference:.3g}")

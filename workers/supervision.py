@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streams.errors import Halted
+
 PARENT = "DRIFTLOOP_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 _STABLE_SECONDS = 30.0
@@ -77,6 +79,10 @@ class Supervisor:
             process = await self._start(command)
             code = await self._wait(process)
             if self._stopping.is_set():
+                return
+            if code == Halted.EXIT_CODE:
+                self._report(f"{command.name} has stopped and is not restarted: "
+                             f"{self._last_line(command)}")  # fmt: skip
                 return
             if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
                 delay = 0.5

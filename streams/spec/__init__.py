@@ -17,7 +17,7 @@ from streams.spec.features import (
 from streams.spec.feedback import Feedback
 from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline, load_pipeline
-from streams.spec.policy import Decision, Fallback, Gate, Policies, Retrain
+from streams.spec.policy import Decision, Fallback, Gate, Invalid, Policies, Retrain
 
 __all__ = [
     "Bucket",
@@ -32,6 +32,7 @@ __all__ = [
     "Feature",
     "Feedback",
     "Gate",
+    "Invalid",
     "LabelRate",
     "Mean",
     "Model",

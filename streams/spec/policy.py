@@ -36,9 +36,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Fallback:
-    """What is served while no version has been published: version 0, marked `degraded`."""
+    """What is served instead of a model's score: version 0, marked `degraded`."""
 
     score: float = 0.0
+    after: float | None = None
+    """Seconds that a micro-batch may wait for a model server, from when the worker received it;
+    `None`: it waits for as long as it takes. Before the first version nothing waits. Since a
+    backlog is received late, it is not degraded for its age."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.score <= 1.0:
@@ -47,6 +51,33 @@ class Fallback:
                 f"{self.score} is not a probability",
                 "use a number from 0 to 1",
             )
+        if self.after is not None and not self.after > 0:
+            raise PipelineError(
+                "policies.fallback.after",
+                f"{self.after} is not a time to wait",
+                "use seconds above 0, or None to wait for as long as it takes",
+            )
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """When bad records are too many to be set aside one by one: the worker stops, and says so."""
+
+    ratio: float = 0.5
+    """Largest share of bad records among a partition's latest."""
+    over: int = 1000
+    """Records that the share is taken of, at least. A restart starts counting afresh, and so lets
+    at most about as many more through."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.ratio <= 1.0:
+            raise PipelineError(
+                "policies.invalid.ratio",
+                f"{self.ratio} is not a share",
+                "use a number above 0, up to 1 to never stop",
+            )
+        if self.over < 1:
+            raise PipelineError("policies.invalid.over", f"{self.over} is no sample", "use 1+")
 
 
 @dataclass(frozen=True)
@@ -137,6 +168,7 @@ class Policies:
 
     delivery: Delivery = "exactly_once"
     fallback: Fallback = field(default_factory=Fallback)
+    invalid: Invalid = field(default_factory=Invalid)
     retrain: Retrain = field(default_factory=Retrain)
     gate: Gate = field(default_factory=Gate)
     keep_versions: int = 2

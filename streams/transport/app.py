@@ -12,6 +12,7 @@ import structlog
 from faust.types import TP
 
 from streams import telemetry
+from streams.errors import DriftloopError
 from streams.settings import Settings
 from streams.transport import clients
 from streams.transport.batches import BatchSchema, Limits
@@ -141,7 +142,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
     def _lane_failed(self, error: BaseException) -> None:
         """A lane ends only by a bug or by a takeover: end the worker, its offsets are safe."""
-        log.error("lane failed", error=repr(error), exc_info=error)
+        bug = None if isinstance(error, DriftloopError) else error
+        log.error("lane failed", error=str(error) or repr(error), exc_info=bug)
         self.add_future(self.crash(error))
 
 

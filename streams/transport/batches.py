@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import faust
@@ -42,6 +43,8 @@ class MicroBatch:
     """First offset of the span: the one after the previous batch's last."""
     committed: int
     """Offsets of this topic below this are committed."""
+    received: float = field(default_factory=time.monotonic)
+    """Monotonic time at which the oldest record was fetched."""
 
     @property
     def next(self) -> int:

@@ -137,7 +137,9 @@ class Lane:
         if not records:
             return None
         committed = self._committed.get(fetched.topic, 0)
-        return MicroBatch(fetched.topic, self.partition, records, position, committed)
+        return MicroBatch(
+            fetched.topic, self.partition, records, position, committed, fetched.received
+        )
 
     async def _commit(self) -> None:
         with telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").time():
