@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -12,12 +11,14 @@ from pathlib import Path
 from random import Random
 
 import psutil
+import redis
 
 from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.faults.harness import Worker, Workers, until
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.models import linear, manifest
+from workers.devstack.servers import kafka_answers, triton_answers
 from workers.devstack.stack import Stack
 from workers.ledger import current
 from workers.lifecycle import Lifecycle
@@ -221,8 +222,11 @@ class Cluster:
         await self._worker_mark(fault.kind, time.time())
 
     async def _kill_server(self, server: str, fault: Fault) -> None:
-        os.kill(self._stack.pids()[server], signal.SIGKILL)
-        await self._server_back(fault.kind, time.time())
+        process = psutil.Process(self._stack.pids()[server])
+        process.kill()
+        killed = time.time()
+        await asyncio.to_thread(_gone, process)
+        await self._server_back(server, fault, killed)
 
     async def _kill_stub(self, fault: Fault) -> None:
         children = psutil.Process(self._stack.pids()["triton"]).children(recursive=True)
@@ -247,17 +251,37 @@ class Cluster:
         await asyncio.to_thread(_gone, process)
         with file.open("r+b") as opened:
             opened.truncate(kept)
-        await self._server_back(fault.kind, killed)
+        await self._server_back("redis", fault, killed)
 
-    async def _server_back(self, kind: str, killed: float) -> None:
-        await asyncio.to_thread(self._stack.wait_healthy)
-        await self._recovered(Mark(kind, time.time(), killed, SERVER_LIMIT))
+    async def _server_back(self, server: str, fault: Fault, killed: float) -> None:
+        """The stack starts it again; the time to recover counts from its first answer."""
+
+        async def answers() -> bool:
+            return await asyncio.to_thread(_ANSWERS[server], self._settings)
+
+        await until(f"{server} is back", answers, _START)
+        await self._recovered(Mark(fault.kind, time.time(), killed, SERVER_LIMIT))
 
     async def _server_mark(self, what: str, at: float) -> None:
         await self._recovered(Mark(what, at, at, SERVER_LIMIT))
 
     async def _worker_mark(self, what: str, at: float, stream: str = "newest") -> None:
         await self._recovered(Mark(what, at, at, WORKER_LIMIT, stream))
+
+
+def _redis_answers(settings: Settings) -> bool:
+    with redis.Redis.from_url(settings.redis.get_secret_value(), socket_timeout=2.0) as client:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+_ANSWERS: dict[str, Callable[[Settings], bool]] = {
+    "kafka": lambda settings: kafka_answers(int(settings.kafka.rpartition(":")[2])),
+    "triton": lambda settings: triton_answers(settings.triton),
+    "redis": _redis_answers,
+}
 
 
 def _number(file: Path) -> int:
