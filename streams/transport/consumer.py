@@ -162,8 +162,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         # Faust does not stop it for a worker that had no partition before: what arrived meanwhile
         # would be dropped, and what follows it would not
         self.stop_flow()
-        await self.app.lanes.open({TP(*tp) for tp in assigned}, generation_id)
-        await super().on_partitions_assigned(assigned, generation_id)
+        opening = self.app.lanes.open({TP(*tp) for tp in assigned}, generation_id)
+        # a worker that is ending may be given partitions once more: it would wait for ever for
+        # answers of the consumer that it has stopped
+        if not (await self.app.wait(opening)).stopped:
+            await super().on_partitions_assigned(assigned, generation_id)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Nothing: the lanes commit, never a timer."""

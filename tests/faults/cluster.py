@@ -179,8 +179,14 @@ class Cluster:
             worker.suspend()
             await self._worker_mark(fault.kind, stopped, stream)
             await asyncio.sleep(max(0.0, stopped + fault.lasts - time.time()))
+            before, woken = worker.assignments, time.time()
             worker.resume()
-            await self._worker_mark(f"{fault.kind}, woken", time.time(), stream)
+
+            async def settled() -> bool:
+                return not worker.alive or worker.assignments > before
+
+            await until(f"{name}, woken, works or has ended", settled, _START)
+            await self._worker_mark(f"{fault.kind}, woken", woken, stream)
         finally:
             if guest is not None:
                 await asyncio.to_thread(guest.end)

@@ -143,8 +143,13 @@ class Worker:
         return self._process.poll() is None
 
     async def joined(self) -> bool:
-        """Whether it has had partitions; an outage since then may have filled its log."""
-        return self.alive and b"partitions assigned" in self.log.read_bytes()
+        """Whether it runs and has had partitions."""
+        return self.alive and self.assignments > 0
+
+    @property
+    def assignments(self) -> int:
+        """How often it was given partitions; an outage since then may have filled its log."""
+        return self.log.read_bytes().count(b"partitions assigned")
 
     def said(self) -> str:
         """The end of its log."""
