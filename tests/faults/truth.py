@@ -1,10 +1,10 @@
 """Seeded events, and what must come out of each: computed from first principles, event by event.
 
-Event time runs an hour a second. A history of forty days is there before the first fault, so that
+Event time runs two hours a second. A history of forty days is there before the first fault, so that
 every window is full. What is exact and what is not:
 
 - Windows of a customer depend on one partition's order: exact, late events included.
-- Windows of a terminal end a week in the past, nearly three minutes of the run: exact while no
+- Windows of a terminal end a week in the past, 84 seconds of the run: exact while no
   partition and no label lags by as much. What a terminal has forgotten depends on how far other
   partitions are: its longest window may start later, and the count that was served says where.
   The history itself is sent faster than that; terminals are compared from its end on.
@@ -27,7 +27,7 @@ import orjson
 DAY = 86_400
 START = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())
 """Event time at the start of the live stream."""
-SPEED = 3600
+SPEED = 7200
 """Seconds of event time in a second."""
 HISTORY = 40 * DAY
 LATE = DAY // 2
@@ -90,7 +90,7 @@ class Generator:
     """
 
     def __init__(self, seed: int, partitions: int, *, customers: int = CUSTOMERS,
-                 terminals: int = TERMINALS, recent: int = 4000) -> None:  # fmt: skip
+                 terminals: int = TERMINALS, recent: int = 2000) -> None:  # fmt: skip
         self._random = Random(seed)
         self._partitions = partitions
         self._customers = customers
