@@ -24,7 +24,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 say = @:; printf '%s\n'
 
 .SUFFIXES:
-.PHONY: help demo up test lint bench lock FORCE
+.PHONY: help demo up test bench faults lint lock FORCE
 
 # The environment is sound if its interpreter runs and it was made here: one that came with a
 # moved or copied clone is full of stale paths. One without our stamp is somebody's own: keep it.
@@ -54,6 +54,9 @@ up: $(READY) ## run a pipeline until Ctrl-C (PIPELINE=streams.pipelines.card_fra
 test: lint ## run all checks and tests (ARGS='-k name' selects tests)
 	$(say) '' '== pytest'
 	@exec $(PY) -m pytest $(ARGS)
+
+faults: $(READY) ## kill everything, 20 times in 5 minutes, and count what was lost (HOURS=2: for so long)
+	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
 lint: $(READY) ## run the checks only: ruff, mypy, import-linter
 	$(say) '' '== ruff check'

@@ -17,11 +17,13 @@ offsets. So the windows, too, are folded after a commit, and remember the pair o
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,7 +31,7 @@ import structlog
 from aiokafka import ConsumerRecord
 
 from streams import telemetry
-from streams.errors import BadRecord
+from streams.errors import BadRecord, StateBehind
 from streams.ports import Changes, FeatureState, Label, LabelBatch, LabelsFolded, LabelStore, Served
 from streams.records import Example, FeedbackRecord, Scored, decoder, encode
 from streams.retrying import until_available
@@ -41,11 +43,15 @@ log = structlog.get_logger(__name__)
 
 _MET = "met"
 """Fence of the folds: the sum of the two topics' offsets, which grows with every commit."""
+_NOTE = struct.Struct("<QQ")
+"""The two offsets themselves, kept beside the fence: one without the other would say nothing."""
 _MARK_EVERY = 10_000
-"""After so many records the marks move even if no label has met an event."""
+"""After so many records the fence moves even if no label has met an event."""
 
 _decode_scored = decoder(Scored).decode
 _decode_feedback = decoder(FeedbackRecord).decode
+
+T = TypeVar("T")
 
 
 class _Named(msgspec.Struct):
@@ -80,7 +86,7 @@ class Labelling:
     async def open(self, committed: Mapping[str, int | None]) -> None:
         """Bring the store and the label windows up to the committed offsets."""
         ends = {topic: committed.get(topic) or 0 for topic in self._topics}
-        folded = await self._folded(ends)
+        folded = await self._folded() if self._pipeline.plan.label_keys else ends
         for topic in self._topics:
             async for _ in self._missed(topic, min(folded[topic], ends[topic])):
                 self._join.commit({})
@@ -160,59 +166,50 @@ class Labelling:
         if not self._pipeline.plan.label_keys:
             self._unfolded.clear()
         elif self._unfolded or total >= self._marked + _MARK_EVERY:
-            if await self._mark(_MET) < self._marked:
-                lost = await self._lost(await self._folded(self._store.positions))
-                self._unfolded = [*lost, *self._unfolded]
-            folded = await self._fold_stream(_MET, total, self._unfolded)
-            await self._set_marks(reached)
+            folded = await self._fold_after_lost(reached)
             telemetry.LABELS.labels(self._pipeline.name, "window_late").inc(folded.late)
             telemetry.LABELS.labels(self._pipeline.name, "window_expired").inc(folded.expired)
             self._unfolded.clear()
             self._marked = total
 
-    async def _folded(self, committed: Mapping[str, int]) -> dict[str, int]:
-        """The offsets up to which labels that have met their events are in the windows."""
-        if not self._pipeline.plan.label_keys:
-            return dict(committed)
-        marks = {topic: await self._mark(_stream(topic)) for topic in self._topics}
-        self._marked = await self._mark(_MET)
-        if sum(marks.values()) != self._marked:
-            # a fold comes after its commit and before the next: one that was cut off before it
-            # set its marks was that of the last commit
-            marks = dict(committed)
-            await self._set_marks(marks)
-        return marks
+    async def _fold_after_lost(self, reached: Mapping[str, int]) -> LabelsFolded:
+        """Fold; windows that have lost their latest labels meanwhile get them back with it."""
+        lost: list[Delta] = []
+        while True:
+            batch = self._batch([*lost, *self._unfolded], reached)
+            try:
+                return await self._until_available(partial(self._state.fold_labels, batch))
+            except StateBehind as behind:
+                log.warning("label windows are behind, folding again", partition=self._partition,
+                            folded=behind.folded, expected=batch.first)  # fmt: skip
+                lost = await self._lost(await self._folded())
 
-    async def _set_marks(self, reached: Mapping[str, int]) -> None:
-        for topic, at in reached.items():
-            await self._fold_stream(_stream(topic), at, [])
-
-    async def _mark(self, stream: str) -> int:
-        found = await until_available(
-            self._pipeline.name,
-            "fold",
-            lambda: self._state.label_position(self._partition, stream),
-        )
-        return found or 0
-
-    async def _fold_stream(self, stream: str, reached: int, deltas: list[Delta]) -> LabelsFolded:
+    def _batch(self, deltas: list[Delta], reached: Mapping[str, int]) -> LabelBatch:
+        """Labels that met their events before these offsets, which are noted with them."""
         scored = [_decode_scored(delta.served.payload) for delta in deltas]
-        plans = len(self._pipeline.plan.label_keys)
-        batch = LabelBatch(
+        plans, total = len(self._pipeline.plan.label_keys), sum(reached.values())
+        return LabelBatch(
             partition=self._partition,
-            next=reached,
-            offsets=np.full(len(deltas), reached - 1, np.int64),
+            next=total,
+            offsets=np.full(len(deltas), total - 1, np.int64),
             times=np.array([served.event_time for served in scored]).astype(np.uint32),
             entities=[[served.entities[i].encode() for served in scored] for i in range(plans)],
             deltas=np.array([delta.change for delta in deltas], np.float64),
-            stream=stream,
+            stream=_MET,
+            first=self._marked,
+            note=_NOTE.pack(*(reached[topic] for topic in self._topics)),
         )
-        name = self._pipeline.name
-        return await until_available(name, "fold", lambda: self._state.fold_labels(batch))
 
+    async def _folded(self) -> dict[str, int]:
+        """The offsets up to which labels that have met their events are in the windows."""
+        read = partial(self._state.label_note, self._partition, _MET)
+        note = await self._until_available(read)
+        marks = _NOTE.unpack(note) if note else (0, 0)
+        self._marked = sum(marks)
+        return dict(zip(self._topics, marks, strict=True))
 
-def _stream(topic: str) -> str:
-    return topic.rpartition(".")[2]
+    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await until_available(self._pipeline.name, "fold", call)
 
 
 class Join:

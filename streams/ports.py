@@ -68,6 +68,10 @@ class LabelBatch:
     """[n] the label, or its change when it corrects an earlier one."""
     stream: str = "feedback"
     """Which topic the offsets belong to: each has a fence of its own."""
+    first: int = 0
+    """The least that the fence must be: a state that is behind lacks earlier labels."""
+    note: bytes = b""
+    """Kept beside the fence from when this batch moves it."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,17 @@ class FeatureState(Protocol):
 
         Offsets below the partition's fence were folded before: their first answer is returned
         and nothing changes. Raises `StateBehind` when the fence is below `batch.first` although
-        offsets from the fence on may hold events, `Unavailable` when the server is away.
+        offsets from the fence on may hold events (a state that was lost has its fence at 0),
+        `Unavailable` when the server is away.
         """
         ...
 
     async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
-        """Add labels, once per feedback offset. Raises `Unavailable`."""
+        """Add labels, once per feedback offset.
+
+        Raises `StateBehind` when the fence is below `batch.first`, and nothing changes then;
+        `Unavailable` when the server is away.
+        """
         ...
 
     async def position(self, partition: int) -> int | None:
@@ -103,6 +112,10 @@ class FeatureState(Protocol):
 
     async def label_position(self, partition: int, stream: str = "feedback") -> int | None:
         """The next offset that `fold_labels` expects of a stream; None when it never did."""
+        ...
+
+    async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
+        """The note of the batch that moved a stream's fence last; empty when none did."""
         ...
 
     async def reposition(self, partition: int, offset: int) -> None:

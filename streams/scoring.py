@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from streams import telemetry
 from streams.decoding import Decoded, Decoder, Rejected
-from streams.errors import BadRecord
+from streams.errors import BadRecord, StateBehind
 from streams.inference import Champion, Inference, Scores
 from streams.invalid import InvalidBreaker
 from streams.ports import FeatureState, FoldBatch, Folded, Scorer
@@ -59,18 +59,22 @@ class Scoring:
         State that is ahead of the committed offset (a crash between fold and commit) needs
         nothing: a repeated fold returns its first answer.
         """
+        end = committed.get(self._pipeline.topics.events)
+        if end is not None and self._stateful:
+            await self._refold(end, end)
+
+    async def _refold(self, end: int, committed: int) -> None:
+        """Bring state that is behind up to `end`; answers from `committed` on are kept."""
         topic = self._pipeline.topics.events
-        end = committed.get(topic)
-        if end is None or not self._stateful:
-            return
         folded = await self._until_available("fold", lambda: self._state.position(self._partition))
         position = folded or 0
         if position >= end:
             return
         log.warning("feature state is behind, refolding", partition=self._partition,
-                    folded=position, committed=end)  # fmt: skip
+                    folded=position, expected=end)  # fmt: skip
         async for records in self._read_range(topic, self._partition, position, end):
-            batch = MicroBatch(topic, self._partition, records, position, position)
+            kept = min(position, committed)
+            batch = MicroBatch(topic, self._partition, records, position, kept)
             await self._fold(batch, self._stateless(self._decoder.decode(records))[0])
             position = batch.next
         await self._until_available("fold", lambda: self._state.reposition(self._partition, end))
@@ -86,7 +90,7 @@ class Scoring:
             len(batch.records), len(rejected), str(rejected[0][1]) if rejected else ""
         )
         with self._stage("fold"):
-            folded = await self._fold(batch, decoded)
+            folded = await self._fold_in_order(batch, decoded)
         decoded, vectors = self._vectors(decoded, stateless, folded)
         with self._stage("infer"):
             served = await self._inference.scores(vectors, batch.received)
@@ -115,6 +119,14 @@ class Scoring:
                 rejected.append((record, BadRecord("feature", repr(error))))
         decoded = decoded.select(keep, rejected)
         return decoded, self._pipeline.stateless(decoded.columns)
+
+    async def _fold_in_order(self, batch: MicroBatch, decoded: Decoded) -> Folded:
+        """Fold; a state that has lost its latest events meanwhile gets them back first."""
+        while True:
+            try:
+                return await self._fold(batch, decoded)
+            except StateBehind:
+                await self._refold(batch.first, batch.committed)
 
     async def _fold(self, batch: MicroBatch, decoded: Decoded) -> Folded:
         plan, n = self._pipeline.plan, len(decoded.ids)

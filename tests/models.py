@@ -19,9 +19,15 @@ from workers.onnx_files import run, session
 from workers.repository import Repository, digest
 
 
-def linear(features: int, bias: float = 0.0, outputs: int = 1, name: str = "features") -> bytes:
-    """sigmoid(0.1 · sum(vector) + bias) for each output."""
-    weight = np.full((features, outputs), 0.1, np.float32)
+def linear(
+    features: int,
+    bias: float = 0.0,
+    outputs: int = 1,
+    name: str = "features",
+    factor: float = 0.1,
+) -> bytes:
+    """sigmoid(factor · sum(vector) + bias) for each output."""
+    weight = np.full((features, outputs), factor, np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", [name, "weight"], ["product"]),

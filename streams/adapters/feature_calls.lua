@@ -105,8 +105,8 @@ local function fold(keys, args)
   local first, next_offset, committed = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
   local ttl, offsets = args[4], args[5]
   local position = call('GET', keys[1])
-  local fence = position and read('<I8', position)
-  if fence and fence ~= first then return fence end
+  local fence = position and read('<I8', position) or 0
+  if fence ~= first then return fence end
   local rows, step = #offsets / 4, (#args - 5) / 5
   local answers, rests, repeated, writes = {}, {}, {}, {}
   for i = 1, rows * step do answers[i] = '' end
@@ -124,16 +124,19 @@ local function fold(keys, args)
   return answer
 end
 
--- Add labels. KEYS: fence. Returns how many were added, added late, and found no event.
+-- Add labels. KEYS: fence. Returns how many were added, added late, and found no event; or the
+-- fence where it is below `expected`: then nothing changed. The note is kept beside the fence.
 local function fold_labels(keys, args)
   local first, next_offset, ttl, offsets = tonumber(args[1]), tonumber(args[2]), args[3], args[4]
+  local expected, note = tonumber(args[5]), args[6]
   local position = call('GET', keys[1])
   local fence = position and read('<I8', position) or 0
+  if fence < expected then return fence end
   local outcomes, counts, writes = {}, { [0] = 0, 0, 0 }, {}
   for row = 0, #offsets / 4 - 1 do
     if first + read('<I4', offsets, row * 4 + 1) >= fence then outcomes[row] = 0 end
   end
-  for from = 5, #args, 5 do
+  for from = 7, #args, 5 do
     local plan, records, at = plan_of(args[from]), args[from + 4], 1
     local names, rows, stored = entities(args[from + 1], args[from + 2], args[from + 3])
     for g = 1, #names do
@@ -152,7 +155,8 @@ local function fold_labels(keys, args)
     end
   end
   for _, outcome in pairs(outcomes) do counts[outcome] = counts[outcome] + 1 end
-  defer(writes, keys[1], pack('<I8', max(fence, next_offset)))
+  if position and next_offset <= fence then note = sub(position, 9) end
+  defer(writes, keys[1], pack('<I8', max(fence, next_offset)) .. note)
   write(writes, ttl)
   return { counts[1], counts[2], counts[0] }
 end

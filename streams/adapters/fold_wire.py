@@ -80,7 +80,9 @@ class Wire:
         """Arguments of the function that adds labels."""
         first = int(batch.offsets.min()) if len(batch.offsets) else batch.next
         offsets = (batch.offsets - first).astype("<u4").tobytes()
-        args: list[bytes | int] = [first, batch.next, self.ttl, offsets]
+        args: list[bytes | int] = [
+            first, batch.next, self.ttl, offsets, batch.first, batch.note
+        ]  # fmt: skip
         labelled = [key for key in self._keys.values() if key.plan.labels]
         deltas, exact = _hundredths(batch.deltas[:, None])
         records = np.empty(len(batch.offsets), _LABEL)

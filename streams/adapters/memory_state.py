@@ -36,12 +36,13 @@ class MemoryFeatureState:
         self._entities: list[dict[bytes, _Entity]] = [{} for _ in plan.keys]
         self._fences: dict[int, int] = {}
         self._label_fences: dict[tuple[str, int], int] = {}
+        self._label_notes: dict[tuple[str, int], bytes] = {}
         self._answers: dict[int, list[Answer]] = defaultdict(list)
 
     async def fold(self, batch: FoldBatch) -> Folded:
         """Count events in; see `streams.ports.FeatureState.fold`."""
         check(self._plan, batch)
-        fence = self._fences.get(batch.partition, batch.first)
+        fence = self._fences.get(batch.partition, 0)
         if fence < batch.first:
             raise StateBehind(batch.partition, fence, batch.first)
         if fence == batch.first:
@@ -82,6 +83,8 @@ class MemoryFeatureState:
         """Add labels; see `streams.ports.FeatureState.fold_labels`."""
         source = (batch.stream, batch.partition)
         fence = self._label_fences.get(source, 0)
+        if fence < batch.first:
+            raise StateBehind(batch.partition, fence, batch.first)
         held = [h for h, key in zip(self._entities, self._plan.keys, strict=True) if key.labels]
         outcomes: Counter[Outcome] = Counter()
         for row in np.flatnonzero(batch.offsets >= fence).tolist():
@@ -92,7 +95,8 @@ class MemoryFeatureState:
                 if names[row] in entities
             ]
             outcomes[max(found, default=Outcome.EXPIRED)] += 1
-        self._label_fences[source] = max(fence, batch.next)
+        if batch.next > fence or source not in self._label_fences:
+            self._label_fences[source], self._label_notes[source] = batch.next, batch.note
         return LabelsFolded(
             outcomes[Outcome.ADDED], outcomes[Outcome.LATE], outcomes[Outcome.EXPIRED]
         )
@@ -104,6 +108,10 @@ class MemoryFeatureState:
     async def label_position(self, partition: int, stream: str = "feedback") -> int | None:
         """The next offset that `fold_labels` expects; None when it never did."""
         return self._label_fences.get((stream, partition))
+
+    async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
+        """The note of the batch that moved a stream's fence last."""
+        return self._label_notes.get((stream, partition), b"")
 
     async def reposition(self, partition: int, offset: int) -> None:
         """Move the fence forward; an offset below it changes nothing."""

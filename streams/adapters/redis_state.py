@@ -130,9 +130,17 @@ class RedisFeatureState:
         return parts[0] if len(parts) == 1 else join(parts)
 
     async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
-        """Add labels; see `streams.ports.FeatureState.fold_labels`. Raises `Unavailable`."""
+        """Add labels; see `streams.ports.FeatureState.fold_labels`.
+
+        Raises:
+            StateBehind: the fence is below `batch.first`.
+            Unavailable: the server is away.
+        """
         keys = [self._key(f"l:{batch.stream}", batch.partition)]
-        return LabelsFolded(*await self._call("labels", keys, self._wire.fold_labels(batch)))
+        reply = await self._call("labels", keys, self._wire.fold_labels(batch))
+        if isinstance(reply, int):
+            raise StateBehind(batch.partition, reply, batch.first)
+        return LabelsFolded(*reply)
 
     async def position(self, partition: int) -> int | None:
         """The next offset that the partition's fold expects; None when it never folded.
@@ -150,6 +158,10 @@ class RedisFeatureState:
         """
         return await self._fence(f"l:{stream}", partition)
 
+    async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
+        """The note of the batch that moved a stream's fence last. Raises `Unavailable`."""
+        return (await self._value(f"l:{stream}", partition))[8:]
+
     async def reposition(self, partition: int, offset: int) -> None:
         """Move the fence forward; an offset below it changes nothing. Raises `Unavailable`."""
         await self._call("reposition", [self._key("f", partition)], [offset, self._wire.ttl])
@@ -162,8 +174,12 @@ class RedisFeatureState:
         return f"{self._wire.prefix}{kind}:{partition}"
 
     async def _fence(self, kind: str, partition: int) -> int | None:
+        value = await self._value(kind, partition)
+        return int.from_bytes(value[:8], "little") if value else None
+
+    async def _value(self, kind: str, partition: int) -> bytes:
         value = await self._guard(lambda: self._client.get(self._key(kind, partition)))
-        return int.from_bytes(value[:8], "little") if isinstance(value, bytes) else None
+        return value if isinstance(value, bytes) else b""
 
     async def _load(self) -> None:
         await self._client.function_load(_LIBRARY, replace=True)

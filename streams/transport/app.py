@@ -112,7 +112,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
         )  # fmt: skip
 
     def _new_writer(self, partition: int) -> Writer:
-        timeout = self.settings.transaction_timeout_ms / 1000
+        # one attempt: a request that a dying broker has swallowed is given up well before the
+        # broker would abort the transaction, and made again with a new producer
+        timeout = self.settings.transaction_timeout_ms / 4000
         if not self.work.exactly_once:
             return IdempotentWriter(
                 lambda: clients.producer(self.settings), partition, self._commit, timeout

@@ -297,7 +297,7 @@ def _patiently() -> AsyncRetrying:
     """Attempts for as long as Kafka is away."""
     return AsyncRetrying(
         retry=retry_if_exception_type(_TRANSIENT),
-        wait=wait_exponential_jitter(multiplier=0.1, max=3, jitter=0.1),
+        wait=wait_exponential_jitter(multiplier=0.1, max=1, jitter=0.1),
         before_sleep=_log_retry,
         reraise=True,
     )

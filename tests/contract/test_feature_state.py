@@ -313,6 +313,7 @@ class TestReplay:
     async def test_offsets_with_gaps_where_records_were_bad(self, state: FeatureState) -> None:
         events = [buy(100), buy(101), buy(102)]
         batch = fold_batch(events, 10, offsets=[11, 14, 15], following=20)
+        await state.reposition(0, 10)
         once = await state.fold(batch)
         assert await state.position(0) == 20
         same(await state.fold(batch), once)
@@ -322,6 +323,7 @@ class TestReplay:
 
     async def test_a_batch_without_events_moves_on(self, state: FeatureState) -> None:
         empty = replace(fold_batch([], 5, following=9), entities=[[], []], values=np.empty((0, 1)))
+        await state.reposition(0, 5)
         assert (await state.fold(empty)).aggregates.shape == (0, PLAN.width)
         assert (await state.fold(empty)).aggregates.shape == (0, PLAN.width)
         assert await state.position(0) == 9
@@ -350,8 +352,11 @@ class TestReplay:
 
 
 class TestFence:
-    async def test_starts_anywhere(self, state: FeatureState) -> None:
+    async def test_starts_at_zero_or_where_it_is_positioned(self, state: FeatureState) -> None:
         assert await state.position(0) is None
+        with pytest.raises(StateBehind, match="ends at offset 0, expected 1000"):
+            await state.fold(fold_batch([buy(100)], 1000))
+        await state.reposition(0, 1000)
         await state.fold(fold_batch([buy(100)], 1000))
         assert await state.position(0) == 1001
 
@@ -377,6 +382,7 @@ class TestFence:
     async def test_partitions_have_fences_of_their_own_and_share_entities(
         self, state: FeatureState
     ) -> None:
+        await state.reposition(0, 7)
         await state.fold(fold_batch([buy(100, card="a")], 7, partition=0))
         folded = await state.fold(fold_batch([buy(130, card="b")], 0, partition=1))
         assert folded.aggregates[0].tolist() == [1, 1, 1, 1, 1, 0, 1, 0]
@@ -455,6 +461,21 @@ class TestLabels:
         assert await state.label_position(2) is None
         folded = await state.fold(fold_batch([buy(125)], 1))
         assert folded.aggregates[0, 5] == 3
+
+    async def test_a_state_that_is_behind_refuses_them(self, state: FeatureState) -> None:
+        await state.fold(fold_batch([buy(100)]))
+        noted = replace(label_batch([L(100, ("s",))]), note=b"one")
+        assert await state.label_note(0) == b""
+        await state.fold_labels(noted)
+        with pytest.raises(StateBehind, match="ends at offset 1, expected 5") as caught:
+            await state.fold_labels(replace(label_batch([L(100, ("s",))], 6), first=5))
+        assert caught.value.folded == 1
+        assert (await state.label_position(0), await state.label_note(0)) == (1, b"one")
+        await state.fold_labels(replace(noted, first=1, note=b"again"))
+        assert await state.label_note(0) == b"one"
+        more = replace(label_batch([L(100, ("s",))], 1), first=1, note=b"two")
+        assert (await state.fold_labels(more)).added == 1
+        assert (await state.label_position(0), await state.label_note(0)) == (2, b"two")
 
     async def test_of_events_of_one_second(self, state: FeatureState) -> None:
         events = [buy(100, id=1), buy(100, id=2), buy(100, id=3)]

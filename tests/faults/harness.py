@@ -21,6 +21,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.transport.clients import client_options, committed_offsets, producer
 from workers.commands.common import environment
+from workers.supervision import PARENT
 
 ROOT = Path(__file__).parents[2]
 MODULE = """\
@@ -62,16 +63,25 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self._ending.close()
 
-    def start(self, role: str, **changes: Any) -> Worker:
-        """Start `score` or `label`, with some settings changed."""
+    def start(self, role: str, program: Sequence[str] = (), **changes: Any) -> Worker:
+        """Start `score`, `label` or `trainer`, with some settings changed.
+
+        `program`: another module to run, and its arguments before the pipeline's module.
+        """
         self._started += 1
+        command = program or ("workers.cli", role)
         settings = self._settings.model_copy(update=changes)
         path = os.pathsep.join([str(self._folder), str(ROOT)])
         log = self._folder / f"{role}-{self._started}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", role, self._module],
-                env={**os.environ, **environment(settings), "PYTHONPATH": path},
+                [sys.executable, "-m", *command, self._module],
+                env={
+                    **os.environ,
+                    **environment(settings),
+                    "PYTHONPATH": path,
+                    PARENT: str(os.getpid()),
+                },
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
@@ -118,6 +128,11 @@ class Worker:
         self._process.wait()
 
     @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
@@ -133,8 +148,13 @@ class Worker:
         return self._process.pid
 
     async def joined(self) -> bool:
-        """Whether it has had partitions."""
-        return "partitions assigned" in self.said()
+        """Whether it runs and has had partitions."""
+        return self.alive and self.assignments > 0
+
+    @property
+    def assignments(self) -> int:
+        """How often it was given partitions; an outage since then may have filled its log."""
+        return self.log.read_bytes().count(b"partitions assigned")
 
     def said(self) -> str:
         """The end of its log."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -179,17 +181,46 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
     rehearsal = Rehearsal(pipeline)
     rehearsal._scoring._state = state
     await rehearsal.score([basket(1, T0), basket(2, T0)])
-    for stream in ("met", "feedback"):
-        await state.fold_labels(
-            LabelBatch(
-                0, 1, np.array([0]), np.array([int(T0)], np.uint32), [[b"ann"]],
-                np.array([float(stream == "met")]), stream,
-            )
-        )  # fmt: skip
+    await state.fold_labels(
+        LabelBatch(
+            0, 1, np.array([0]), np.array([int(T0)], np.uint32), [[b"ann"]], np.array([1.0]),
+            stream="met", note=struct.pack("<QQ", 0, 1),
+        )
+    )  # fmt: skip
     after = Labelling(pipeline, 0, store, state, read)
     await after.open({pipeline.topics.feedback: len(records), pipeline.topics.scored: None})
     late = await rehearsal.score([basket(3, T0 + HOUR + 1)])
     assert unpack([late.scored[0].vector])[0, rate] == pytest.approx(0.5)
+
+
+async def test_labels_that_the_feature_state_loses_under_a_running_worker_come_back() -> None:
+    pipeline = declare()
+    rate = pipeline.feature_names.index("refund_rate")
+    topics = pipeline.topics
+    logs: dict[str, list[Any]] = {topics.scored: [], topics.feedback: []}
+
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        yield logs[topic][first:end]
+
+    async def take(topic: str, value: bytes) -> None:
+        first = len(logs[topic])
+        record = ConsumerRecord(topic, 0, first, 0, 0, b"ann", value, None, 0, 0, ())
+        logs[topic].append(record)
+        await worker.process(MicroBatch(topic, 0, [record], first, first))
+        await worker.commit()
+
+    rehearsal = Rehearsal(pipeline)
+    await rehearsal.score([basket(n, T0) for n in (1, 2, 3, 4)])
+    worker = Labelling(pipeline, 0, MemoryLabelStore(), rehearsal._state, read)
+    for n in (1, 2, 3, 4):
+        await take(topics.scored, scored(f"o{n}"))
+    await take(topics.feedback, orjson.dumps(label(1, 1, T0 + 1)))
+    before = deepcopy(rehearsal._state)
+    await take(topics.feedback, orjson.dumps(label(2, 1, T0 + 2)))
+    worker._state = rehearsal._scoring._state = before  # as it was before the last label
+    await take(topics.feedback, orjson.dumps(label(3, 1, T0 + 3)))
+    late = await rehearsal.score([basket(5, T0 + HOUR + 1)])
+    assert unpack([late.scored[0].vector])[0, rate] == pytest.approx(3 / 4)
 
 
 def scored(event_id: str) -> bytes:

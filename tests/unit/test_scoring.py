@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
+from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
-from streams.records import unpack
+from streams.adapters.memory_state import MemoryFeatureState
+from streams.records import Scored, decoder, unpack
 from streams.rehearsal import Rehearsal
 from streams.spec import Columns, Decision, Fallback, Policies, Transform
+from streams.transport.batches import MicroBatch
 from tests.unit.pipelines import declare, order
 
 T0 = 1_700_000_000.0
@@ -112,3 +117,35 @@ async def test_a_feature_that_is_not_finite_is_a_dead_letter() -> None:
     result = await Rehearsal(pipeline).score([basket(1), basket(2, T0 + 1, amount=0)])
     assert [p.event_id for p in result.predictions] == ["o1"]
     assert [letter["cause"] for letter in result.dead_letters] == ["not-finite"]
+
+
+async def test_events_that_the_feature_state_loses_under_a_running_worker_come_back() -> None:
+    pipeline = declare()
+    values = [orjson.dumps(basket(n, T0 + n)) for n in range(9)]
+    topic = pipeline.topics.events
+    records: list[Any] = [
+        ConsumerRecord(topic, 0, i, 0, 0, b"ann", value, None, 0, 0, ())
+        for i, value in enumerate(values)
+    ]
+
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        yield records[first:end]
+
+    async def score(first: int, end: int, committed: int) -> Any:
+        return await scoring.process(MicroBatch(topic, 0, records[first:end], first, committed))
+
+    undisturbed = await Rehearsal(pipeline).score(values)
+    for lost in (MemoryFeatureState(pipeline.plan), None):
+        state = MemoryFeatureState(pipeline.plan)
+        scoring = Rehearsal(pipeline)._scoring
+        scoring._state, scoring._read_range = state, read
+        await score(0, 3, 0)
+        earlier = lost or deepcopy(state)  # all of it, or what came after the first batch
+        await score(3, 6, 0)
+        scoring._state = earlier
+        outputs = await score(6, 9, 3)
+        found = [decoder(Scored).decode(value) for _, value, _ in outputs[pipeline.topics.scored]]
+        assert [one.vector for one in found] == [one.vector for one in undisturbed.scored[6:]]
+        # what is uncommitted can still be asked for again
+        again = await score(3, 9, 3)
+        assert len(again[pipeline.topics.predictions]) == 6

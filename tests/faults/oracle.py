@@ -1,0 +1,304 @@
+"""The oracle, a process outside the system: it sends events and labels, reads all that comes out.
+
+`python -m tests.faults.oracle MODULE --seed N --rate N` with the settings in its environment.
+Writes a line of JSON each tenth of a second; `stop` on its standard input (or its end) makes it
+stop sending, wait for what is still to come, and say its verdict in a last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.records import unpack
+from streams.settings import Settings, load_settings
+from streams.spec import Pipeline
+from streams.transport.clients import client_options, producer
+from tests.faults.judge import Judge
+from tests.faults.truth import (
+    CAUSE,
+    DAY,
+    LABELLED,
+    SPEED,
+    START,
+    Generator,
+    Sent,
+    Truth,
+    label_of,
+)
+from workers.commands.common import find_pipeline
+from workers.onnx_files import run, session
+from workers.publisher import TOLERANCE
+from workers.repository import Repository
+
+HISTORY_EVENTS = 16_000
+_HISTORY_RATE = 4000
+_TICK = 0.02
+_STATUS = 0.1
+_LABEL_AFTER = 5.0
+"""Seconds from an event to its label; and some come twice."""
+_DRAIN = 90.0
+"""Most seconds to wait for what is still to come after the last event."""
+_SETTLE = 2.0
+"""Seconds to wait for what must not come."""
+_FALLBACK = 0
+
+
+class FileScores:
+    """Checks scores by running the versions' ONNX files here, some hundreds at a time."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._sessions: dict[int, Any] = {}
+        self._waiting: dict[int, list[tuple[str, bytes, float]]] = {}
+
+    def add(self, name: str, version: int, vector: bytes, score: float) -> list[str]:
+        """Check one, perhaps later; the names of those found wrong by now."""
+        if version == _FALLBACK:
+            return [name]  # there is a champion from the start
+        waiting = self._waiting.setdefault(version, [])
+        waiting.append((name, vector, score))
+        return self._check(version) if len(waiting) >= 512 else []
+
+    def rest(self) -> list[str]:
+        """The names of those found wrong among what was not checked yet."""
+        return [name for version in list(self._waiting) for name in self._check(version)]
+
+    def _check(self, version: int) -> list[str]:
+        waiting = self._waiting.pop(version)
+        if version not in self._sessions:
+            file = self._repository.directory(version) / "model.onnx"
+            self._sessions[version] = session(file.read_bytes())
+        vectors = unpack([vector for _, vector, _ in waiting])
+        expected = run(self._sessions[version], vectors)[:, 0].tolist()
+        return [
+            name
+            for (name, _, score), right in zip(waiting, expected, strict=True)
+            if abs(score - right) > TOLERANCE
+        ]
+
+
+class Sender:
+    """Sends the generated events, and their labels a little later, at a rate of its own."""
+
+    def __init__(
+        self, out: AIOKafkaProducer, pipeline: Pipeline, generator: Generator, rate: float
+    ) -> None:
+        self._out = out
+        self._topics = pipeline.topics
+        self._generator = generator
+        self._rate = rate
+        self._labels: deque[tuple[float, Sent]] = deque()
+        self._labelled = -1
+        self.sent = 0
+        self.unacknowledged = 0
+        self.began = 0.0
+        """When the live stream began, seconds since 1970."""
+
+    async def history(self) -> None:
+        """Forty days, in seconds."""
+        for i, sent in enumerate(self._generator.history(HISTORY_EVENTS)):
+            await self._event(sent, 0.0)
+            if i % 100 == 0:
+                await self._send_labels(time.time())
+                await asyncio.sleep(100 / _HISTORY_RATE)
+        await self._out.flush()
+
+    async def live(self, stopping: asyncio.Event) -> None:
+        """Events and labels until told to stop, whatever the system does."""
+        self.began, made = time.time(), 0
+        while not stopping.is_set():
+            elapsed = time.time() - self.began
+            due = int(elapsed * self._rate)
+            for _ in range(made, due):
+                sent = self._generator.live(int(START + elapsed * SPEED))
+                await self._event(sent, time.time() + _LABEL_AFTER)
+            made = due
+            await self._send_labels(time.time())
+            await asyncio.sleep(_TICK)
+        await self._send_labels(float("inf"))
+        await self._out.flush()
+
+    async def _event(self, sent: Sent, label_at: float) -> None:
+        headers = [(CAUSE, sent.cause.encode())] if sent.cause else []
+        await self._send(self._topics.events, sent, headers)
+        self.sent += 1
+        if not sent.cause:
+            self._labels.append((label_at, sent))
+
+    async def _send_labels(self, until: float) -> None:
+        while self._labels and self._labels[0][0] <= until:
+            _, sent = self._labels.popleft()
+            event = orjson.loads(sent.value)
+            number = int(event["transaction_id"][1:])
+            at = np.datetime64(event["tx_time"][:19], "s").astype(int).item()
+            label = label_of(number)
+            if at < LABELLED or label is None:
+                continue
+            told = {"event_id": event["transaction_id"], "label": label, "labelled_at": at + 3600}
+            await self._send(
+                self._topics.feedback, Sent(sent.partition, sent.key, orjson.dumps(told)), []
+            )
+
+    async def _send(self, topic: str, sent: Sent, headers: list[tuple[str, bytes]]) -> None:
+        future = await self._out.send(
+            topic, key=sent.key, value=sent.value, partition=sent.partition, headers=headers
+        )
+        future.add_done_callback(self._acknowledged)
+
+    def _acknowledged(self, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self.unacknowledged += 1
+
+
+class Reader:
+    """Reads every topic from its beginning, committed records only, and has them judged."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline, judge: Judge) -> None:
+        topics = pipeline.topics
+        self._judge = judge
+        self._source = topics.events
+        self._take: dict[str, Callable[[ConsumerRecord], bool]] = {
+            topics.predictions: judge.prediction,
+            topics.scored: judge.scored,
+            topics.dead_letters: judge.dead_letter,
+            topics.examples: judge.example,
+        }
+        names = (self._source, *self._take)
+        self._partitions = [TopicPartition(t, p) for t in names for p in range(settings.partitions)]
+        self._waiting: dict[TopicPartition, deque[ConsumerRecord]] = {
+            tp: deque() for tp in self._partitions
+        }
+        self._consumer = AIOKafkaConsumer(
+            **client_options(settings),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=4 << 20,
+        )
+
+    @property
+    def unmatched(self) -> int:
+        """Records that wait for an event which nobody has sent."""
+        return sum(map(len, self._waiting.values()))
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        await self._consumer.start()
+        try:
+            self._consumer.assign(self._partitions)
+            await self._consumer.seek_to_beginning(*self._partitions)
+            while True:
+                found = await self._consumer.getmany(timeout_ms=50, max_records=2000)
+                for tp, records in found.items():
+                    if tp.topic == self._source:
+                        for record in records:
+                            self._judge.source(record)
+                    else:
+                        self._waiting[tp].extend(records)
+                self._judge_waiting()
+        finally:
+            with suppress(KafkaError):
+                await self._consumer.stop()
+
+    def _judge_waiting(self) -> None:
+        for tp, waiting in self._waiting.items():
+            take = self._take.get(tp.topic)
+            while waiting and take is not None and take(waiting[0]):
+                waiting.popleft()
+
+
+async def oracle(settings: Settings, pipeline: Pipeline, seed: int, rate: float) -> None:
+    """Send, read, report; then the verdict."""
+    delivery = settings.delivery or pipeline.policies.delivery
+    scores = FileScores(Repository(settings.model_repository, pipeline.name))
+    judge = Judge(Truth(HISTORY_EVENTS), scores, delivery == "exactly_once")
+    generator = Generator(seed, settings.partitions)
+    stopping = asyncio.Event()
+    reader = Reader(settings, pipeline, judge)
+    async with producer(settings, linger_ms=5) as out:
+        sender = Sender(out, pipeline, generator, rate)
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(reader.run())
+            telling = tasks.create_task(_tell(judge, sender))
+            tasks.create_task(_listen(stopping))
+            await sender.history()
+            while judge.open or judge.counts["source"] < HISTORY_EVENTS:
+                await asyncio.sleep(_STATUS)
+            await sender.live(stopping)
+            await _drain(judge, sender)
+            reading.cancel()
+            telling.cancel()
+    judge.conclude(reader.unmatched)
+    sent = {"sent": sender.sent, "unacknowledged": sender.unacknowledged}
+    _say({"verdict": judge.report() | sent})
+
+
+async def _drain(judge: Judge, sender: Sender) -> None:
+    deadline = time.monotonic() + _DRAIN
+    while time.monotonic() < deadline:
+        read = judge.counts["source"] + sender.unacknowledged >= sender.sent
+        if read and not judge.open:
+            break
+        await asyncio.sleep(_STATUS)
+    await asyncio.sleep(_SETTLE)
+
+
+async def _tell(judge: Judge, sender: Sender) -> None:
+    """Where things are: `newest` and `examples` say how recent the outputs are, by partition."""
+    while True:
+        examples = {
+            partition: sender.began + (at + 7 * DAY - START) / SPEED
+            for partition, at in judge.newest_example.items()
+        }
+        _say(
+            {
+                "at": time.time(),
+                "live": bool(sender.began),
+                "sent": sender.sent,
+                "predicted": judge.counts["predicted"],
+                "open": judge.open,
+                "offences": judge.offences.total(),
+                "newest": judge.newest,
+                "examples": examples,
+            }
+        )
+        await asyncio.sleep(_STATUS)
+
+
+async def _listen(stopping: asyncio.Event) -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.readline()
+    stopping.set()
+
+
+def _say(line: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(line, option=orjson.OPT_NON_STR_KEYS) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def main() -> None:
+    """Run the oracle."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("module", help="module of the pipeline")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=500.0, help="events a second")
+    given = parser.parse_args()
+    asyncio.run(oracle(load_settings(), find_pipeline(given.module), given.seed, given.rate))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Twenty faults, every kind of them, under load: what `make faults` runs, with one seed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.faults.run import parser, run
+
+
+@pytest.mark.timeout(420)
+def test_twenty_faults_break_no_guarantee(tmp_path: Path) -> None:
+    report = asyncio.run(run(parser().parse_args(["--faults", "20", "--seed", "1"]), tmp_path))
+    print(report.markdown(), *report.endings, sep="\n")
+    assert report.broken == []
+    assert len(report.faults) == 20
+    assert report.verdict["counts"]["predicted"] > 50_000
