@@ -62,6 +62,7 @@ class Inference:
         self._fallback = pipeline.policies.fallback
         self._scorer = scorer
         self._champion = champion
+        self._degraded = False
 
     async def scores(self, vectors: NDArray[np.float32], received: float) -> Scores:
         """Scores of vectors [n, features] that were received at a monotonic time.
@@ -72,23 +73,35 @@ class Inference:
         if self._fallback.after is None:
             return await until_available(self._name, "infer", lambda: self._attempt(vectors))
         deadline = received + self._fallback.after
+        reason = ""
         try:
             async with asyncio.timeout(max(deadline - time.monotonic(), _ONE_ATTEMPT)):
-                return await until_available(
+                served = await until_available(
                     self._name, "infer", lambda: self._attempt(vectors), deadline
                 )
         except (TimeoutError, Unavailable, ModelError) as error:
-            log.warning("degraded", records=len(vectors), error=str(error) or "deadline")
-            return self._degraded(len(vectors))
+            reason = str(error) or f"no answer in {self._fallback.after:g} s"
+            served = self._fall_back(len(vectors))
+        self._report(reason)
+        return served
 
     async def _attempt(self, vectors: NDArray[np.float32]) -> Scores:
         """Each attempt asks anew who is champion, so that a roll-back ends a bad version."""
         version, threshold = self._champion.version, self._champion.threshold
         if version == 0:
-            return self._degraded(len(vectors))
+            return self._fall_back(len(vectors))
         return Scores(await self._scorer.infer(version, vectors), version, threshold)
 
-    def _degraded(self, rows: int) -> Scores:
+    def _fall_back(self, rows: int) -> Scores:
+        """The fallback's."""
         telemetry.DEGRADED.labels(self._name).inc(rows)
         scores = np.full((rows, self._outputs), self._fallback.score, np.float32)
         return Scores(scores, 0, self._champion.threshold)
+
+    def _report(self, reason: str) -> None:
+        """One line when the fallback begins to answer for the model, and one when it ends."""
+        if reason and not self._degraded:
+            log.warning("degraded", pipeline=self._name, error=reason)
+        elif self._degraded and not reason:
+            log.info("no longer degraded", pipeline=self._name)
+        self._degraded = bool(reason)

@@ -11,7 +11,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from streams.adapters.redis_state import RedisFeatureState
 from streams.adapters.rocks_labels import RocksLabelStore
-from streams.adapters.triton_endpoints import TritonControls, TritonEndpoints
+from streams.adapters.triton_control import TritonControls
+from streams.adapters.triton_endpoints import TritonEndpoints
 from streams.labelling import Labelling
 from streams.ledger import LedgerFollower
 from streams.ports import FeatureState

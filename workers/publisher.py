@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 import structlog
 
-from streams.adapters.triton_client import NotServing
-from streams.adapters.triton_endpoints import TritonControls, each
+from streams.adapters.triton_client import NotServing, each
+from streams.adapters.triton_control import TritonControls
 from streams.adapters.triton_scorer import TritonScorer
 from streams.errors import ModelError, Unavailable
 from streams.ledger import Serving

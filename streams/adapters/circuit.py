@@ -54,18 +54,18 @@ class Circuit:
         self._pause = PAUSE
         self._turn("closed")
 
-    def failed(self) -> None:
-        """A request failed, or the endpoint was found unable to answer any."""
+    def failed(self, *, certain: bool = False) -> None:
+        """A request failed; `certain` where the next one would as well, so that one is enough."""
         self._failures += 1
         if self.state == "half_open":
             self._pause = min(2 * self._pause, LONGEST)
-        elif self._failures < FAILURES:
-            return
+        elif self.state == "open" or not (certain or self._failures >= FAILURES):
+            return  # one that was sent before the circuit opened tells nothing new
         self._until = self._clock() + self._pause * (0.75 + 0.5 * self._dice())
         self._turn("open")
 
-    def abandoned(self) -> None:
-        """A request was cancelled: nothing is known, so a probe may be sent again."""
+    def undecided(self) -> None:
+        """A request ended in a way that says nothing: a probe may be sent again."""
         if self.state == "half_open":
             self._turn("open")
 

@@ -10,6 +10,7 @@ from tritonclient.utils import InferenceServerException
 from streams.errors import ConfigurationError, DriftloopError, ModelError, Unavailable
 from streams.settings import Settings
 
+SETTING = "DRIFTLOOP_TRITON"
 _CHANNEL = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -31,13 +32,26 @@ class NotServing(Unavailable):
     """Triton answers, but the version is not loaded there, or its process has died."""
 
     def __init__(self, settings: Settings, name: str, reason: str, *, died: bool) -> None:
-        super().__init__(f"model {name} in Triton", settings.triton, "DRIFTLOOP_TRITON", reason)
+        super().__init__(f"model {name} in Triton", settings.triton, SETTING, reason)
         self.died = died
         """Whether its backend process is gone: only unloading and loading brings it back."""
 
 
+def each(settings: Settings) -> list[Settings]:
+    """The settings of each endpoint that `settings.triton` lists, one address in each.
+
+    Raises:
+        ConfigurationError: it lists none.
+    """
+    addresses = [address.strip() for address in settings.triton.split(",")]
+    found = [settings.model_copy(update={"triton": address}) for address in addresses if address]
+    if not found:
+        raise ConfigurationError(f"{SETTING}={settings.triton!r} names no address - use host:port")
+    return found
+
+
 def triton_client(settings: Settings) -> InferenceServerClient:
-    """A client of the Triton that the settings name; connects with the first request.
+    """A client of the one Triton that the settings name; connects with the first request.
 
     Raises:
         ConfigurationError: a TLS file cannot be read.
@@ -70,6 +84,6 @@ def explained(error: InferenceServerException, settings: Settings, name: str) ->
         return NotServing(settings, name, message, died=False)
     if status in _AWAY:
         detail = {"DEADLINE_EXCEEDED": f"no answer in {settings.triton_timeout:g} s"}
-        return Unavailable("Triton", settings.triton, "DRIFTLOOP_TRITON",
+        return Unavailable("Triton", settings.triton, SETTING,
                            detail.get(status, message.partition(";")[0]))  # fmt: skip
-    return ModelError(f"Triton on model {name}: {message or status}")
+    return ModelError(f"Triton on model {name} at {settings.triton}: {message or status}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 import structlog
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from streams.adapters.triton_client import NotServing, explained, triton_client
+from streams.adapters.triton_client import NotServing, each, explained, triton_client
 from streams.errors import ModelError
 from streams.settings import Settings
 
@@ -122,3 +122,49 @@ class TritonControl:
             return await request
         except InferenceServerException as error:
             raise explained(error, self._settings, self._name) from None
+
+
+class TritonControls:
+    """Loading and unloading on every Triton that the settings name: on all, or an error."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._controls = [TritonControl(one, name) for one in each(settings)]
+
+    async def alive(self) -> None:
+        """Return when all answer. Raises `Unavailable`, naming one that does not."""
+        await _all(control.alive() for control in self._controls)
+
+    async def any_alive(self) -> None:
+        """Return when one answers. Raises `Unavailable`, naming one that does not."""
+        calls = (control.alive() for control in self._controls)
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        errors = [error for error in found if error is not None]
+        if len(errors) == len(found):
+            raise errors[0]
+
+    async def load(self) -> None:
+        """Load everywhere. Raises `ModelError`, `Unavailable`."""
+        await _all(control.load() for control in self._controls)
+
+    async def unload(self) -> None:
+        """Unload everywhere. Raises `Unavailable`."""
+        await _all(control.unload() for control in self._controls)
+
+    async def ready(self, version: int) -> bool:
+        """Whether a version is ready everywhere. Raises `Unavailable`."""
+        return all(await _all(control.ready(version) for control in self._controls))
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await _all(control.close() for control in self._controls)
+
+
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """The results; when all have ended, since what still runs would mix with what follows it."""
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    results = []
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
+        results.append(result)
+    return results

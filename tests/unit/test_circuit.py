@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams.adapters.circuit import FAILURES, LONGEST, PAUSE, Circuit, State
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.tritons import Clock
 
 
 @pytest.fixture
@@ -88,11 +82,25 @@ def test_the_pause_is_short_again_after_an_answer(circuit: Circuit, clock: Clock
     assert circuit.admits
 
 
-def test_a_cancelled_probe_leaves_room_for_another(circuit: Circuit, clock: Clock) -> None:
+def test_a_failure_that_is_certain_to_repeat_opens_it_at_once(circuit: Circuit) -> None:
+    circuit.failed(certain=True)
+    assert circuit.state == "open"
+
+
+def test_requests_sent_before_it_opened_do_not_prolong_the_pause(
+    circuit: Circuit, clock: Clock
+) -> None:
+    opened(circuit)
+    clock.now += PAUSE * 1.01
+    circuit.failed(certain=True)
+    assert circuit.admits
+
+
+def test_a_probe_that_says_nothing_leaves_room_for_another(circuit: Circuit, clock: Clock) -> None:
     opened(circuit)
     clock.now += LONGEST
     circuit.sending()
-    circuit.abandoned()
+    circuit.undecided()
     assert (circuit.state, circuit.admits) == ("open", True)
 
 

@@ -69,7 +69,7 @@ def trainer(module: Module) -> None:
 
 async def _check_servers(settings: Settings, pipeline: Pipeline) -> None:
     """Say so at once where a server is missing; one that goes away later is waited for."""
-    from streams.adapters.triton_endpoints import TritonControls
+    from streams.adapters.triton_control import TritonControls
     from streams.transport.clients import ensure_topics
 
     await ensure_topics(settings, pipeline)

@@ -1,0 +1,154 @@
+"""One Triton of several: its circuit, its load, and the repair of what it has lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from streams import telemetry
+from streams.adapters.circuit import Circuit, State
+from streams.adapters.triton_client import SETTING, NotServing
+from streams.errors import DriftloopError, ModelError, Unavailable
+from streams.ports import Scorer
+
+log = structlog.get_logger(__name__)
+
+QUIET_SECONDS = 2.0
+"""An endpoint that answered nothing for so long is asked by the watchdog."""
+PATIENCE = 0.5
+"""Seconds that an answer may take, at least, before another endpoint is asked instead."""
+_TIMES_USUAL = 8.0
+"""A model whose answers usually take long is waited for longer: so many times that."""
+_SPREAD = 0.25
+"""Repairs begin at a random time within so many seconds."""
+_SMOOTHING = 0.2
+_GAUGE = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+
+
+class Restoring(Protocol):
+    """Brings back what a Triton has lost; `TritonControl` is one."""
+
+    async def restore(self, version: int, *, died: bool = False) -> None:
+        """Load a version again. Raises `ModelError`, `Unavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Endpoint:
+    """Asks one Triton, and takes note of how that went."""
+
+    def __init__(
+        self,
+        address: str,
+        scorer: Scorer,
+        control: Restoring,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.address = address
+        self.circuit = Circuit(self._report, clock)
+        self._scorer = scorer
+        self._control = control
+        self._clock = clock
+        self._in_flight = 0
+        self._seconds = 0.001
+        self._answered = clock() - QUIET_SECONDS
+        self._repair: asyncio.Task[None] | None = None
+        telemetry.TRITON_CIRCUIT.labels(address).set(_GAUGE["closed"])
+
+    @property
+    def load(self) -> float:
+        """Seconds that one more request would take: what is in flight, at the recent pace."""
+        return (self._in_flight + 1) * self._seconds
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the watchdog should ask: no answer lately, or a circuit that is due for one."""
+        quiet = self._clock() - self._answered >= QUIET_SECONDS
+        return self.circuit.admits and (quiet or self.circuit.state == "open")
+
+    async def infer(
+        self, version: int, vectors: NDArray[np.float32], *, patient: bool = True
+    ) -> NDArray[np.float32]:
+        """As `TritonScorer.infer`; what the endpoint has lost is brought back in the background.
+
+        A request that is not `patient` is given up, as `Unavailable`, when it takes longer than
+        usual.
+        """
+        self.circuit.sending()
+        self._in_flight += 1
+        begun, patience = self._clock(), max(PATIENCE, _TIMES_USUAL * self._seconds)
+        try:
+            async with asyncio.timeout(None if patient else patience):
+                scores = await self._scorer.infer(version, vectors)
+        except ModelError:  # the version may be at fault, or the endpoint: others will tell
+            self.circuit.undecided()
+            raise
+        except (Unavailable, TimeoutError, asyncio.CancelledError) as error:
+            took = self._clock() - begun
+            slow, died = took >= PATIENCE, isinstance(error, NotServing) and error.died
+            self.circuit.failed(certain=slow or died)
+            if slow:
+                self._learn(took)
+            if isinstance(error, NotServing):
+                self._mend(version, vectors[:1])
+            if isinstance(error, TimeoutError):
+                detail = f"no answer in {took:.1f} s"
+                raise Unavailable("Triton", self.address, SETTING, detail) from None
+            raise
+        finally:
+            self._in_flight -= 1
+        self._learn(self._clock() - begun)
+        self._succeeded()
+        return scores
+
+    async def close(self) -> None:
+        """Release the connections."""
+        if self._repair is not None:
+            self._repair.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._repair
+        await self._scorer.close()
+        await self._control.close()
+
+    def _learn(self, took: float) -> None:
+        self._seconds += _SMOOTHING * (took - self._seconds)
+
+    def _succeeded(self) -> None:
+        self._answered = self._clock()
+        self.circuit.succeeded()
+
+    def _mend(self, version: int, vector: NDArray[np.float32]) -> None:
+        if self._repair is None or self._repair.done():
+            self._repair = asyncio.create_task(self._restored(version, vector))
+
+    async def _restored(self, version: int, vector: NDArray[np.float32]) -> None:
+        """Ask once more, since another worker may have repaired it: unloading it would harm all."""
+        await asyncio.sleep(_SPREAD * random.random())  # noqa: S311 - only so that workers differ
+        try:
+            try:
+                await self._scorer.infer(version, vector)
+            except NotServing as error:
+                await self._control.restore(version, died=error.died)
+                await self._scorer.infer(version, vector)
+        except DriftloopError as error:
+            log.warning("endpoint is not repaired", endpoint=self.address, error=str(error))
+        else:
+            self._succeeded()
+
+    def _report(self, state: State) -> None:
+        telemetry.TRITON_CIRCUIT.labels(self.address).set(_GAUGE[state])
+        if state == "open":
+            log.warning("endpoint", endpoint=self.address, circuit=state)
+        elif state == "closed":
+            log.info("endpoint", endpoint=self.address, circuit=state)
