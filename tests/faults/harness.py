@@ -142,11 +142,6 @@ class Worker:
         """Whether it runs."""
         return self._process.poll() is None
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
     async def joined(self) -> bool:
         """Whether it runs and has had partitions."""
         return self.alive and self.assignments > 0

@@ -54,9 +54,7 @@ def test_help_needs_nothing_on_the_path(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
 
 
-@pytest.mark.parametrize(
-    "target", ["demo", "up", "test", "bench", "faults", "lint", "lock"]
-)
+@pytest.mark.parametrize("target", ["demo", "up", "test", "bench", "faults", "lint", "lock"])
 def test_every_target_sets_up_what_it_needs(target: str, tmp_path: Path) -> None:
     planned = make("--dry-run", target, f"VENV={tmp_path / 'fresh'}")
     assert planned.returncode == 0, planned.stderr
