@@ -30,7 +30,11 @@ async def test_every_generated_record_is_accounted_for_once(seed: int) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(values=st.lists(st.binary() | json_values.map(lambda v: repr(v).encode()), max_size=20))
+@given(
+    values=st.lists(
+        st.binary() | json_values.map(lambda v: repr(v).encode()), min_size=1, max_size=20
+    )
+)
 async def test_whatever_bytes_come_nothing_is_raised(values: list[bytes]) -> None:
     state = MemoryFeatureState(PIPELINE.plan)
     scoring = Scoring(PIPELINE, 0, state, MemoryScorer({}), _Champion(), None)  # type: ignore[arg-type]
