@@ -68,8 +68,11 @@ class Inference:
         """Scores of vectors [n, features] that were received at a monotonic time.
 
         Without `Fallback.after` it waits for as long as it takes; with it, the batch is served the
-        fallback once it has waited so long.
+        fallback once it has waited so long. A batch of bad records alone waits for nobody.
         """
+        if not len(vectors):
+            return Scores(np.empty((0, self._outputs), np.float32), self._champion.version,
+                          self._champion.threshold)  # fmt: skip
         if self._fallback.after is None:
             return await until_available(self._name, "infer", lambda: self._attempt(vectors))
         deadline = received + self._fallback.after
