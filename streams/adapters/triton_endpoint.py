@@ -22,7 +22,7 @@ from streams.ports import Scorer
 log = structlog.get_logger(__name__)
 
 QUIET_SECONDS = 2.0
-"""An endpoint that answered nothing for so long is asked by the watchdog."""
+"""An endpoint that answered nothing for so long is asked by its watchdog."""
 PATIENCE = 0.5
 """Seconds that an answer may take, at least, before another endpoint is asked instead."""
 _TIMES_USUAL = 8.0
@@ -64,6 +64,7 @@ class Endpoint:
         self._seconds = 0.001
         self._answered = clock() - QUIET_SECONDS
         self._repair: asyncio.Task[None] | None = None
+        self._logged: State = "closed"
         telemetry.TRITON_CIRCUIT.labels(address).set(_GAUGE["closed"])
 
     @property
@@ -73,7 +74,7 @@ class Endpoint:
 
     @property
     def unproven(self) -> bool:
-        """Whether the watchdog should ask: no answer lately, or a circuit that is due for one."""
+        """Whether its watchdog should ask: no answer lately, or a circuit that is due for one."""
         quiet = self._clock() - self._answered >= QUIET_SECONDS
         return self.circuit.admits and (quiet or self.circuit.state == "open")
 
@@ -148,7 +149,8 @@ class Endpoint:
 
     def _report(self, state: State) -> None:
         telemetry.TRITON_CIRCUIT.labels(self.address).set(_GAUGE[state])
-        if state == "open":
-            log.warning("endpoint", endpoint=self.address, circuit=state)
-        elif state == "closed":
-            log.info("endpoint", endpoint=self.address, circuit=state)
+        if state in ("half_open", self._logged):  # the log tells outages, not each probe of one
+            return
+        self._logged = state
+        write = log.info if state == "closed" else log.warning
+        write("endpoint", endpoint=self.address, circuit=state)
