@@ -50,6 +50,7 @@ class Endpoint:
 
     def __init__(
         self,
+        pipeline: str,
         address: str,
         scorer: Scorer,
         control: Restoring,
@@ -57,6 +58,7 @@ class Endpoint:
     ) -> None:
         self.address = address
         self.circuit = Circuit(self._report, clock)
+        self._gauge = telemetry.TRITON_CIRCUIT.labels(pipeline, address)
         self._scorer = scorer
         self._control = control
         self._clock = clock
@@ -65,7 +67,7 @@ class Endpoint:
         self._answered = clock() - QUIET_SECONDS
         self._repair: asyncio.Task[None] | None = None
         self._logged: State = "closed"
-        telemetry.TRITON_CIRCUIT.labels(address).set(_GAUGE["closed"])
+        self._gauge.set(_GAUGE["closed"])
 
     @property
     def load(self) -> float:
@@ -148,7 +150,7 @@ class Endpoint:
             self._succeeded()
 
     def _report(self, state: State) -> None:
-        telemetry.TRITON_CIRCUIT.labels(self.address).set(_GAUGE[state])
+        self._gauge.set(_GAUGE[state])
         if state in ("half_open", self._logged):  # the log tells outages, not each probe of one
             return
         self._logged = state

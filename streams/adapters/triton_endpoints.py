@@ -45,7 +45,7 @@ class TritonEndpoints:
         """
         name, outputs = pipeline.name, pipeline.model.outputs
         endpoints = [
-            Endpoint(one.triton, TritonScorer(one, name, outputs), TritonControl(one, name))
+            Endpoint(name, one.triton, TritonScorer(one, name, outputs), TritonControl(one, name))
             for one in each(settings)
         ]
         return cls(endpoints, len(pipeline.feature_names), outputs)
