@@ -97,17 +97,16 @@ class Endpoint:
         except ModelError:  # the version may be at fault, or the endpoint: others will tell
             self.circuit.undecided()
             raise
-        except (Unavailable, TimeoutError, asyncio.CancelledError) as error:
-            took = self._clock() - begun
-            slow, died = took >= PATIENCE, isinstance(error, NotServing) and error.died
-            self.circuit.failed(certain=slow or died)
-            if slow:
-                self._learn(took)
-            if isinstance(error, NotServing):
-                self._mend(version, vectors[:1])
-            if isinstance(error, TimeoutError):
-                detail = f"no answer in {took:.1f} s"
-                raise Unavailable("Triton", self.address, SETTING, detail) from None
+        except NotServing as error:
+            self._failed(begun, certain=error.died)
+            self._mend(version, vectors[:1])
+            raise
+        except TimeoutError:
+            self._failed(begun)
+            reason = f"no answer in {patience:.2g} s"
+            raise Unavailable("Triton", self.address, SETTING, reason) from None
+        except (Unavailable, asyncio.CancelledError):  # cancelled: its caller could not wait longer
+            self._failed(begun)
             raise
         finally:
             self._in_flight -= 1
@@ -123,6 +122,12 @@ class Endpoint:
                 await self._repair
         await self._scorer.close()
         await self._control.close()
+
+    def _failed(self, begun: float, *, certain: bool = False) -> None:
+        took = self._clock() - begun
+        if took >= PATIENCE:
+            self._learn(took)
+        self.circuit.failed(certain=certain or took >= PATIENCE)
 
     def _learn(self, took: float) -> None:
         self._seconds += _SMOOTHING * (took - self._seconds)

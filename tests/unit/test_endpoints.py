@@ -145,9 +145,7 @@ async def test_an_endpoint_that_hangs_is_given_up_for_another_and_opened(
 ) -> None:
     monkeypatch.setattr(triton_endpoint, "PATIENCE", 0.03)
     first, second = Triton(1), Triton(2)
-    scorer = TritonEndpoints(
-        [Endpoint("orders", f"t{s.number:g}", s, s) for s in (first, second)], 2, 1
-    )
+    scorer = of(time.monotonic, first, second)
     first.answers.clear()
     assert (await scorer.infer(1, ONE)).item() == 2
     assert states(scorer) == ["open", "closed"]
