@@ -24,13 +24,14 @@ async def until_available(
 
     These are `Unavailable` (a server is away) and `ModelError` (the champion is unfit, until it is
     rolled back). There is no end to it on purpose: an event waits; it is never given up. Only where
-    there is a `deadline` (monotonic), the first error after it is raised.
+    there is a `deadline` (monotonic), the first error after it is raised, for the caller to report.
     """
 
     def report(state: RetryCallState) -> None:
         telemetry.RETRIES.labels(pipeline, stage).inc()
         error = state.outcome.exception() if state.outcome else None
-        log.warning("waiting", stage=stage, attempt=state.attempt_number, error=str(error))
+        write = log.warning if deadline is None else log.debug
+        write("waiting", stage=stage, attempt=state.attempt_number, error=str(error))
 
     retrying = AsyncRetrying(
         retry=retry_if_exception_type((Unavailable, ModelError)),

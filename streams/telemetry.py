@@ -18,7 +18,9 @@ PREDICTIONS = Counter(
 DEAD_LETTERS = Counter("driftloop_dead_letters", "Bad records set aside.", ["pipeline", "cause"])
 DEGRADED = Counter("driftloop_degraded", "Events served the fallback.", ["pipeline"])
 TRITON_CIRCUIT = Gauge(
-    "driftloop_triton_circuit", "Circuit breaker: 0 closed, 0.5 probing, 1 open.", ["endpoint"]
+    "driftloop_triton_circuit",
+    "Circuit breaker: 0 closed, 0.5 probing, 1 open.",
+    ["pipeline", "endpoint"],
 )
 INVALID_RATIO = Gauge(
     "driftloop_invalid_ratio", "Share of bad records lately.", ["pipeline", "partition"]

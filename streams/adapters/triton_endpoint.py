@@ -22,7 +22,7 @@ from streams.ports import Scorer
 log = structlog.get_logger(__name__)
 
 QUIET_SECONDS = 2.0
-"""An endpoint that answered nothing for so long is asked by the watchdog."""
+"""An endpoint that answered nothing for so long is asked by its watchdog."""
 PATIENCE = 0.5
 """Seconds that an answer may take, at least, before another endpoint is asked instead."""
 _TIMES_USUAL = 8.0
@@ -50,6 +50,7 @@ class Endpoint:
 
     def __init__(
         self,
+        pipeline: str,
         address: str,
         scorer: Scorer,
         control: Restoring,
@@ -57,6 +58,7 @@ class Endpoint:
     ) -> None:
         self.address = address
         self.circuit = Circuit(self._report, clock)
+        self._gauge = telemetry.TRITON_CIRCUIT.labels(pipeline, address)
         self._scorer = scorer
         self._control = control
         self._clock = clock
@@ -64,7 +66,8 @@ class Endpoint:
         self._seconds = 0.001
         self._answered = clock() - QUIET_SECONDS
         self._repair: asyncio.Task[None] | None = None
-        telemetry.TRITON_CIRCUIT.labels(address).set(_GAUGE["closed"])
+        self._logged: State = "closed"
+        self._gauge.set(_GAUGE["closed"])
 
     @property
     def load(self) -> float:
@@ -73,7 +76,7 @@ class Endpoint:
 
     @property
     def unproven(self) -> bool:
-        """Whether the watchdog should ask: no answer lately, or a circuit that is due for one."""
+        """Whether its watchdog should ask: no answer lately, or a circuit that is due for one."""
         quiet = self._clock() - self._answered >= QUIET_SECONDS
         return self.circuit.admits and (quiet or self.circuit.state == "open")
 
@@ -94,17 +97,16 @@ class Endpoint:
         except ModelError:  # the version may be at fault, or the endpoint: others will tell
             self.circuit.undecided()
             raise
-        except (Unavailable, TimeoutError, asyncio.CancelledError) as error:
-            took = self._clock() - begun
-            slow, died = took >= PATIENCE, isinstance(error, NotServing) and error.died
-            self.circuit.failed(certain=slow or died)
-            if slow:
-                self._learn(took)
-            if isinstance(error, NotServing):
-                self._mend(version, vectors[:1])
-            if isinstance(error, TimeoutError):
-                detail = f"no answer in {took:.1f} s"
-                raise Unavailable("Triton", self.address, SETTING, detail) from None
+        except NotServing as error:
+            self._failed(begun, certain=error.died)
+            self._mend(version, vectors[:1])
+            raise
+        except TimeoutError:
+            self._failed(begun)
+            reason = f"no answer in {patience:.2g} s"
+            raise Unavailable("Triton", self.address, SETTING, reason) from None
+        except (Unavailable, asyncio.CancelledError):  # cancelled: its caller could not wait longer
+            self._failed(begun)
             raise
         finally:
             self._in_flight -= 1
@@ -120,6 +122,12 @@ class Endpoint:
                 await self._repair
         await self._scorer.close()
         await self._control.close()
+
+    def _failed(self, begun: float, *, certain: bool = False) -> None:
+        took = self._clock() - begun
+        if took >= PATIENCE:
+            self._learn(took)
+        self.circuit.failed(certain=certain or took >= PATIENCE)
 
     def _learn(self, took: float) -> None:
         self._seconds += _SMOOTHING * (took - self._seconds)
@@ -147,8 +155,9 @@ class Endpoint:
             self._succeeded()
 
     def _report(self, state: State) -> None:
-        telemetry.TRITON_CIRCUIT.labels(self.address).set(_GAUGE[state])
-        if state == "open":
-            log.warning("endpoint", endpoint=self.address, circuit=state)
-        elif state == "closed":
-            log.info("endpoint", endpoint=self.address, circuit=state)
+        self._gauge.set(_GAUGE[state])
+        if state in ("half_open", self._logged):  # the log tells outages, not each probe of one
+            return
+        self._logged = state
+        write = log.info if state == "closed" else log.warning
+        write("endpoint", endpoint=self.address, circuit=state)

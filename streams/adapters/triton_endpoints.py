@@ -24,7 +24,7 @@ from streams.spec import Pipeline
 log = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 0.5
-"""How often the watchdog looks for endpoints that must prove themselves."""
+"""How often a watchdog looks whether its endpoint must prove itself."""
 
 
 class TritonEndpoints:
@@ -34,7 +34,7 @@ class TritonEndpoints:
         self.endpoints = endpoints
         self._features = features
         self._outputs = outputs
-        self._watchdog: asyncio.Task[None] | None = None
+        self._watchdogs: list[asyncio.Task[None]] = []
 
     @classmethod
     def of(cls, settings: Settings, pipeline: Pipeline) -> TritonEndpoints:
@@ -45,7 +45,7 @@ class TritonEndpoints:
         """
         name, outputs = pipeline.name, pipeline.model.outputs
         endpoints = [
-            Endpoint(one.triton, TritonScorer(one, name, outputs), TritonControl(one, name))
+            Endpoint(name, one.triton, TritonScorer(one, name, outputs), TritonControl(one, name))
             for one in each(settings)
         ]
         return cls(endpoints, len(pipeline.feature_names), outputs)
@@ -82,19 +82,23 @@ class TritonEndpoints:
         raise reason or self._all_open()
 
     def watch(self, version: Callable[[], int]) -> None:
-        """Start the watchdog; `version` says which version must answer, 0 for none.
+        """Start the watchdogs; `version` says which version must answer, 0 for none.
 
-        It asks endpoints without traffic: one whose backend process died stays `ready` while every
-        request fails, and is found, opened and repaired before traffic meets it. And it finds out
+        They ask endpoints without traffic: one whose backend process died stays `ready` while every
+        request fails, and is found, opened and repaired before traffic meets it. And they find out
         when one is back, so that no batch has to.
         """
-        self._watchdog = asyncio.create_task(self._watch(version), name="triton-watchdog")
-        self._watchdog.add_done_callback(_ended)
+        vector = np.zeros((1, self._features), np.float32)
+        for endpoint in self.endpoints:
+            watchdog = asyncio.create_task(
+                _watch(endpoint, version, vector), name="triton-watchdog"
+            )
+            watchdog.add_done_callback(_ended)
+            self._watchdogs.append(watchdog)
 
     async def close(self) -> None:
-        """Stop the watchdog and release the connections."""
-        watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None:
+        """Stop the watchdogs and release the connections."""
+        for watchdog in self._watchdogs:
             watchdog.cancel()
             with suppress(asyncio.CancelledError):
                 await watchdog
@@ -111,18 +115,15 @@ class TritonEndpoints:
         addresses = ",".join(endpoint.address for endpoint in self.endpoints)
         return Unavailable("Triton", addresses, SETTING, "its circuit is open after failures")
 
-    async def _watch(self, version: Callable[[], int]) -> None:
-        vector = np.zeros((1, self._features), np.float32)
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            wanted = version()
-            unproven = [e for e in self.endpoints if wanted and e.unproven]
-            await asyncio.gather(*(_probe(endpoint, wanted, vector) for endpoint in unproven))
 
-
-async def _probe(endpoint: Endpoint, version: int, vector: NDArray[np.float32]) -> None:
-    with suppress(DriftloopError):  # the endpoint has taken note of it
-        await endpoint.infer(version, vector, patient=False)
+async def _watch(
+    endpoint: Endpoint, version: Callable[[], int], vector: NDArray[np.float32]
+) -> None:
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        if (wanted := version()) and endpoint.unproven:
+            with suppress(DriftloopError):  # the endpoint has taken note of it
+                await endpoint.infer(wanted, vector)
 
 
 def _ended(watchdog: asyncio.Task[None]) -> None:

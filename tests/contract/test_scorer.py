@@ -1,4 +1,4 @@
-"""What every scorer does: in memory, and on a real Triton."""
+"""What every scorer does: in memory, on a real Triton, and on several of which one is away."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from streams.adapters.memory_scorer import MemoryScorer, Network
 from streams.adapters.triton_control import TritonControl
+from streams.adapters.triton_endpoints import TritonEndpoints
 from streams.adapters.triton_scorer import TritonScorer
 from streams.errors import ModelError, Unavailable
 from streams.ledger import Serving
 from streams.ports import Scorer
+from streams.retrying import until_available
 from streams.settings import Settings
 from tests.models import linear, manifest
 from tests.synthetic import declare
@@ -47,7 +49,7 @@ async def published(settings: Settings) -> None:
     await publisher.close()
 
 
-@pytest.fixture(params=["memory", "triton"])
+@pytest.fixture(params=["memory", "triton", "endpoints"])
 async def scorer(request: pytest.FixtureRequest) -> AsyncIterator[Scorer]:
     made: Scorer
     if request.param == "memory":
@@ -55,7 +57,11 @@ async def scorer(request: pytest.FixtureRequest) -> AsyncIterator[Scorer]:
     else:
         settings: Settings = request.getfixturevalue("settings")
         await published(settings)
-        made = TritonScorer(settings, PIPELINE.name, 1)
+        if request.param == "triton":
+            made = TritonScorer(settings, PIPELINE.name, 1)
+        else:
+            several = settings.model_copy(update={"triton": f"127.0.0.1:9,{settings.triton}"})
+            made = TritonEndpoints.of(several, PIPELINE)
     yield made
     await made.close()
 
@@ -115,6 +121,18 @@ async def test_what_triton_lost_is_loaded_by_the_next_request(settings: Settings
     with pytest.raises(Unavailable):
         await scorer.infer(2, VECTORS)
     assert (await scorer.infer(2, VECTORS)).shape == (50, 1)
+    assert await control.versions() == [1, 2]
+    await scorer.close()
+    await control.close()
+
+
+async def test_what_one_of_several_lost_is_loaded_in_the_background(settings: Settings) -> None:
+    await published(settings)
+    control = TritonControl(settings, PIPELINE.name)
+    scorer = TritonEndpoints.of(settings, PIPELINE)
+    await control.unload()
+    scores = await until_available("test", "infer", lambda: scorer.infer(2, VECTORS))
+    assert scores.shape == (50, 1)
     assert await control.versions() == [1, 2]
     await scorer.close()
     await control.close()

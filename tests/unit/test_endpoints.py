@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -29,8 +30,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_endpoint, "_SPREAD", 0.0)
 
 
-def of(clock: Clock, *servers: Triton) -> TritonEndpoints:
-    return TritonEndpoints([Endpoint(f"t{s.number:g}", s, s, clock) for s in servers], 2, 1)
+def of(clock: Callable[[], float], *servers: Triton) -> TritonEndpoints:
+    endpoints = [Endpoint("orders", f"t{s.number:g}", s, s, clock) for s in servers]
+    return TritonEndpoints(endpoints, features=2, outputs=1)
 
 
 def states(scorer: TritonEndpoints) -> list[str]:
@@ -38,7 +40,8 @@ def states(scorer: TritonEndpoints) -> list[str]:
 
 
 def gauge(address: str) -> float | None:
-    return REGISTRY.get_sample_value("driftloop_triton_circuit", {"endpoint": address})
+    labels = {"pipeline": "orders", "endpoint": address}
+    return REGISTRY.get_sample_value("driftloop_triton_circuit", labels)
 
 
 async def soon(condition: Callable[[], bool]) -> None:
@@ -142,7 +145,7 @@ async def test_an_endpoint_that_hangs_is_given_up_for_another_and_opened(
 ) -> None:
     monkeypatch.setattr(triton_endpoint, "PATIENCE", 0.03)
     first, second = Triton(1), Triton(2)
-    scorer = TritonEndpoints([Endpoint(f"t{s.number:g}", s, s) for s in (first, second)], 2, 1)
+    scorer = of(time.monotonic, first, second)
     first.answers.clear()
     assert (await scorer.infer(1, ONE)).item() == 2
     assert states(scorer) == ["open", "closed"]
@@ -151,7 +154,7 @@ async def test_an_endpoint_that_hangs_is_given_up_for_another_and_opened(
 async def test_the_last_endpoint_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_endpoint, "PATIENCE", 0.01)
     server = Triton(1)
-    scorer = TritonEndpoints([Endpoint("t1", server, server)], 2, 1)
+    scorer = of(time.monotonic, server)
     server.answers.clear()
     task = asyncio.create_task(scorer.infer(1, ONE))
     await asyncio.sleep(0.05)
