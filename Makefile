@@ -24,7 +24,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 say = @:; printf '%s\n'
 
 .SUFFIXES:
-.PHONY: help demo up test bench faults lint lock FORCE
+.PHONY: help demo up test bench profile faults lint lock FORCE
 
 # The environment is sound if its interpreter runs and it was made here: one that came with a
 # moved or copied clone is full of stale paths. One without our stamp is somebody's own: keep it.
@@ -70,6 +70,9 @@ lint: $(READY) ## run the checks only: ruff, mypy, import-linter
 
 bench: $(READY) ## measure throughput beside its rivals, about 10 minutes (ARGS=--help)
 	@exec $(PY) -m tests.bench.throughput $(ARGS)
+
+profile: $(READY) ## draw a flame graph of the hot path: profile.svg
+	@exec $(PY) -m tests.bench.profile $(ARGS)
 
 lock: $(TOOLS) ## renew requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(say) '== requirements/dev.txt: everything'

@@ -24,7 +24,6 @@ from urllib.request import urlopen
 
 import numpy as np
 import psutil
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
@@ -34,9 +33,13 @@ from rich.table import Table
 from streams.adapters.triton_scorer import TritonScorer
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options, producer
-from tests.bench.open_loop import events, key_of
-from tests.bench.servers import machine, serve_first_version, servers
+from streams.transport.clients import ensure_topics
+from tests.bench.loading import publish_network, write_events
+from tests.bench.measuring import Limits
+from tests.bench.measuring import measure as measured
+from tests.bench.open_loop import events
+from tests.bench.reporting import cpu_model
+from tests.bench.servers import servers
 from tests.faults.harness import ROOT, Worker, Workers, card_fraud_module
 
 WARM_SECONDS = 2.0
@@ -64,36 +67,6 @@ class Latency:
         found = np.asarray(seconds)[np.isfinite(seconds)] * 1000
         p50, p95, p99, largest = np.percentile(found, LEVELS).round(2).tolist()
         return cls(what, share, rate, p50, p95, p99, largest, batch)
-
-
-async def maximum(settings: Settings, pipeline: Pipeline, workers: Workers, backlog: int) -> Any:
-    """Events a second of a worker on a backlog, and the worker."""
-    topic, written = pipeline.topics.events, range(settings.partitions)
-    async with producer(settings) as sink:
-        batches = {partition: sink.create_batch() for partition in written}
-        for event in events(0, backlog):
-            key = key_of(event)
-            partition = hash(key) % settings.partitions
-            if batches[partition].append(timestamp=None, key=key, value=event) is None:
-                await sink.send_batch(batches[partition], topic, partition=partition)
-                batches[partition] = sink.create_batch()
-                batches[partition].append(timestamp=None, key=key, value=event)
-        for partition, batch in batches.items():
-            await sink.send_batch(batch, topic, partition=partition)
-        await sink.flush()
-    worker = workers.start("score")
-    consumer = AIOKafkaConsumer(**client_options(settings))
-    await consumer.start()
-    partitions = [TopicPartition(pipeline.topics.predictions, p) for p in written]
-    started, at_start = 0.0, 0
-    while (done := sum((await consumer.end_offsets(partitions)).values())) < backlog:
-        assert worker.alive, worker.said()
-        if not started and done > backlog * 0.2:
-            started, at_start = time.monotonic(), done
-        await asyncio.sleep(0.02)
-    rate = (done - at_start) / (time.monotonic() - started)
-    await consumer.stop()
-    return rate, worker
 
 
 def side(name: str, settings: Settings, topic: str, *options: object) -> subprocess.Popen[str]:
@@ -183,15 +156,19 @@ async def floor(
 
 async def measure(options: argparse.Namespace, settings: Settings, folder: Path) -> dict[str, Any]:
     """All rates in all modes, each with its floor."""
-    report: dict[str, Any] = {"machine": machine(), "modes": {}}
+    report: dict[str, Any] = {"machine": cpu_model(), "modes": {}}
     for delivery in options.delivery:
         pipeline = card_fraud_module(folder, f"latency-{delivery}".replace("_", "-"))
         own = settings.model_copy(update={"delivery": delivery})
-        await serve_first_version(own, pipeline)
+        await ensure_topics(own, pipeline)
+        await publish_network(own, pipeline)
+        await write_events(own, pipeline, events(0, options.backlog))
         with Workers(own, pipeline, folder) as workers:
             out.print(f"{delivery}: the maximum on a backlog ...")
-            most, worker = await maximum(own, pipeline, workers, options.backlog)
-            most = options.maximum or most
+            worker = workers.start("score")
+            limits = Limits(options.backlog, 60.0)
+            drained = await measured(own, pipeline.topics.predictions, worker, {}, limits)
+            most = options.maximum or drained.rate
             rows, resident, first = [], [_resident(worker)], options.backlog
             out.print(f"{delivery}: {most:,.0f} events/s")
             for share in options.shares:

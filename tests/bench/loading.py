@@ -58,9 +58,9 @@ def readings(count: int) -> Iterator[Record]:
         )
 
 
-async def write_events(settings: Settings, workload: Workload, events: Iterable[Record]) -> int:
+async def write_events(settings: Settings, pipeline: Pipeline, events: Iterable[Record]) -> int:
     """Write events to the pipeline's topic, once, by key; returns how many."""
-    topic, count = workload.pipeline.topics.events, 0
+    topic, count = pipeline.topics.events, 0
     numbers, place = list(range(settings.partitions)), DefaultPartitioner()
     async with producer(settings) as out:
         batches = {number: out.create_batch() for number in numbers}
@@ -102,7 +102,8 @@ async def prepare(settings: Settings, workload: Workload, count: int) -> None:
     """Topics, model and events of a workload."""
     await ensure_topics(settings, workload.pipeline)
     await publish_network(settings, workload.pipeline)
-    written = await write_events(settings, workload, records(workload, count, settings.cache_dir))
+    found = records(workload, count, settings.cache_dir)
+    written = await write_events(settings, workload.pipeline, found)
     assert written == count, f"the simulated world has only {written} events"
 
 
