@@ -45,7 +45,7 @@ from dataclasses import replace
 from streams.spec import Fallback, Policies
 from tests.synthetic import declare
 fallback = Fallback(score=0.125, after=0.5)
-pipeline = replace(declare("both-down"), policies=Policies(fallback=fallback))
+pipeline = replace(declare("{name}"), policies=Policies(fallback=fallback))
 """
 
 
@@ -65,10 +65,6 @@ class Running:
         """SIGSTOP: its port accepts, and nothing is answered."""
         self.process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """SIGCONT."""
-        self.process.send_signal(signal.SIGCONT)
-
     def stubs(self, model: str) -> list[psutil.Process]:
         """The processes that run a model."""
         children = psutil.Process(self.process.pid).children(recursive=True)
@@ -81,7 +77,8 @@ class Running:
         ]
 
     async def revive(self) -> None:
-        """Start it again where it does not run; returns when it answers."""
+        """Start it again, or let it go on; returns when it answers."""
+        self.process.send_signal(signal.SIGCONT)
         if self.process.poll() is not None:
             self.process = spawn(self.server, GUARD)
         await until(self.server.healthy, 30)
@@ -194,7 +191,6 @@ async def test_one_of_two_that_goes_away_fails_no_request(both: Both, harm: str)
         await until(lambda: states(scorer)[0] == "open")
         opened = time.monotonic() - begun
         await seen.more(400)
-        one.go_on()
         begun = time.monotonic()
         await one.revive()
         healthy = time.monotonic() - begun
@@ -258,13 +254,15 @@ async def test_an_endpoint_without_the_version_gets_it_without_traffic(both: Bot
     await control.close()
 
 
-async def test_with_both_down_the_fallback_answers_in_time_and_then_the_model(
-    both: Both, tmp_path: Path
+@pytest.mark.parametrize("harm", ["kill", "hang"])
+async def test_with_both_away_the_fallback_answers_in_time_and_then_the_model(
+    both: Both, tmp_path: Path, harm: str
 ) -> None:
     one, two, settings = both
-    (tmp_path / "both_down.py").write_text(MODULE)
+    name = f"both-{harm}"
+    (tmp_path / f"both_{harm}.py").write_text(MODULE.format(name=name))
     policies = Policies(fallback=Fallback(score=0.125, after=0.5))
-    declared = replace(declare("both-down"), policies=policies)
+    declared = replace(declare(name), policies=policies)
     life = await released(settings, declared, 1)
     source = Source(settings, declared)
     with Workers(settings, declared, tmp_path) as workers:
@@ -272,14 +270,15 @@ async def test_with_both_down_the_fallback_answers_in_time_and_then_the_model(
         async with Output(settings, declared.topics.predictions) as output:
             stream = asyncio.create_task(source.flow())
             await output.wait(400)
-            one.kill()
-            two.kill()
+            for running in (one, two):
+                getattr(running, harm)()
             before, begun = len(output.records), time.monotonic()
             await until(lambda: answers(output, before, degraded=True))
             first = time.monotonic() - begun
             await output.wait(before + 1200)
             lasted = time.monotonic() - begun
-            await asyncio.gather(one.revive(), two.revive())
+            for running in (one, two):
+                await running.revive()
             before, begun = len(output.records), time.monotonic()
             await until(lambda: answers(output, before, degraded=False))
             back = time.monotonic() - begun
@@ -288,7 +287,7 @@ async def test_with_both_down_the_fallback_answers_in_time_and_then_the_model(
             await output.wait(source.sent)
             await output.settle()
     await life.close()
-    print(f"fallback after {first:.2f} s, 1,200 predictions in {lasted:.2f} s, "
+    print(f"{harm}: fallback after {first:.2f} s, 1,200 predictions in {lasted:.2f} s, "
           f"model {back:.2f} s after both were healthy")  # fmt: skip
     found = [decoder(Prediction).decode(record.value) for record in output.records]
     assert len({prediction.event_id for prediction in found}) == len(found) == source.sent

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 
 from streams.adapters import triton_endpoint, triton_endpoints
@@ -140,6 +141,24 @@ async def test_with_every_circuit_open_nobody_is_asked_and_the_error_comes_at_on
     assert (await scorer.infer(1, ONE)).item() == 2
 
 
+async def test_the_log_tells_an_outage_once_and_its_end(clock: Clock) -> None:
+    server = Triton(1, clock)
+    scorer = of(clock, server)
+    server.error = away()
+    with structlog.testing.capture_logs() as lines:
+        await fails(lambda: scorer.infer(1, ONE), Unavailable)
+        for _ in range(3):
+            clock.now += 2 * LONGEST
+            with pytest.raises(Unavailable):
+                await scorer.infer(1, ONE)
+        server.error = None
+        clock.now += 2 * LONGEST
+        await scorer.infer(1, ONE)
+    assert [(line["endpoint"], line["circuit"]) for line in lines] == [
+        ("t1", "open"), ("t1", "closed"),
+    ]  # fmt: skip
+
+
 async def test_an_endpoint_that_hangs_is_given_up_for_another_and_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -147,7 +166,8 @@ async def test_an_endpoint_that_hangs_is_given_up_for_another_and_opened(
     first, second = Triton(1), Triton(2)
     scorer = of(time.monotonic, first, second)
     first.answers.clear()
-    assert (await scorer.infer(1, ONE)).item() == 2
+    async with asyncio.timeout(5):
+        assert (await scorer.infer(1, ONE)).item() == 2
     assert states(scorer) == ["open", "closed"]
 
 
