@@ -5,9 +5,8 @@ Reads as one straight story: `Scoring.process`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from itertools import repeat
 from typing import Any, TypeVar
 
 import numpy as np
@@ -175,21 +174,31 @@ class Scoring:
         times = decoded.times.tolist()
         decisions = self._decide(served.scores, served.threshold)
         identities = [f"{self._partition}-{record.offset}" for record in decoded.records]
-        predictions = map(Prediction, decoded.ids, times, listed, decisions, repeat(version),
-                          repeat(served.degraded), identities)  # fmt: skip
-        scored = map(Scored, decoded.ids, times, self._label_entities(decoded), pack(vectors),
-                     listed, repeat(version))  # fmt: skip
+        predictions: list[Record] = [
+            (key, encode(Prediction(event_id, at, score, decision, version, served.degraded, name)),
+             NO_HEADERS)
+            for key, event_id, at, score, decision, name in zip(
+                keys, decoded.ids, times, listed, decisions, identities, strict=True
+            )
+        ]  # fmt: skip
+        scored: list[Record] = [
+            (key, encode(Scored(event_id, at, entities, vector, score, version)), NO_HEADERS)
+            for key, event_id, at, entities, vector, score in zip(
+                keys, decoded.ids, times, self._label_entities(decoded), pack(vectors), listed,
+                strict=True,
+            )
+        ]  # fmt: skip
         return {
-            topics.predictions: list(zip(keys, map(encode, predictions), repeat(NO_HEADERS))),
-            topics.scored: list(zip(keys, map(encode, scored), repeat(NO_HEADERS))),
+            topics.predictions: predictions,
+            topics.scored: scored,
             topics.dead_letters: [dead_letter(*rejected) for rejected in decoded.rejected],
         }
 
-    def _label_entities(self, decoded: Decoded) -> Iterable[list[str]]:
+    def _label_entities(self, decoded: Decoded) -> list[list[str]]:
         """For each event the names of the entities that take its label, in the plan's order."""
         keys = self._pipeline.plan.label_keys
         columns = [entity_texts(decoded.columns[key]) for key in keys]
-        return map(list, zip(*columns, strict=True)) if columns else repeat([])
+        return list(map(list, zip(*columns, strict=True))) if columns else [[]] * len(decoded.ids)
 
     def _decide(self, scores: NDArray[np.float32], threshold: float) -> list[str]:
         classes = self._pipeline.decision.classes
@@ -230,8 +239,5 @@ def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:
         "offset": str(record.offset),
     }
     written = [(name, text.encode()) for name, text in headers.items()]
-    return (
-        record.key,
-        record.value,
-        [*written, *((k, v) for k, v in record.headers if k == ATTEMPT)],
-    )
+    written += [header for header in record.headers if header[0] == ATTEMPT]
+    return record.key, record.value, written
