@@ -70,20 +70,6 @@ class Example(msgspec.Struct, frozen=True):
     """The event's key."""
 
 
-class DeadLetter(msgspec.Struct, frozen=True):
-    """`P.dead-letters`: a record that could not be processed, whole, and why."""
-
-    cause: str
-    detail: str
-    topic: str
-    partition: int
-    offset: int
-    key: str | None
-    """The record's key, base64."""
-    value: str | None
-    """The record's value, base64."""
-
-
 class Manifest(msgspec.Struct, frozen=True):
     """What a model version came from; stored beside it and in the ledger."""
 
