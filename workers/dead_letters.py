@@ -7,14 +7,20 @@ the cause `replayed` that names the one it stands for. So a dead letter is not r
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from streams.scoring import ATTEMPT
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options, ensure_topics, producer
+from streams.transport.clients import (
+    client_options,
+    ensure_topics,
+    partitions_of,
+    producer,
+    read_range,
+)
 
 REPLAYED = "replayed"
 _OF = "replay-of"
@@ -60,10 +66,7 @@ async def read_dead_letters(settings: Settings, pipeline: Pipeline) -> list[Dead
         elif "cause" in headers:
             letter = _letter(record, headers)
             found[letter.reference] = letter
-    return [
-        DeadLetter(**{**vars(letter), "replayed": reference in replayed})
-        for reference, letter in found.items()
-    ]
+    return [replace(letter, replayed=reference in replayed) for reference, letter in found.items()]
 
 
 def _letter(record: ConsumerRecord, headers: dict[str, str]) -> DeadLetter:
@@ -82,25 +85,16 @@ def _letter(record: ConsumerRecord, headers: dict[str, str]) -> DeadLetter:
 
 async def _read_all(settings: Settings, topic: str) -> list[ConsumerRecord]:
     """The committed records of a topic, up to its end as of now."""
-    consumer = AIOKafkaConsumer(
-        **client_options(settings), isolation_level="read_committed", auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(**client_options(settings), isolation_level="read_committed")
     await consumer.start()
     try:
-        numbers = consumer.partitions_for_topic(topic)
-        if numbers is None:
-            await consumer._client.force_metadata_update()
-            numbers = consumer.partitions_for_topic(topic) or set()
-        partitions = [TopicPartition(topic, number) for number in numbers]
-        ends = await consumer.end_offsets(partitions)
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        records: list[ConsumerRecord] = []
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for found in (await consumer.getmany(timeout_ms=200)).values():
-                records += found
+        ends = await consumer.end_offsets(await partitions_of(consumer, topic))
     finally:
         await consumer.stop()
+    records: list[ConsumerRecord] = []
+    for partition, end in ends.items():
+        async for found in read_range(settings, partition, 0, end):
+            records += found
     return records
 
 

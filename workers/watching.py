@@ -12,7 +12,7 @@ from rich.table import Table
 
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import admin_client, client_options
+from streams.transport.clients import admin_client, client_options, partitions_of
 
 INTERVAL = 1.0
 
@@ -61,11 +61,7 @@ async def _ends(consumer: AIOKafkaConsumer, what: Watch) -> dict[str, dict[Topic
     topics = [*what.pipeline.topics.partitioned, what.pipeline.topics.models]
     ends = {}
     for topic in topics:
-        numbers = consumer.partitions_for_topic(topic)
-        if numbers is None:
-            await consumer._client.force_metadata_update()
-            numbers = consumer.partitions_for_topic(topic) or set()
-        partitions = [TopicPartition(topic, number) for number in numbers]
+        partitions = await partitions_of(consumer, topic)
         ends[topic] = dict(await consumer.end_offsets(partitions)) if partitions else {}
     return ends
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
@@ -17,6 +18,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 2 << 20
 """Dead letters carry the whole record, which may be as large as the broker took, and headers."""
@@ -134,9 +137,7 @@ async def check_transactions(settings: Settings, name: str) -> None:
     except KafkaError as error:
         reason = repr(error)
     finally:
-        with suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(2.0):
-                await probe.stop()
+        await stop(probe)
     raise ConfigurationError(
         f"Kafka at {settings.kafka} does not run transactions ({reason}) - see that its "
         "transaction.state.log.replication.factor is not above the number of brokers and that we "
@@ -203,8 +204,7 @@ async def lag(settings: Settings, group: str, topics: list[str]) -> Mapping[Topi
     consumer = AIOKafkaConsumer(**client_options(settings), isolation_level="read_committed")
     await consumer.start()
     try:
-        names = {topic: consumer.partitions_for_topic(topic) or set() for topic in topics}
-        partitions = [TopicPartition(t, p) for t, found in names.items() for p in found]
+        partitions = [tp for topic in topics for tp in await partitions_of(consumer, topic)]
         ends = await consumer.end_offsets(partitions)
         starts = await consumer.beginning_offsets(partitions)
     finally:
@@ -226,3 +226,20 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
         max_request_size=MAX_MESSAGE_BYTES,
         **options,
     )
+
+
+async def stop(failed: AIOKafkaProducer) -> None:
+    """Stop a producer that may be beyond help: its errors change nothing any more."""
+    try:
+        async with asyncio.timeout(2.0):
+            await failed.stop()
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.debug("producer did not stop cleanly", error=repr(error))
+
+
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """A topic's partitions; the broker is asked where the client does not know the topic yet."""
+    if consumer.partitions_for_topic(topic) is None:
+        await consumer._client.force_metadata_update()
+    numbers = consumer.partitions_for_topic(topic) or set()
+    return [TopicPartition(topic, number) for number in sorted(numbers)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 import structlog
@@ -30,6 +31,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 
 from streams.errors import DriftloopError
 from streams.transport.batches import Outputs, Record
+from streams.transport.clients import stop
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +109,7 @@ class _BatchWriter:
             acknowledgement.cancel()
         self._acknowledgements.clear()
         if producer is not None:
-            await _stop(producer)
+            await stop(producer)
 
     async def _send(self, outputs: Outputs) -> None:
         assert self._producer is not None
@@ -285,7 +287,7 @@ def _fill(batch: BatchBuilder, records: list[Record], start: int) -> int:
     `BatchBuilder.append` does the same at three times the cost per record.
     """
     append, offset = batch._builder.append, 0
-    for key, value, headers in records[start:] if start else records:
+    for key, value, headers in islice(records, start, None):
         if append(offset, None, key, value, headers) is None:
             break
         offset += 1
@@ -306,12 +308,3 @@ def _patiently() -> AsyncRetrying:
 def _log_retry(state: Any) -> None:
     log.warning("kafka is away, retrying", attempt=state.attempt_number,
                 error=repr(state.outcome.exception()))  # fmt: skip
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stop a producer that may be beyond help: its errors change nothing any more."""
-    try:
-        async with asyncio.timeout(2.0):
-            await producer.stop()
-    except (*_TRANSIENT, *_LOST) as error:
-        log.debug("producer did not stop cleanly", error=repr(error))

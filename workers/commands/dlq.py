@@ -98,7 +98,8 @@ def replay(
     *references, module = arguments
     if sum([bool(references), cause is not None, everything]) != 1:
         raise ConfigurationError("say what to replay: REFERENCE..., --cause CAUSE, or --all")
-    found = _read(module)
+    settings, pipeline = connected_settings(module), find_pipeline(module)
+    found = asyncio.run(read_dead_letters(settings, pipeline))
     if references:
         picked = _picked(found, references)
     else:
@@ -114,7 +115,7 @@ def replay(
     if dry_run:
         out.print(f"would replay {where}")
         return
-    asyncio.run(put_back(connected_settings(module), find_pipeline(module), chosen))
+    asyncio.run(put_back(settings, pipeline, chosen))
     out.print(f"replayed {where}; see what came of it: driftloop dlq list {module}")
 
 
