@@ -113,11 +113,12 @@ async def _settle(progress: Callable[[], Awaitable[int]]) -> None:
 
 
 def _cpu(processes: Mapping[str, int]) -> dict[str, float]:
-    """CPU seconds of each process and its children."""
-    return {name: _cpu_of(psutil.Process(pid)) for name, pid in processes.items()}
+    return {name: cpu_seconds(pid) for name, pid in processes.items()}
 
 
-def _cpu_of(process: psutil.Process) -> float:
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds of a process and its children."""
+    process = psutil.Process(pid)
     family = [process, *process.children(recursive=True)]
     return float(sum(sum(member.cpu_times()[:2]) for member in family))
 
