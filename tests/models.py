@@ -1,4 +1,4 @@
-"""Hand-made ONNX files, and a model server in memory that reads a real repository."""
+"""Hand-made ONNX files, a first version that serves, and a model server in memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from streams.adapters.triton_client import NotServing
 from streams.errors import ModelError
+from streams.ledger import Serving
 from streams.records import Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.ledger import append, entry
 from workers.manifests import blank
 from workers.onnx_files import run, session
+from workers.publisher import Publisher
 from workers.repository import Repository, digest
 
 
@@ -51,6 +54,24 @@ def manifest(pipeline: Pipeline, version: int, data: bytes, **fields: object) ->
     return msgspec.structs.replace(
         blank(pipeline), version=version, model_sha256=digest(data), **fields
     )
+
+
+async def publish_first(settings: Settings, pipeline: Pipeline, data: bytes) -> Manifest:
+    """Version 1 is loaded on every Triton; no ledger names it yet."""
+    first = manifest(pipeline, 1, data)
+    publisher = Publisher(settings, pipeline)
+    try:
+        publisher.stage(first, data, "")
+        await publisher.serve(1, Serving())
+    finally:
+        await publisher.close()
+    return first
+
+
+async def promote_first(settings: Settings, pipeline: Pipeline, data: bytes) -> None:
+    """Version 1 serves."""
+    first = await publish_first(settings, pipeline, data)
+    await append(settings, pipeline, entry("promote", first, Serving(), "first"))
 
 
 class MemoryTriton:

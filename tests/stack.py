@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pydantic import SecretStr
 
-from streams.settings import Settings
+from streams.settings import Settings, load_settings
+from workers.commands.common import with_addresses
 from workers.devstack.servers import free_port, kafka_answers, triton_answers
-from workers.devstack.stack import Addresses, Stack
+from workers.devstack.stack import Addresses, Report, Stack
 
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 
@@ -38,6 +40,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
             home = tmp_path_factory.mktemp("stack")
             embedded = Stack(Settings(state_dir=home, model_repository=repository), print)
             yield ending.enter_context(embedded)
+
+
+@contextmanager
+def own_stack(
+    home: Path, report: Report = lambda line: None, **changes: Any
+) -> Iterator[tuple[Stack, Settings]]:
+    """Servers that may be harmed and emptied, whatever is configured; settings that lead to them.
+
+    Data and the model repository are in `home`; `changes` are further settings.
+    """
+    nothing_given = {"kafka": "", "triton": "", "redis": SecretStr("")}
+    places = {"state_dir": home, "model_repository": home / "models"}
+    settings = load_settings().model_copy(update={**nothing_given, **places, **changes})
+    settings.model_repository.mkdir(parents=True, exist_ok=True)
+    stack = Stack(settings, report)
+    with stack as at:
+        yield stack, with_addresses(settings, at.kafka, at.triton, at.redis)
 
 
 def containers(ending: ExitStack, repository: Path) -> Addresses:

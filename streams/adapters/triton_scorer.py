@@ -10,27 +10,19 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from streams.adapters.triton_client import NotServing, explained, triton_client
-from streams.adapters.triton_control import TritonControl
+from streams.adapters.triton_client import explained, triton_client
 from streams.errors import ModelError
 from streams.settings import Settings
 from streams.spec.model import INPUT, OUTPUT
 
 
 class TritonScorer:
-    """`Scorer` on a Triton server.
+    """`Scorer` on one Triton server."""
 
-    With a `control`, a version that Triton has lost is loaded again before the error is raised,
-    so that the caller's retry finds it.
-    """
-
-    def __init__(
-        self, settings: Settings, name: str, outputs: int, control: TritonControl | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, name: str, outputs: int) -> None:
         self._settings = settings
         self._name = name
         self._outputs = outputs
-        self._control = control
         self._opened: InferenceServerClient | None = None
         self._requested = [InferRequestedOutput(OUTPUT)]
 
@@ -54,10 +46,7 @@ class TritonScorer:
                 client_timeout=self._settings.triton_timeout,
             )
         except InferenceServerException as error:
-            raised = explained(error, self._settings, f"{self._name} version {version}")
-            if isinstance(raised, NotServing) and self._control is not None:
-                await self._control.restore(version, died=raised.died)
-            raise raised from None
+            raise explained(error, self._settings, f"{self._name} version {version}") from None
         return self._checked(version, len(vectors), answer)
 
     async def close(self) -> None:

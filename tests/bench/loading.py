@@ -15,15 +15,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.ledger import Serving
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.transport.clients import admin_client, client_options, ensure_topics, producer
-from tests.bench.workloads import VERSION, Workload
-from tests.models import manifest
-from workers.ledger import append, entry
+from tests.bench.workloads import Workload
+from tests.models import promote_first
 from workers.networks import Normalise, Served, build, export
-from workers.publisher import Publisher
 from workers.simulator import World, event_records, load
 
 Record = tuple[bytes, bytes]
@@ -88,14 +85,7 @@ async def publish_network(settings: Settings, pipeline: Pipeline) -> None:
     features = len(pipeline.feature_names)
     plain = Normalise(np.zeros(features), np.ones(features))
     data = export(Served(plain, build(pipeline), np.zeros(1)), features)
-    first = manifest(pipeline, VERSION, data)
-    publisher = Publisher(settings, pipeline)
-    try:
-        publisher.stage(first, data, "")
-        await publisher.serve(VERSION, Serving())
-    finally:
-        await publisher.close()
-    await append(settings, pipeline, entry("promote", first, Serving(), "benchmark"))
+    await promote_first(settings, pipeline, data)
 
 
 async def prepare(settings: Settings, workload: Workload, count: int) -> None:

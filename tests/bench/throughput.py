@@ -19,23 +19,20 @@ import argparse
 import asyncio
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
-from pydantic import SecretStr
 from rich.console import Console
 
 from streams.errors import ConfigurationError, DriftloopError
 from streams.settings import Settings, load_settings
-from streams.telemetry import configure_logging
 from tests.bench.contenders import CONTENDERS, ContenderFailed, Starter, peers_python
 from tests.bench.loading import create_topics, drop_topics, prepare, rewind
 from tests.bench.measuring import Answers, Limits, Span, measure, read_answers
 from tests.bench.reporting import Report, Results, print_table
+from tests.bench.servers import servers
 from tests.bench.workloads import WORKLOADS, Workload
 from workers.devstack.stack import Stack
 
@@ -104,29 +101,10 @@ def run(options: Options) -> Report:
     """
     if options.json and not options.json.absolute().parent.is_dir():
         raise ConfigurationError(f"--json {options.json}: no such directory - make it first")
-    settings = load_settings()
-    configure_logging(settings.model_copy(update={"log_level": "WARNING"}))
     rivals = any(CONTENDERS[name].program for name in options.only)
-    python = peers_python(settings.cache_dir, console.print) if rivals else None
-    with ExitStack() as ending:
-        home = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="driftloop-bench-")))
-        settings = settings.model_copy(
-            update={
-                "state_dir": home,
-                "model_repository": home / "models",
-                "partitions": options.partitions,
-                # servers of its own, whatever is configured: it empties them
-                "kafka": "",
-                "triton": "",
-                "redis": SecretStr(""),
-            }
-        )
-        stack = Stack(settings, console.print)
-        at = ending.enter_context(stack)
-        redis_url = SecretStr(at.redis)
-        settings = settings.model_copy(
-            update={"kafka": at.kafka, "triton": at.triton, "redis": redis_url}
-        )
+    cache = load_settings().cache_dir
+    python = peers_python(cache, console.print) if rivals else None
+    with servers(options.partitions, console.print) as (stack, settings):
         report = Report.begin(options.partitions, options.rounds, python)
         for name in options.workload:
             bench = Bench(options, settings, name, stack, python)

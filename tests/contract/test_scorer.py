@@ -113,24 +113,13 @@ async def test_no_triton_names_the_setting() -> None:
     await scorer.close()
 
 
-async def test_what_triton_lost_is_loaded_by_the_next_request(settings: Settings) -> None:
-    await published(settings)
-    control = TritonControl(settings, PIPELINE.name)
-    scorer = TritonScorer(settings, PIPELINE.name, 1, control)
-    await control.unload()
-    with pytest.raises(Unavailable):
-        await scorer.infer(2, VECTORS)
-    assert (await scorer.infer(2, VECTORS)).shape == (50, 1)
-    assert await control.versions() == [1, 2]
-    await scorer.close()
-    await control.close()
-
-
-async def test_what_one_of_several_lost_is_loaded_in_the_background(settings: Settings) -> None:
+async def test_what_triton_lost_is_loaded_in_the_background(settings: Settings) -> None:
     await published(settings)
     control = TritonControl(settings, PIPELINE.name)
     scorer = TritonEndpoints.of(settings, PIPELINE)
     await control.unload()
+    with pytest.raises(Unavailable):
+        await scorer.infer(2, VECTORS)
     scores = await until_available("test", "infer", lambda: scorer.infer(2, VECTORS))
     assert scores.shape == (50, 1)
     assert await control.versions() == [1, 2]

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ from typing import Any
 
 import orjson
 import structlog
-from pydantic import SecretStr
 
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -32,6 +32,7 @@ from tests.faults.cluster import Cluster, Mark
 from tests.faults.harness import ROOT, Workers, card_fraud_module
 from tests.faults.report import Recovery, Report
 from tests.faults.schedule import ROUND, Fault, Kind, schedule
+from tests.stack import own_stack
 from workers.commands.common import environment
 from workers.devstack.stack import Stack
 
@@ -135,28 +136,12 @@ async def run(arguments: argparse.Namespace, folder: Path) -> Report:
         date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
     begun = time.monotonic()
-    settings = Settings(
-        state_dir=folder / "state",
-        model_repository=folder / "models",
-        session_timeout_ms=int(SESSION * 1000),
-        delivery=arguments.delivery,
-    )
     pipeline = card_fraud_module(folder / "work", "faults")
-    stack = Stack(settings)
-    addresses = await asyncio.to_thread(stack.start)
-    try:
-        settings = settings.model_copy(
-            update={
-                "kafka": addresses.kafka,
-                "triton": addresses.triton,
-                "redis": SecretStr(addresses.redis),
-            }
-        )
+    changes = {"session_timeout_ms": int(SESSION * 1000), "delivery": arguments.delivery}
+    with own_stack(folder / "state", **changes) as (stack, settings):
         await ensure_topics(settings, pipeline)
         with Workers(settings, pipeline, folder / "work") as workers:
             await _disturb(arguments, settings, pipeline, stack, workers, report)
-    finally:
-        await asyncio.to_thread(stack.stop)
     report.load = round(os.getloadavg()[2], 1)
     report.seconds = round(time.monotonic() - begun, 1)
     return report
@@ -261,6 +246,8 @@ def main() -> None:
     if report.broken:
         print("BROKEN:", *report.broken, f"logs: {folder}", sep="\n  ")
         sys.exit(1)
+    if not arguments.keep:
+        shutil.rmtree(folder)
     print("every guarantee was kept")
 
 

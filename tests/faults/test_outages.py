@@ -9,18 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
-from streams.ledger import Serving
 from streams.records import Prediction, decoder
 from streams.settings import Settings
-from streams.spec import Pipeline
 from streams.transport.clients import ensure_topics
 from tests.faults.harness import Output, Workers, card_fraud_module, trickle, until
-from tests.models import linear, manifest
+from tests.models import linear, promote_first
+from tests.stack import own_stack
 from workers.devstack.stack import Stack
-from workers.ledger import append, entry
-from workers.publisher import Publisher
 from workers.simulator import World, event_records, simulate
 
 RESUMED = 15.0
@@ -32,28 +28,8 @@ Own = tuple[Stack, Settings]
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     """A stack that the tests may harm."""
-    home, models = tmp_path_factory.mktemp("own"), tmp_path_factory.mktemp("models")
-    settings = Settings(state_dir=home, model_repository=models)
-    stack = Stack(settings, print)
-    with stack as at:
-        redis = SecretStr(at.redis)
-        yield (
-            stack,
-            settings.model_copy(update={"kafka": at.kafka, "triton": at.triton, "redis": redis}),
-        )
-
-
-async def publish_model(settings: Settings, pipeline: Pipeline) -> None:
-    """A first version serves."""
-    data = linear(len(pipeline.feature_names))
-    first = manifest(pipeline, 1, data)
-    publisher = Publisher(settings, pipeline)
-    try:
-        publisher.stage(first, data, "")
-        await publisher.serve(1, Serving())
-    finally:
-        await publisher.close()
-    await append(settings, pipeline, entry("promote", first, Serving(), "first"))
+    with own_stack(tmp_path_factory.mktemp("own"), print) as own:
+        yield own
 
 
 @pytest.mark.parametrize("server", ["redis", "triton", "kafka"])
@@ -62,7 +38,7 @@ async def test_an_outage_loses_and_doubles_nothing(own: Own, tmp_path: Path, ser
     pipeline = card_fraud_module(tmp_path / "work", f"outage-{server}")
     topics = pipeline.topics
     await ensure_topics(settings, pipeline)
-    await publish_model(settings, pipeline)
+    await promote_first(settings, pipeline, linear(len(pipeline.feature_names)))
     records = event_records(simulate(World(customers=400, terminals=300, days=16, seed=3)))[:6000]
     assert len(records) == 6000
     with Workers(settings, pipeline, tmp_path / "work") as workers:

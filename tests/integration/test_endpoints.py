@@ -21,20 +21,18 @@ import pytest
 from streams.adapters.triton_control import TritonControl
 from streams.adapters.triton_endpoints import TritonEndpoints
 from streams.errors import DriftloopError, Unavailable
-from streams.ledger import Serving
 from streams.records import Prediction, decoder
 from streams.retrying import until_available
 from streams.settings import Settings
 from streams.spec import Fallback, Pipeline, Policies
 from tests.faults.harness import Output, Workers, trickle
 from tests.integration.test_publish import judged, released
-from tests.models import linear, manifest
+from tests.models import linear, publish_first
 from tests.synthetic import START, declare
 from tests.traffic import until
 from workers.devstack.servers import Server, free_port, spawn, triton
 from workers.devstack.stack import GUARD
 from workers.ledger import current
-from workers.publisher import Publisher
 
 DELAY = 1.0
 """Seconds that a request may take when an endpoint dies or hangs under it."""
@@ -116,14 +114,6 @@ async def both(pair: Pair, settings: Settings) -> Both:
     return one, two, settings.model_copy(update={"triton": addresses, "model_repository": models})
 
 
-async def publish(settings: Settings, declared: Pipeline) -> None:
-    """Version 1 on each endpoint, without a ledger."""
-    publisher, data = Publisher(settings, declared), linear(4)
-    publisher.stage(manifest(declared, 1, data), data, "")
-    await publisher.serve(1, Serving())
-    await publisher.close()
-
-
 @dataclass
 class Requests:
     """What came of constant requests."""
@@ -184,7 +174,7 @@ def states(scorer: TritonEndpoints) -> list[str]:
 async def test_one_of_two_that_goes_away_fails_no_request(both: Both, harm: str) -> None:
     one, _, settings = both
     declared = declare(f"endpoint-{harm}")
-    await publish(settings, declared)
+    await publish_first(settings, declared, linear(4))
     async with watched(settings, declared) as scorer, requests(scorer) as seen:
         getattr(one, harm)()
         begun = time.monotonic()
@@ -206,7 +196,7 @@ async def test_one_of_two_that_goes_away_fails_no_request(both: Both, harm: str)
 async def test_a_dead_backend_process_is_replaced_without_traffic(both: Both) -> None:
     one, _, settings = both
     declared = declare("endpoint-stub")
-    await publish(settings, declared)
+    await publish_first(settings, declared, linear(4))
     control = TritonControl(settings.model_copy(update={"triton": one.server.address}),
                             declared.name)  # fmt: skip
     async with watched(settings, declared) as scorer:
@@ -245,7 +235,7 @@ async def test_a_version_is_published_everywhere_or_not_at_all(both: Both) -> No
 async def test_an_endpoint_without_the_version_gets_it_without_traffic(both: Both) -> None:
     _, two, settings = both
     declared = declare("endpoint-missed")
-    await publish(settings, declared)
+    await publish_first(settings, declared, linear(4))
     control = TritonControl(settings.model_copy(update={"triton": two.server.address}),
                             declared.name)  # fmt: skip
     await control.unload()

@@ -11,8 +11,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from streams.adapters.triton_control import TritonControl
-from streams.adapters.triton_scorer import TritonScorer
+from streams.adapters.triton_endpoints import TritonEndpoints
 from streams.errors import ConfigurationError, ModelError, Unavailable
 from streams.records import encode
 from streams.retrying import until_available
@@ -177,15 +176,14 @@ async def test_after_a_restart_of_triton_the_champion_serves(settings: Settings)
 async def test_a_backend_process_that_dies_is_replaced(settings: Settings) -> None:
     declared = declare("publish-stub")
     life = await released(settings, declared, 1)
-    control = TritonControl(settings, declared.name)
-    scorer = TritonScorer(settings, declared.name, 1, control)
+    scorer = TritonEndpoints.of(settings, declared)
     vectors = np.zeros((3, 4), np.float32)
     for stub in embedded("triton_python", declared.name):
         stub.kill()
     async with asyncio.timeout(30):
         scores = await until_available("test", "infer", lambda: scorer.infer(1, vectors))
     assert scores.shape == (3, 1)
-    for resource in (scorer, control, life):
+    for resource in (scorer, life):
         await resource.close()
 
 
