@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,14 +13,16 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
-from aiokafka.producer import sender
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.transport.mends import mend
 
 log = structlog.get_logger(__name__)
+
+mend()
 
 MAX_MESSAGE_BYTES = 2 << 20
 """Dead letters carry the whole record, which may be as large as the broker took, and headers."""
@@ -165,9 +168,21 @@ async def _wait_for_topics(admin: AIOKafkaAdminClient, names: list[str], timeout
 async def committed_offsets(
     settings: Settings, group: str, partitions: list[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
-    """The group's committed offset by partition; None where it has none."""
+    """The group's committed offset by partition; None where it has none.
+
+    Raises:
+        Unavailable: the group's coordinator is not ready within `connect_timeout`.
+    """
     async with admin_client(settings) as admin:
-        found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+        deadline = time.monotonic() + settings.connect_timeout
+        while True:
+            found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+            if len(found) == len(partitions):
+                break
+            # a coordinator that still loads its log names no partition, and aiokafka no error
+            if time.monotonic() > deadline:
+                raise Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", "groups are loading")
+            await asyncio.sleep(0.1)
     return {tp: meta.offset if meta.offset >= 0 else None for tp, meta in found.items()}
 
 
@@ -211,10 +226,6 @@ async def lag(settings: Settings, group: str, topics: list[str]) -> Mapping[Topi
         await consumer.stop()
     committed = await committed_offsets(settings, group, partitions)
     return {tp: ends[tp] - max(committed[tp] or 0, starts[tp]) for tp in partitions}
-
-
-# aiokafka waits 20 ms while the last transaction's markers are being written: they take about 2
-sender.BACKOFF_OVERRIDE = 0.002
 
 
 def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:

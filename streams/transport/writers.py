@@ -230,6 +230,8 @@ class TransactionalWriter(_BatchWriter):
             for outputs, positions in again:
                 await self.write(outputs, positions)
         else:
+            log.error("foreign offsets are committed", partition=self._partition, found=found,
+                      ours=self._committed, written=self._positions())  # fmt: skip
             raise self._lost()
 
     async def _find_committed(self) -> dict[TP, int]:
