@@ -1,11 +1,12 @@
 """Speed and size of the feature state of card fraud, on an embedded Valkey.
 
-    python -m tests.bench.feature_state --entities 10000 1000000 --batch 256 1024
+    python -m tests.bench.feature_state --entities 10000 1000000 10000000 --batch 1024
 
 Customers make up a third of the entities, terminals the rest. History is folded first, until a
-customer has 57 transactions in 30 days on average; then the calls alone are timed, with one label
-per transaction. An entity's bytes are all that the server allocated since it was empty, journal
-and key space included, over the number of entities.
+customer has 57 transactions in 30 days on average, for 100,000 entities at most: where there are
+more, the server copies what those have. Then the calls alone are timed. An entity's bytes are all
+that the server allocated since it was empty, journal and key space included, over the number of
+entities.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,17 @@ from tests.valkey import Valkey
 
 DAY = 86_400
 START = 1_500_000_000
+FOLDED = 100_000
+"""Entities at most whose history is folded event by event."""
+COPY = """
+local count, times = tonumber(ARGV[1]), tonumber(ARGV[2])
+for _, key in ipairs(KEYS) do
+  local prefix, number = string.match(key, '^(.*:)(%d+)$')
+  for n = 1, times - 1 do
+    server.call('COPY', key, prefix .. string.format('%d', number + n * count))
+  end
+end
+"""
 PER_CUSTOMER = 57 / 30
 """Transactions of a customer in a day: as many as the handbook's simulator makes."""
 
@@ -61,6 +74,10 @@ class Load:
             committed=first,
         )
 
+    def multiply(self, times: int) -> None:
+        """So many times as many entities from now on."""
+        self.customers, self.terminals = self.customers * times, self.terminals * times
+
     @property
     def days(self) -> float:
         """Event time that has passed, in days."""
@@ -87,11 +104,15 @@ async def measure(
         client.flushall()
         empty = int(client.info("memory")["used_memory"])
         state = await RedisFeatureState.connect(server.url, pipeline.name, pipeline.plan, 60.0)
-        load, rng = Load(entities), np.random.default_rng(2)
+        times = -(-entities // FOLDED)
+        load, rng = Load(entities // times), np.random.default_rng(2)
         while load.days < days:
             batch = load.batch(4096)
             await state.fold(batch)
             await state.fold_labels(frauds(batch, rng.random(4096) < 0.009))
+        for number, count in enumerate((load.customers, load.terminals)):
+            _copy(client, f"*}}??????{number}:*", count, times)
+        load.multiply(times)
         keys, used = client.dbsize(), int(client.info("memory")["used_memory"]) - empty
         print(f"{entities:>9,} entities: {used / keys:.0f} bytes each ({keys:,} keys)", flush=True)
         for size in sizes:
@@ -112,6 +133,14 @@ async def measure(
                 flush=True,
             )
         await state.close()
+
+
+def _copy(client: Any, pattern: str, count: int, times: int) -> None:
+    """Have `times` as many of these entities, numbered on from `count`."""
+    found = list(client.scan_iter(match=pattern, count=1000)) if times > 1 else []
+    for start in range(0, len(found), 100):
+        some = found[start : start + 100]
+        client.eval(COPY, len(some), *some, count, times)
 
 
 def _cpu(client: object) -> float:

@@ -27,6 +27,7 @@ import psutil
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from rich.console import Console
 from rich.table import Table
 
@@ -84,6 +85,15 @@ async def latencies(
     settings: Settings, source: str, sink: str, first: int, rate: float, seconds: float
 ) -> Samples:
     """Seconds from due to arrived of the sampled events after the warm-up."""
+    due, arrived = await arrivals(settings, source, sink, first, rate, seconds)
+    spent: Samples = (arrived - due)[int(rate * WARM_SECONDS) :]
+    return spent
+
+
+async def arrivals(
+    settings: Settings, source: str, sink: str, first: int, rate: float, seconds: float
+) -> tuple[Samples, Samples]:
+    """Monotonic times at which each event was due, and arrived: NaN where it is no sample."""
     count = int(rate * seconds)
     with TemporaryDirectory() as directory:
         file = Path(directory) / "arrived.npy"
@@ -102,17 +112,20 @@ async def latencies(
         observer.wait(30)
         arrived = np.load(file)
     assert seen == count, f"{seen:,} of {count:,} events arrived"
-    due = start + np.arange(count) / rate
-    spent: Samples = (arrived - due)[int(rate * WARM_SECONDS) :]
-    return spent
+    return start + np.arange(count) / rate, arrived
+
+
+def metrics(worker: Worker) -> list[Sample]:
+    """What a worker's metrics say now."""
+    url = next(line for line in worker.log.read_text().splitlines() if '"metrics"' in line)
+    with urlopen(json.loads(url[url.index("{") :])["metrics"]) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return [sample for family in families for sample in family.samples]
 
 
 def batches(worker: Worker) -> tuple[float, float]:
     """Micro-batches so far, and the records in them."""
-    url = next(line for line in worker.log.read_text().splitlines() if '"metrics"' in line)
-    with urlopen(json.loads(url[url.index("{") :])["metrics"]) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-        found = {s.name: s.value for f in families for s in f.samples}
+    found = {sample.name: sample.value for sample in metrics(worker)}
     return found["driftloop_batch_records_count"], found["driftloop_batch_records_sum"]
 
 
