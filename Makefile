@@ -9,6 +9,7 @@ PYTHON   ?= python3
 VENV     ?= .venv
 PIPELINE ?= streams.pipelines.card_fraud
 ARGS     ?=
+BENCH    ?= throughput
 
 BIN   := $(VENV)/bin
 PY    := $(BIN)/python
@@ -42,6 +43,7 @@ help: ## show this list
 	$(say) '' \
 	  '  PYTHON=python3.12  interpreter for a new environment (3.11, 3.12 or 3.13)' \
 	  '  VENV=.venv         where the environment lives' \
+	  '  BENCH=throughput   or latency, growth, publish, feature_state, transactions' \
 	  '  PIPELINE=module    pipeline for `make up` ($(PIPELINE))' \
 	  '  ARGS=...           further arguments for the program that runs'
 
@@ -68,8 +70,8 @@ lint: $(READY) ## run the checks only: ruff, mypy, import-linter
 	$(say) '' '== import-linter'
 	@$(BIN)/lint-imports
 
-bench: $(READY) ## measure throughput beside its rivals, about 10 minutes (ARGS=--help)
-	@exec $(PY) -m tests.bench.throughput $(ARGS)
+bench: $(READY) ## measure throughput beside its rivals, about 10 minutes (BENCH=latency: that)
+	@exec $(PY) -m tests.bench.$(BENCH) $(ARGS)
 
 profile: $(READY) ## draw a flame graph of the hot path: profile.svg
 	@exec $(PY) -m tests.bench.profile $(ARGS)
