@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
+    IllegalOperation,
     InvalidProducerEpoch,
     KafkaError,
     ProducerFenced,
@@ -45,7 +46,8 @@ _STALE = (
     UnknownMemberIdError,
     RebalanceInProgressError,
 )
-_TRANSIENT = (KafkaError, TimeoutError, OSError)
+# IllegalOperation: what a producer answers once a request before has failed or was fenced
+_TRANSIENT = (KafkaError, IllegalOperation, TimeoutError, OSError)
 
 
 class PartitionLost(DriftloopError):
@@ -151,7 +153,8 @@ class TransactionalWriter(_BatchWriter):
     One transactional id per input partition: taking it over fences whoever had it, since aiokafka
     commits offsets in transactions without the group's generation. A worker that lost the
     partition without noticing (it was stopped, or cut off) may fence its successor while it
-    recovers; it then finds offsets committed that it did not commit, and gives up.
+    recovers, where that has committed nothing yet; else it finds offsets committed that it did not
+    commit, and gives up before it fences anybody.
     """
 
     def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int, group: str,
@@ -219,20 +222,28 @@ class TransactionalWriter(_BatchWriter):
         Raises:
             PartitionLost: neither; another worker has committed since.
         """
+        await self._outcome()  # a successor that has committed is not to be fenced
         await self._renew()
-        found = await self._find_committed()
+        committed = await self._outcome()
         self._broken = False
-        if found == {**self._committed, **self._positions()}:
-            self._committed = found
+        if committed:
+            self._committed.update(self._positions())
             self._done()
-        elif found == self._committed:
-            again, self._pending = self._pending, []
-            for outputs, positions in again:
-                await self.write(outputs, positions)
-        else:
-            log.error("foreign offsets are committed", partition=self._partition, found=found,
-                      ours=self._committed, written=self._positions())  # fmt: skip
-            raise self._lost()
+            return
+        again, self._pending = self._pending, []
+        for outputs, positions in again:
+            await self.write(outputs, positions)
+
+    async def _outcome(self) -> bool:
+        """Whether what was written is committed, as far as the broker knows by now."""
+        found = await self._find_committed()
+        if found == {**self._committed, **self._positions()}:
+            return True
+        if found == self._committed:
+            return False
+        log.error("foreign offsets are committed", partition=self._partition, found=found,
+                  ours=self._committed, written=self._positions())  # fmt: skip
+        raise self._lost()
 
     async def _find_committed(self) -> dict[TP, int]:
         found: Mapping[TP, int | None] = {}

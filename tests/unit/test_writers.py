@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
+    IllegalOperation,
     InvalidProducerEpoch,
     KafkaConnectionError,
     ProducerFenced,
@@ -176,6 +177,7 @@ async def write_three(writer: TransactionalWriter | IdempotentWriter) -> None:
         pytest.param("start", [], id="nothing fails"),
         pytest.param("send", [KafkaConnectionError()], id="first send fails"),
         pytest.param("send", [None, KafkaConnectionError()], id="second send fails"),
+        pytest.param("send", [None, IllegalOperation()], id="an error before has ended it"),
         pytest.param("send", [hang], id="send hangs"),
         pytest.param("send", [None, None, hang, hang], id="send fails twice"),
         pytest.param("acknowledge", [KafkaConnectionError()], id="not acknowledged"),
@@ -249,6 +251,7 @@ async def test_a_writer_that_was_replaced_unnoticed_writes_nothing_more(
     with pytest.raises(PartitionLost):
         await write_three(writer)
     assert broker.log == []
+    assert broker.epoch == 1, "the successor was fenced"
     await writer.close()
 
 
