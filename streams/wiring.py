@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from streams.adapters.joint_scorer import JointScorer
 from streams.adapters.redis_state import RedisFeatureState
 from streams.adapters.rocks_labels import RocksLabelStore
 from streams.adapters.triton_control import TritonControls
@@ -115,6 +116,7 @@ class _ScoringParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         super().__init__(settings, pipeline)
         self._scorer = TritonEndpoints.of(settings, pipeline)
+        self._joint = JointScorer(self._scorer)
         self._champion = LedgerFollower(settings, pipeline)
 
     async def start(self) -> None:
@@ -124,12 +126,12 @@ class _ScoringParts(_Parts):
 
     async def stop(self) -> None:
         await self._champion.stop()
-        await self._scorer.close()
+        await self._joint.close()
         await super().stop()
 
     def processor(self, partition: int) -> Scoring:
         return Scoring(
-            self._pipeline, partition, self._state, self._scorer, self._champion,
+            self._pipeline, partition, self._state, self._joint, self._champion,
             _reader(self._settings),
         )  # fmt: skip
 
