@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -130,6 +131,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             self.work.group,
             {TP(topic, partition) for topic in self.work.topics},
             self._committed,
+            partial(self.consumer.in_group, self.lanes.generation),
             timeout,
         )
 
@@ -141,7 +143,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         await self.consumer.commit_positions(positions)
 
     def _lane_failed(self, error: BaseException) -> None:
-        """A lane ends only by a bug or by a takeover: end the worker, its offsets are safe."""
+        """A lane ends so only by a bug or a stranger's commit: end the worker, offsets are safe."""
         bug = None if isinstance(error, DriftloopError) else error
         log.error("lane failed", error=str(error) or repr(error), exc_info=bug)
         self.add_future(self.crash(error))

@@ -17,7 +17,7 @@ import aiokafka
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -83,6 +83,22 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         result: dict[TP, int | None] = await self.call_thread(ask)
         return result
+
+    async def in_group(self, generation: int) -> bool:
+        """Whether the group still counts this worker in; else aiokafka has begun to join again.
+
+        Raises:
+            KafkaError: the group's coordinator does not answer.
+        """
+        coordinator = self._ensure_consumer()._coordinator
+
+        async def ask() -> bool:
+            alive = await coordinator._do_heartbeat()
+            if coordinator.generation == generation and not alive:
+                raise KafkaConnectionError("no heartbeat")
+            return bool(coordinator.generation == generation)
+
+        return bool(await self.call_thread(ask))
 
     async def commit_positions(self, positions: Mapping[TP, int]) -> None:
         """Commit, and raise what goes wrong: stock Faust answers False or crashes instead."""
@@ -182,6 +198,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def committed(self, partitions: set[TP]) -> dict[TP, int | None]:
         """The group's committed offsets, asked of the broker."""
         return await self._thread.committed(partitions)  # type: ignore[no-any-return]
+
+    async def in_group(self, generation: int) -> bool:
+        """Whether the group counts this worker in. Raises `KafkaError` while nobody can tell."""
+        return await self._thread.in_group(generation)  # type: ignore[no-any-return]
 
     async def commit_positions(self, positions: Mapping[TP, int]) -> None:
         """Commit next offsets; raises the broker's error."""

@@ -20,7 +20,7 @@ from faust.types import TP
 
 from streams import telemetry
 from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
-from streams.transport.writers import Committed, Writer
+from streams.transport.writers import Committed, PartitionLost, Writer
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +96,7 @@ class Lane:
         self._arrived.set()
 
     async def run(self) -> None:
-        """Work until told to stop; raises what the processor raises, and `PartitionLost`."""
+        """Work until told to stop; raises what the processor and the writer raise."""
         while True:
             fetched = await self._next()
             if fetched is not None:
@@ -205,13 +205,14 @@ class Lanes:
         self._committed = committed
         self._on_error = on_error
         self._grace = grace
-        self._generation = -1
+        self.generation = -1
+        """The group's, of the last assignment."""
         self._lanes: dict[int, Lane] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def open(self, assigned: set[TP], generation: int) -> None:
         """Take over the assigned partitions and start working on them."""
-        self._generation = generation
+        self.generation = generation
         numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
         lanes = {number: self._new_lane(number, len(numbers)) for number in numbers}
         opening = [
@@ -235,7 +236,7 @@ class Lanes:
     def put(self, fetched: Fetched) -> None:
         """Queue records at their lane; those of an earlier assignment are read again by others."""
         lane = self._lanes.get(fetched.partition)
-        if lane is not None and fetched.generation == self._generation:
+        if lane is not None and fetched.generation == self.generation:
             lane.put(fetched)
 
     async def close(self) -> None:
@@ -254,5 +255,9 @@ class Lanes:
             log.info("partitions given up", partitions=sorted(lanes))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, PartitionLost):  # the lane is closed once the group has told us so
+            log.warning("partition lost", error=str(error))
+        else:
             self._on_error(error)

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -20,9 +20,7 @@ from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     IllegalOperation,
-    InvalidProducerEpoch,
     KafkaError,
-    ProducerFenced,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
@@ -36,10 +34,12 @@ from streams.transport.clients import stop
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 Committed = Callable[[set[TP]], Awaitable[Mapping[TP, int | None]]]
 Commit = Callable[[Mapping[TP, int]], Awaitable[None]]
+InGroup = Callable[[], Awaitable[bool]]
 
-_LOST = (ProducerFenced, InvalidProducerEpoch)
 _STALE = (
     CommitFailedError,
     IllegalGenerationError,
@@ -51,7 +51,14 @@ _TRANSIENT = (KafkaError, IllegalOperation, TimeoutError, OSError)
 
 
 class PartitionLost(DriftloopError):
-    """Another worker has taken the partition over; nothing of ours may be written any more."""
+    """The group has taken the partition away, or is about to: nothing more may be written.
+
+    The worker joins again by itself.
+    """
+
+
+class ForeignCommit(DriftloopError):
+    """Another process commits for a partition that the group has given to this worker."""
 
 
 class Writer(Protocol):
@@ -71,7 +78,7 @@ class Writer(Protocol):
         ...
 
     async def commit(self) -> None:
-        """Return once outputs and offsets are durable. Raises `PartitionLost`."""
+        """Return once outputs and offsets are durable. Raises `PartitionLost`, `ForeignCommit`."""
         ...
 
     async def close(self) -> None:
@@ -93,7 +100,7 @@ class _BatchWriter:
         self.begun: float | None = None
 
     async def _renew(self) -> None:
-        """Replace the producer; retries until the broker is there. Raises `PartitionLost`."""
+        """Replace the producer; retries until the broker is there."""
         await self._discard()
         async for attempt in _patiently():
             with attempt:
@@ -152,17 +159,18 @@ class TransactionalWriter(_BatchWriter):
 
     One transactional id per input partition: taking it over fences whoever had it, since aiokafka
     commits offsets in transactions without the group's generation. A worker that lost the
-    partition without noticing (it was stopped, or cut off) may fence its successor while it
-    recovers, where that has committed nothing yet; else it finds offsets committed that it did not
-    commit, and gives up before it fences anybody.
+    partition without noticing (it was stopped, or cut off) finds out from the group before it
+    recovers, so that it does not fence its successor.
     """
 
     def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int, group: str,
-                 sources: set[TP], committed: Committed, timeout: float) -> None:  # fmt: skip
+                 sources: set[TP], committed: Committed, in_group: InGroup,
+                 timeout: float) -> None:  # fmt: skip
         super().__init__(new_producer, partition, timeout)
         self._group = group
         self._sources = sources
         self._ask_committed = committed
+        self._in_group = in_group
         self._committed: dict[TP, int] = {}
         """As far as this writer knows."""
         self._broken = False
@@ -179,8 +187,6 @@ class TransactionalWriter(_BatchWriter):
             return
         try:
             await self._write(outputs, first=len(self._pending) == 1)
-        except _LOST as error:
-            raise self._lost() from error
         except _TRANSIENT as error:
             self._broken = True  # commit() starts over with a new producer
             log.warning("write failed", partition=self._partition, error=repr(error))
@@ -199,8 +205,6 @@ class TransactionalWriter(_BatchWriter):
                 continue
             try:
                 await self._commit()
-            except _LOST as error:
-                raise self._lost() from error
             except _TRANSIENT as error:
                 self._broken = True
                 log.warning("commit failed", partition=self._partition, error=repr(error))
@@ -220,41 +224,40 @@ class TransactionalWriter(_BatchWriter):
         """Start over with a new producer: the transaction was committed whole, or not at all.
 
         Raises:
-            PartitionLost: neither; another worker has committed since.
+            PartitionLost: the group does not count the worker in any more.
+            ForeignCommit: it does, and neither is the case.
         """
-        await self._outcome()  # a successor that has committed is not to be fenced
+        if not await self._asked(self._in_group):
+            raise PartitionLost(f"partition {self._partition} was given to another worker")
         await self._renew()
-        committed = await self._outcome()
-        self._broken = False
-        if committed:
-            self._committed.update(self._positions())
-            self._done()
-            return
-        again, self._pending = self._pending, []
-        for outputs, positions in again:
-            await self.write(outputs, positions)
-
-    async def _outcome(self) -> bool:
-        """Whether what was written is committed, as far as the broker knows by now."""
         found = await self._find_committed()
+        self._broken = False
         if found == {**self._committed, **self._positions()}:
-            return True
-        if found == self._committed:
-            return False
-        log.error("foreign offsets are committed", partition=self._partition, found=found,
-                  ours=self._committed, written=self._positions())  # fmt: skip
-        raise self._lost()
+            self._committed = found
+            self._done()
+        elif found == self._committed:
+            again, self._pending = self._pending, []
+            for outputs, positions in again:
+                await self.write(outputs, positions)
+        else:
+            at = {tp.topic: offset for tp, offset in found.items()}
+            raise ForeignCommit(
+                f"another process has committed {at} for partition {self._partition} - "
+                f"does one that is not of group {self._group} use its transactional ids?"
+            )
 
     async def _find_committed(self) -> dict[TP, int]:
-        found: Mapping[TP, int | None] = {}
-        async for attempt in _patiently():
-            with attempt:
-                async with asyncio.timeout(self._timeout):
-                    found = await self._ask_committed(self._sources)
+        found = await self._asked(lambda: self._ask_committed(self._sources))
         return {tp: at for tp, at in found.items() if at is not None}
 
-    def _lost(self) -> PartitionLost:
-        return PartitionLost(f"partition {self._partition} was taken over by another worker")
+    async def _asked(self, question: Callable[[], Awaitable[T]]) -> T:
+        """The broker's answer, once it is there."""
+
+        async def ask() -> T:
+            async with asyncio.timeout(self._timeout):
+                return await question()
+
+        return await _patiently()(ask)
 
 
 class IdempotentWriter(_BatchWriter):

@@ -20,7 +20,12 @@ from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
 from streams.transport.batches import Outputs
-from streams.transport.writers import IdempotentWriter, PartitionLost, TransactionalWriter
+from streams.transport.writers import (
+    ForeignCommit,
+    IdempotentWriter,
+    PartitionLost,
+    TransactionalWriter,
+)
 
 EVENTS, LABELS = TP("events", 0), TP("labels", 0)
 Fault = Exception | Callable[[], Any] | None
@@ -36,6 +41,7 @@ class Broker:
         self.faults: dict[str, list[Fault]] = {}
         self.epoch = 0
         self.stopped = 0
+        self.member = True
 
     async def fault(self, operation: str) -> None:
         waiting = self.faults.get(operation, [])
@@ -48,6 +54,10 @@ class Broker:
     async def ask(self, partitions: set[TP]) -> dict[TP, int | None]:
         await self.fault("ask")
         return {tp: self.committed.get(tp) for tp in partitions}
+
+    async def in_group(self) -> bool:
+        await self.fault("heartbeat")
+        return self.member
 
     async def commit(self, positions: Any) -> None:
         await self.fault("commit")
@@ -150,7 +160,7 @@ def broker() -> Iterator[Broker]:
 
 async def transactional(broker: Broker) -> TransactionalWriter:
     writer = TransactionalWriter(
-        broker.producer, 0, "g", {EVENTS, LABELS}, broker.ask, timeout=0.05
+        broker.producer, 0, "g", {EVENTS, LABELS}, broker.ask, broker.in_group, timeout=0.05
     )
     await writer.open()
     return writer
@@ -223,13 +233,17 @@ async def test_nothing_is_visible_before_the_commit(broker: Broker) -> None:
     assert broker.committed == {}
 
 
-@pytest.mark.parametrize("error", [ProducerFenced(), InvalidProducerEpoch()])
+ERRORS = [ProducerFenced(), InvalidProducerEpoch(), IllegalOperation(), TimeoutError()]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("operation", ["send", "offsets", "before"])
-async def test_a_fenced_writer_gives_up_and_does_not_fence_back(
+async def test_a_writer_that_its_group_has_given_up_fences_nobody(
     broker: Broker, operation: str, error: Exception
 ) -> None:
     writer = await transactional(broker)
     broker.faults[operation] = [error]
+    broker.member = False
     with pytest.raises(PartitionLost):
         await write_three(writer)
     assert broker.log == []
@@ -237,21 +251,34 @@ async def test_a_fenced_writer_gives_up_and_does_not_fence_back(
     await writer.close()
 
 
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("operation", ["send", "offsets", "before"])
+async def test_a_writer_that_is_fenced_by_a_stranger_takes_the_partition_back(
+    broker: Broker, operation: str, error: Exception
+) -> None:
+    writer = await transactional(broker)
+    broker.faults[operation] = [error]
+    broker.faults["heartbeat"] = [KafkaConnectionError(), hang]
+    await write_three(writer)
+    assert broker.log == [b"1", b"2", b"3", b"4"]
+    assert broker.epoch == 2
+    await writer.close()
+
+
 @pytest.mark.parametrize("moved", [{EVENTS: 1}, {EVENTS: 7}, {LABELS: 1}])
-async def test_a_writer_that_was_replaced_unnoticed_writes_nothing_more(
+async def test_a_writer_that_finds_a_strangers_commit_writes_nothing_more(
     broker: Broker, moved: dict[TP, int]
 ) -> None:
     writer = await transactional(broker)
 
     async def replaced() -> None:
-        broker.committed.update(moved)  # by the successor, over batches of its own
+        broker.committed.update(moved)
         raise TimeoutError
 
     broker.faults["offsets"] = [replaced]
-    with pytest.raises(PartitionLost):
+    with pytest.raises(ForeignCommit, match="partition 0"):
         await write_three(writer)
     assert broker.log == []
-    assert broker.epoch == 1, "the successor was fenced"
     await writer.close()
 
 
