@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streams import telemetry
@@ -143,10 +145,18 @@ class BatchApp(faust.App):  # type: ignore[misc]
         await self.consumer.commit_positions(positions)
 
     def _lane_failed(self, error: BaseException) -> None:
-        """A lane ends so only by a bug or a stranger's commit: end the worker, offsets are safe."""
+        self.add_future(self._end(error, self.lanes.generation))
+
+    async def _end(self, error: BaseException, generation: int) -> None:
+        """End the worker, its offsets are safe; not for what a lost partition has brought about."""
+        if isinstance(error, DriftloopError):
+            with suppress(KafkaError):
+                if not await self.consumer.in_group(generation):
+                    log.warning("partition lost", error=str(error))
+                    return
         bug = None if isinstance(error, DriftloopError) else error
         log.error("lane failed", error=str(error) or repr(error), exc_info=bug)
-        self.add_future(self.crash(error))
+        await self.crash(error)
 
 
 def _spare_the_collector() -> None:
