@@ -138,16 +138,21 @@ async def test_a_run_that_cannot_be_says_why_in_one_line(settings: Settings) -> 
 
 
 async def test_a_run_ends_when_it_is_cancelled(settings: Settings) -> None:
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    def children() -> set[int]:
+        return {child.pid for child in psutil.Process().children(recursive=True)}
+
+    async def started() -> bool:
+        return bool(children() - before)
+
+    before = children()
     job = Job(MODULE, {f"{pipeline.topics.examples}-0": [0, 0]})
     task = asyncio.create_task(run_job(settings, job))
-    await asyncio.sleep(0.5)
-    mine = {child.pid for child in psutil.Process().children(recursive=True)} - before
-    assert mine
+    await until(started)
+    mine = children() - before
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not mine & {child.pid for child in psutil.Process().children(recursive=True)}
+    assert not mine & children()
 
 
 async def test_a_pipelines_own_onnx_file_is_published_as_it_is(
