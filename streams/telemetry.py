@@ -67,6 +67,28 @@ def serve_metrics(settings: Settings) -> int:
     return int(server.server_port)
 
 
+class Seldom(logging.Filter):
+    """Lets a library say the same thing once in so many seconds, whatever its arguments.
+
+    aiokafka has a line for each attempt to connect: an outage would bring hundreds a second.
+    """
+
+    def __init__(self, name: str, seconds: float = 5.0) -> None:
+        super().__init__(name)
+        self._seconds = seconds
+        self._said: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is let through; those of other libraries always are."""
+        if not super().filter(record):
+            return True
+        what = (record.name, record.msg)
+        if record.created - self._said.get(what, 0.0) < self._seconds:
+            return False
+        self._said[what] = record.created
+        return True
+
+
 def configure_logging(settings: Settings, **context: Any) -> None:
     """Structured lines on standard error for our logs and the libraries'; `context` is on each."""
     shared: list[structlog.typing.Processor] = [
@@ -83,6 +105,7 @@ def configure_logging(settings: Settings, **context: Any) -> None:
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler()
+    handler.addFilter(Seldom("aiokafka"))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
