@@ -2,8 +2,7 @@
 
 The clients behave as aiokafka 0.14 does wherever Faust or we depend on it: a fetch that is asked
 for no partitions answers for all that are assigned, `seek_to_committed` leaves a partition without
-a committed offset where it is, a new assignment begins at the committed offset, a member whose
-commit is refused joins again.
+a committed offset where it is, a new assignment begins at the committed offset.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, ProducerFenced
+from aiokafka.errors import IllegalStateError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
@@ -176,11 +175,7 @@ class Consumer:
         return found
 
     async def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
-        try:
-            await self._broker.fault("commit")
-        except CommitFailedError:
-            self._rejoining = asyncio.create_task(self.rebalance(set(self._owned), None))
-            raise
+        await self._broker.fault("commit")
         if missing := set(offsets) - self._owned:
             raise IllegalStateError(f"{missing} are not assigned")
         self._broker.committed.update({TP(*tp): meta.offset for tp, meta in offsets.items()})

@@ -81,6 +81,13 @@ class Subject:
         """Whether it gave up, so that another takes over from what is committed."""
         return bool(self.app.crashed)
 
+    @property
+    def working(self) -> int:
+        """How many of its partitions it works on."""
+        if not self.ours:
+            return len(self.app.consumer.assignment())
+        return sum(not task.done() for task in self.app.lanes._tasks.values())
+
     async def commit(self) -> None:
         """Have all committed that the subject holds to be done."""
         if self.ours:
