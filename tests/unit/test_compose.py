@@ -15,6 +15,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from streams.settings import PREFIX, Settings
+from workers.devstack.cache import JARS
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -63,6 +64,14 @@ def test_every_image_is_pinned_to_a_release(services: dict[str, dict[str, Any]])
     for name, service in services.items():
         _, _, tag = service["image"].rpartition("/")[2].partition(":")
         assert re.match(r"v?\d+\.\d+(\.\d+)?(-[\w.]+)?(@sha256:[0-9a-f]{64})?$", tag), name
+
+
+def test_kafka_is_the_one_of_the_embedded_stack(services: dict[str, dict[str, Any]]) -> None:
+    pinned = [line.split()[0].split(":") for line in JARS.read_text().splitlines()]
+    versions = {version for group, _, version in pinned if group == "org.apache.kafka"}
+    assert {service["image"] for service in services.values() if "kafka:" in service["image"]} == {
+        f"apache/kafka:{version}" for version in versions
+    }
 
 
 def test_base_image_is_pinned_and_of_a_python_that_we_support() -> None:

@@ -57,7 +57,6 @@ def test_a_jar_that_is_not_the_pinned_one_is_refused(
 
 def test_all_jars_and_packages_are_pinned_by_hash() -> None:
     lines = cache.JARS.read_text().splitlines()
-    assert len(lines) == 45
     assert all(len(line.split()[1]) == 64 and line.count(":") == 2 for line in lines)
     requirements = cache.TRITON_REQUIREMENTS.read_text()
     assert requirements.count("==") <= requirements.count("--hash=sha256:")
