@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from streams.errors import ConfigurationError, Unavailable
@@ -128,6 +128,7 @@ async def check_transactions(settings: Settings, name: str) -> None:
 
     Raises:
         ConfigurationError: the brokers do not run transactions, or not for us.
+        Unavailable: no broker is there.
     """
     probe = producer(settings, transactional_id=f"driftloop.{name}.check")
     reason: object = f"no answer in {settings.connect_timeout:g} s"
@@ -137,6 +138,8 @@ async def check_transactions(settings: Settings, name: str) -> None:
         return
     except TimeoutError:
         pass
+    except KafkaConnectionError as error:
+        raise Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", error) from None
     except KafkaError as error:
         reason = repr(error)
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from streams.transport.clients import check_transactions
 from workers.devstack.servers import free_port, kafka
@@ -52,3 +52,9 @@ async def test_a_broker_without_transactions_is_refused_with_the_mend(
 
 async def test_a_broker_with_transactions_is_accepted(settings: Settings) -> None:
     await check_transactions(settings, "orders")
+
+
+async def test_a_broker_that_is_away_is_not_taken_for_one_without_transactions() -> None:
+    settings = Settings(kafka=f"127.0.0.1:{free_port()}", connect_timeout=1.0)
+    with pytest.raises(Unavailable, match=r"cannot reach Kafka at 127\.0\.0\.1"):
+        await check_transactions(settings, "orders")
