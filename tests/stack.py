@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from streams.settings import Settings, load_settings
 from workers.commands.common import with_addresses
-from workers.devstack.servers import free_port, kafka_answers, triton_answers
+from workers.devstack.kafka import kafka_answers
+from workers.devstack.servers import free_port, triton_answers
 from workers.devstack.stack import Addresses, Report, Stack
 
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"

@@ -18,7 +18,8 @@ from streams.spec import Pipeline
 from tests.faults.harness import Worker, Workers, until
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.models import linear, manifest
-from workers.devstack.servers import kafka_answers, triton_answers
+from workers.devstack.kafka import kafka_answers
+from workers.devstack.servers import triton_answers
 from workers.devstack.stack import Stack
 from workers.ledger import current
 from workers.lifecycle import Lifecycle

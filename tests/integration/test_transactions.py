@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,30 +11,33 @@ import pytest
 from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from streams.transport.clients import check_transactions
-from workers.devstack.servers import free_port, kafka
+from workers.devstack import kafka
+from workers.devstack.servers import free_port, spawn
+from workers.devstack.stack import GUARD
 
 
 @pytest.fixture
 def without_transactions(tmp_path: Path) -> Iterator[str]:
     """A broker whose transaction log wants more replicas than there are brokers."""
-    home = tmp_path / "kafka"
-    server = kafka(home, tmp_path, (free_port(), free_port()), Settings().cache_dir, print)
-    properties = home / "server.properties"
+    ports, cache = kafka.Ports(free_port(), free_port()), Settings().cache_dir
+    controller = kafka.controller(tmp_path, tmp_path, ports, cache, print)
+    broker = kafka.broker(tmp_path, tmp_path, ports, cache, print)
+    properties = tmp_path / "broker" / "server.properties"
     wanted = "transaction.state.log.replication.factor="
     text = properties.read_text()
     assert f"{wanted}1\n" in text
     properties.write_text(text.replace(f"{wanted}1\n", f"{wanted}3\n"))
-    with (tmp_path / "kafka.log").open("wb") as log:
-        process = subprocess.Popen(server.command, stdout=log, stderr=log)
+    processes = [spawn(server, GUARD) for server in (controller, broker)]
     try:
         deadline = time.monotonic() + 30
-        while not server.healthy():
-            assert time.monotonic() < deadline, (tmp_path / "kafka.log").read_text()[-2000:]
+        while not broker.healthy():
+            assert time.monotonic() < deadline, broker.log.read_text()[-2000:]
             time.sleep(0.1)
-        yield server.address
+        yield broker.address
     finally:
-        process.kill()
-        process.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 async def test_a_broker_without_transactions_is_refused_with_the_mend(

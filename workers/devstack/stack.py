@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
-from workers.devstack import servers
+from workers.devstack import kafka, servers
 from workers.devstack.servers import Server
 
 Report = Callable[[str], None]
@@ -112,7 +112,7 @@ class Stack:
         self._lock.release()
 
     def pids(self) -> dict[str, int]:
-        """Process id of each server that runs, by name: kafka, triton, redis."""
+        """Process id of each server that runs, by name: controller, kafka, triton, redis."""
         return {name: child.process.pid for name, child in self._children.items()}
 
     def wait_healthy(self, timeout: float = _START_SECONDS) -> None:
@@ -126,10 +126,11 @@ class Stack:
         cache = settings.cache_dir
         makers: list[Callable[[], Server]] = []
         if not settings.kafka:
-            pair = (ports.take("kafka", settings.kafka_port), ports.take("controller", 0))
-            makers.append(
-                lambda: servers.kafka(self._home / "kafka", self._logs, pair, cache, self._report)
+            pair = kafka.Ports(
+                ports.take("kafka", settings.kafka_port), ports.take("controller", 0)
             )
+            node = (self._home / "kafka", self._logs, pair, cache, self._report)
+            makers += [lambda: kafka.controller(*node), lambda: kafka.broker(*node)]
         if not settings.triton:
             port = ports.take("triton", settings.triton_port)
             repository = settings.model_repository
@@ -142,7 +143,7 @@ class Stack:
             at = ports.take("redis", settings.redis_port)
             makers.append(lambda: servers.valkey(self._home / "redis", self._logs, at))
         ports.save()
-        with ThreadPoolExecutor(3) as pool:
+        with ThreadPoolExecutor(4) as pool:
             return list(pool.map(lambda make: make(), makers))
 
     def _keep(self, wanted: Iterable[Server]) -> None:
@@ -175,7 +176,7 @@ class Stack:
     def _wait_until_healthy(self, wanted: list[Server]) -> None:
         self._ready.wait()
         deadline = time.monotonic() + _START_SECONDS
-        with ThreadPoolExecutor(3) as pool:
+        with ThreadPoolExecutor(4) as pool:
             for done in [pool.submit(self._wait_for, s, deadline) for s in wanted]:
                 done.result()
 

