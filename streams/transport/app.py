@@ -21,6 +21,7 @@ from streams.transport import clients
 from streams.transport.batches import BatchSchema, Limits
 from streams.transport.consumer import BatchTransport
 from streams.transport.lanes import Lane, Lanes, Processor
+from streams.transport.offsets import CommittedOffsets
 from streams.transport.writers import IdempotentWriter, TransactionalWriter, Writer
 
 log = structlog.get_logger(__name__)
@@ -75,8 +76,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
             worker_redirect_stdouts=False,
             loghandlers=[],
         )
+        self._offsets = CommittedOffsets(self._committed)
         self.lanes = Lanes(
-            self._new_lane, work.topics, self._committed, self._lane_failed, grace=session / 3
+            self._new_lane, work.topics, self._offsets.find, self._lane_failed, grace=session / 3
         )
         batches = self.topic(*work.topics, schema=BatchSchema(), maxsize=64)
         self.agent(batches, name=work.group)(self._hand_over)
@@ -132,7 +134,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             partition,
             self.work.group,
             {TP(topic, partition) for topic in self.work.topics},
-            self._committed,
+            self._offsets,
             partial(self.consumer.in_group, self.lanes.generation),
             timeout,
         )
@@ -143,6 +145,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
     async def _commit(self, positions: Any) -> None:
         await self.consumer.commit_positions(positions)
+        self._offsets.acknowledge(positions)
 
     def _lane_failed(self, error: BaseException) -> None:
         self.add_future(self._end(error, self.lanes.generation))

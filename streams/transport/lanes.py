@@ -20,7 +20,8 @@ from faust.types import TP
 
 from streams import telemetry
 from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
-from streams.transport.writers import Committed, PartitionLost, Writer
+from streams.transport.offsets import Ask
+from streams.transport.writers import PartitionLost, Writer
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +77,7 @@ class Lane:
         self._positions: dict[str, int] = {}
         self._committed: dict[str, int] = {}
 
-    async def open(self, topics: Iterable[str], committed: Committed) -> None:
+    async def open(self, topics: Iterable[str], committed: Ask) -> None:
         """Take the partition over, then bring the processor in line with what is committed."""
         await self._writer.open()
         found = await committed({TP(topic, self.partition) for topic in topics})
@@ -198,7 +199,7 @@ class Lanes:
     """The lanes of the partitions that this worker owns."""
 
     def __init__(self, new_lane: Callable[[int, int], Lane], topics: Iterable[str],
-                 committed: Committed, on_error: Callable[[BaseException], None],
+                 committed: Ask, on_error: Callable[[BaseException], None],
                  grace: float = 3.0) -> None:  # fmt: skip
         self._new_lane = new_lane
         self._topics = tuple(topics)

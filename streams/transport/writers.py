@@ -31,12 +31,12 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 from streams.errors import DriftloopError
 from streams.transport.batches import Outputs, Record
 from streams.transport.clients import stop
+from streams.transport.offsets import CommittedOffsets
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-Committed = Callable[[set[TP]], Awaitable[Mapping[TP, int | None]]]
 Commit = Callable[[Mapping[TP, int]], Awaitable[None]]
 InGroup = Callable[[], Awaitable[bool]]
 
@@ -164,12 +164,12 @@ class TransactionalWriter(_BatchWriter):
     """
 
     def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int, group: str,
-                 sources: set[TP], committed: Committed, in_group: InGroup,
+                 sources: set[TP], offsets: CommittedOffsets, in_group: InGroup,
                  timeout: float) -> None:  # fmt: skip
         super().__init__(new_producer, partition, timeout)
         self._group = group
         self._sources = sources
-        self._ask_committed = committed
+        self._offsets = offsets
         self._in_group = in_group
         self._committed: dict[TP, int] = {}
         """As far as this writer knows."""
@@ -210,6 +210,7 @@ class TransactionalWriter(_BatchWriter):
                 log.warning("commit failed", partition=self._partition, error=repr(error))
             else:
                 self._committed.update(self._positions())
+                self._offsets.acknowledge(self._committed)
                 self._done()
 
     async def _commit(self) -> None:
@@ -247,7 +248,7 @@ class TransactionalWriter(_BatchWriter):
             )
 
     async def _find_committed(self) -> dict[TP, int]:
-        found = await self._asked(lambda: self._ask_committed(self._sources))
+        found = await self._asked(lambda: self._offsets.find(self._sources))
         return {tp: at for tp, at in found.items() if at is not None}
 
     async def _asked(self, question: Callable[[], Awaitable[T]]) -> T:

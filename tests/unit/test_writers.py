@@ -20,6 +20,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
 from streams.transport.batches import Outputs
+from streams.transport.offsets import CommittedOffsets
 from streams.transport.writers import (
     ForeignCommit,
     IdempotentWriter,
@@ -160,7 +161,13 @@ def broker() -> Iterator[Broker]:
 
 async def transactional(broker: Broker) -> TransactionalWriter:
     writer = TransactionalWriter(
-        broker.producer, 0, "g", {EVENTS, LABELS}, broker.ask, broker.in_group, timeout=0.05
+        broker.producer,
+        0,
+        "g",
+        {EVENTS, LABELS},
+        CommittedOffsets(broker.ask),
+        broker.in_group,
+        timeout=0.05,
     )
     await writer.open()
     return writer
