@@ -1,15 +1,16 @@
-"""Raw records to clean columns: a batch at a time, bad ones picked out one by one."""
+"""Raw records to clean columns and stateless features: a batch at a time, bad ones one by one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import structlog
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
@@ -18,7 +19,10 @@ from streams.errors import BadRecord
 from streams.spec import Columns, Pipeline
 from streams.spec.durations import seconds
 from streams.spec.events import base_type, epoch
+from streams.spec.features import Block
 from streams.validation import Validator
+
+log = structlog.get_logger(__name__)
 
 Rejected = tuple[ConsumerRecord, BadRecord]
 
@@ -35,6 +39,8 @@ class Decoded:
     """Cleaned fields by name; the event time in seconds since 1970."""
     times: NDArray[np.float64]
     """[n] event time, seconds since 1970."""
+    features: dict[int, Block]
+    """Features that need no state, by their position: float64 [n, width] each."""
     rejected: list[Rejected]
     """The others, each with its cause."""
 
@@ -51,6 +57,7 @@ class Decoded:
             ids=[self.ids[i] for i in chosen],
             columns={name: column[keep] for name, column in self.columns.items()},
             times=self.times[keep],
+            features={at: block[keep] for at, block in self.features.items()},
             rejected=[*self.rejected, *rejected],
         )
 
@@ -59,6 +66,7 @@ class Decoder:
     """Decodes, validates and cleans the events of one pipeline."""
 
     def __init__(self, pipeline: Pipeline, now: Callable[[], float] = time.time) -> None:
+        self._pipeline = pipeline
         self._event = pipeline.event
         self._cleaning = pipeline.cleaning
         self._schema = pipeline.event.schema
@@ -73,7 +81,28 @@ class Decoder:
         self._ahead = seconds(self._cleaning.ahead, "cleaning.ahead")
 
     def decode(self, records: Sequence[ConsumerRecord]) -> Decoded:
-        """The events of a micro-batch; a bad record never costs the others."""
+        """The events of micro-batches; a bad record never costs the others."""
+        decoded = self._clean(records)
+        try:
+            return replace(decoded, features=self._pipeline.stateless(decoded.columns))
+        except Exception as error:
+            log.warning("a feature failed, looking for the event", error=repr(error))
+        return self._computable(decoded)
+
+    def _computable(self, decoded: Decoded) -> Decoded:
+        """Without the events on which a feature fails: they are not counted."""
+        keep = np.ones(len(decoded.ids), bool)
+        rejected: list[Rejected] = []
+        for i, record in enumerate(decoded.records):
+            try:
+                self._pipeline.stateless({k: c[i : i + 1] for k, c in decoded.columns.items()})
+            except Exception as error:
+                keep[i] = False
+                rejected.append((record, BadRecord("feature", repr(error))))
+        decoded = decoded.select(keep, rejected)
+        return replace(decoded, features=self._pipeline.stateless(decoded.columns))
+
+    def _clean(self, records: Sequence[ConsumerRecord]) -> Decoded:
         kept, events, rejected = self._validate(records)
         columns, bad = self._columns(events)
         times = columns[self._event.time]
@@ -82,6 +111,7 @@ class Decoder:
             ids=list(map(str, map(self._fields[self._event.id], events))),
             columns=columns,
             times=times,
+            features={},
             rejected=rejected,
         )
         bad.update(self._bad_times(times))

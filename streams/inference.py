@@ -1,10 +1,13 @@
-"""Scores for a micro-batch: the champion's, or the pipeline's fallback where it may not wait."""
+"""Scores for micro-batches: the champion's, or the pipeline's fallback where it may not wait."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from streams import telemetry
 from streams.errors import ModelError, Unavailable
 from streams.ports import Scorer
-from streams.retrying import until_available
+from streams.retrying import PASSING, until_available
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -64,25 +67,41 @@ class Inference:
         self._champion = champion
         self._degraded = False
 
-    async def scores(self, vectors: NDArray[np.float32], received: float) -> Scores:
-        """Scores of vectors [n, features] that were received at a monotonic time.
+    async def scores(
+        self, vectors: NDArray[np.float32], sizes: Sequence[int], received: float
+    ) -> list[Scores]:
+        """Scores of vectors [n, features] of several batches, received since a monotonic time.
 
-        Without `Fallback.after` it waits for as long as it takes; with it, the batch is served the
-        fallback once it has waited so long. A batch of bad records alone waits for nobody.
+        One request for all, and one answer; where the model errs, one for each of `sizes` rows, so
+        that only the batch whose vectors brought it about has to wait.
+
+        Without `Fallback.after` it waits for as long as it takes; with it, the batches are served
+        the fallback once they have waited so long. Bad records alone wait for nobody.
         """
+        if len(sizes) > 1:
+            with suppress(ModelError):
+                return [await self._served(vectors, received, passing=(Unavailable,))]
+        parts = np.split(vectors, np.cumsum(sizes)[:-1])
+        return await asyncio.gather(*(self._served(part, received) for part in parts))
+
+    async def _served(
+        self,
+        vectors: NDArray[np.float32],
+        received: float,
+        passing: tuple[type[Exception], ...] = PASSING,
+    ) -> Scores:
         if not len(vectors):
             return Scores(np.empty((0, self._outputs), np.float32), self._champion.version,
                           self._champion.threshold)  # fmt: skip
+        attempt = partial(self._attempt, vectors)
         if self._fallback.after is None:
-            return await until_available(self._name, "infer", lambda: self._attempt(vectors))
+            return await until_available(self._name, "infer", attempt, passing=passing)
         deadline = received + self._fallback.after
         reason = ""
         try:
             async with asyncio.timeout(max(deadline - time.monotonic(), _ONE_ATTEMPT)):
-                served = await until_available(
-                    self._name, "infer", lambda: self._attempt(vectors), deadline
-                )
-        except (TimeoutError, Unavailable, ModelError) as error:
+                served = await until_available(self._name, "infer", attempt, deadline, passing)
+        except passing + (TimeoutError,) as error:  # noqa: RUF005 - mypy reads no star here
             reason = str(error) or f"no answer in {self._fallback.after:g} s"
             served = self._fall_back(len(vectors))
         self._report(reason)

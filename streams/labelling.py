@@ -32,10 +32,11 @@ from aiokafka import ConsumerRecord
 
 from streams import telemetry
 from streams.errors import BadRecord, StateBehind
+from streams.folding import ReadRange
 from streams.ports import Changes, FeatureState, Label, LabelBatch, LabelsFolded, LabelStore, Served
 from streams.records import Example, FeedbackRecord, Scored, decoder, encode
 from streams.retrying import until_available
-from streams.scoring import ReadRange, dead_letter
+from streams.scoring import dead_letter
 from streams.spec import Pipeline
 from streams.transport.batches import MicroBatch, Outputs, Record
 

@@ -48,6 +48,14 @@ class Folded:
     """[n] True where the key had this event id within the plan's `remember` seconds."""
 
 
+def join(parts: Sequence[Folded]) -> Folded:
+    """Answers to several batches, or parts of one, as one."""
+    return Folded(
+        np.concatenate([part.aggregates for part in parts]),
+        np.concatenate([part.duplicate for part in parts]),
+    )
+
+
 @dataclass(frozen=True)
 class LabelBatch:
     """Labels of one feedback partition to be added to the events they belong to.

@@ -27,6 +27,7 @@ from streams.records import Example, Prediction, Scored, decoder
 from streams.scoring import Scoring
 from streams.spec import Pipeline
 from streams.transport.batches import MicroBatch, Outputs
+from streams.transport.lanes import Processor
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """float32 [n, features] -> scores float32 [n, outputs]."""
@@ -75,12 +76,11 @@ class Rehearsal:
         threshold = 0.5 if pipeline.decision.threshold is None else pipeline.decision.threshold
         self._scoring = Scoring(
             pipeline,
-            0,
             self._state,
             _Scorer(network or (lambda vectors: vectors)),
             _Champion(1 if network else 0, threshold),
             _nothing,
-        )
+        ).partition(0)
         self._labelling = Labelling(pipeline, 0, MemoryLabelStore(), self._state, _nothing)
         self._offsets: dict[str, int] = {}
 
@@ -114,7 +114,7 @@ class Rehearsal:
         return self._read(outputs)
 
     async def _run(
-        self, processor: Scoring | Labelling, topic: str, keys: list[bytes], values: list[bytes]
+        self, processor: Processor, topic: str, keys: list[bytes], values: list[bytes]
     ) -> Outputs:
         first = self._offsets.get(topic, 0)
         records = [

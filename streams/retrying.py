@@ -16,16 +16,33 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+PASSING = (Unavailable, ModelError)
+"""A server is away; the champion is unfit, until it is rolled back."""
+
 
 async def until_available(
-    pipeline: str, stage: str, call: Callable[[], Awaitable[T]], deadline: float | None = None
+    pipeline: str,
+    stage: str,
+    call: Callable[[], Awaitable[T]],
+    deadline: float | None = None,
+    passing: tuple[type[Exception], ...] = PASSING,
 ) -> T:
     """The call's result, repeated with back-off (50 ms to 2 s) while it fails for outside reasons.
 
-    These are `Unavailable` (a server is away) and `ModelError` (the champion is unfit, until it is
-    rolled back). There is no end to it on purpose: an event waits; it is never given up. Only where
-    there is a `deadline` (monotonic), the first error after it is raised, for the caller to report.
+    Those are in `passing`. There is no end to it on purpose: an event waits; it is never given up.
+    Only where there is a `deadline` (monotonic), the first error after it is raised, for the caller
+    to report.
     """
+    try:
+        return await call()
+    except passing as error:
+        # tenacity comes in only now: it costs as much as a small micro-batch's work
+        failed: list[Exception] = [error]
+
+    async def attempt() -> T:
+        if failed:
+            raise failed.pop()
+        return await call()
 
     def report(state: RetryCallState) -> None:
         telemetry.RETRIES.labels(pipeline, stage).inc()
@@ -34,14 +51,10 @@ async def until_available(
         write("waiting", stage=stage, attempt=state.attempt_number, error=str(error))
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type((Unavailable, ModelError)),
+        retry=retry_if_exception_type(passing),
         wait=wait_exponential_jitter(multiplier=0.05, max=2.0, jitter=0.05),
         stop=lambda _: deadline is not None and time.monotonic() >= deadline,
         before_sleep=report,
         reraise=True,
     )
-
-    async def attempt() -> T:
-        return await call()
-
     return await retrying(attempt)

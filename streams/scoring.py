@@ -1,198 +1,167 @@
-"""The online path over one micro-batch: decode, fold, infer, decide, and what to write.
+"""The online path over micro-batches: decode, fold, infer, decide, and what to write.
 
-Reads as one straight story: `Scoring.process`.
+Reads as one straight story: `Scoring.score`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from itertools import accumulate, pairwise
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
-import structlog
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
 from streams import telemetry
 from streams.decoding import Decoded, Decoder, Rejected
-from streams.errors import BadRecord, StateBehind
+from streams.errors import BadRecord
+from streams.folding import Folding, ReadRange, fold_batches
 from streams.inference import Champion, Inference, Scores
 from streams.invalid import InvalidBreaker
-from streams.ports import FeatureState, FoldBatch, Folded, Scorer
+from streams.ports import FeatureState, Folded, Scorer, join
 from streams.records import Prediction, Scored, encode, pack
-from streams.retrying import until_available
 from streams.spec import Pipeline
-from streams.spec.features import Block
-from streams.spec.windows import entity_names, entity_texts
+from streams.spec.windows import entity_texts
+from streams.together import Together
 from streams.transport.batches import NO_HEADERS, MicroBatch, Outputs, Record
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 ATTEMPT = "attempt"
 """Header of a replayed record: how many times it has been replayed."""
 
-ReadRange = Callable[[str, int, int, int], AsyncIterator[list[ConsumerRecord]]]
-"""(topic, partition, first, end) -> the records of that range, in lists."""
+JOINT_RECORDS = 1024
+"""Most records of several partitions that are scored as one; larger batches gain nothing."""
 
 
 class Scoring:
-    """Scores one partition's micro-batches."""
+    """Scores the micro-batches of a worker's partitions.
 
-    def __init__(self, pipeline: Pipeline, partition: int, state: FeatureState, scorer: Scorer,
-                 champion: Champion, read_range: ReadRange) -> None:  # fmt: skip
+    A small micro-batch costs hardly less than a larger one, so those that partitions bring at the
+    same moment are decoded, scored and encoded as one.
+    """
+
+    def __init__(self, pipeline: Pipeline, state: FeatureState, scorer: Scorer, champion: Champion,
+                 read_range: ReadRange) -> None:  # fmt: skip
         self._pipeline = pipeline
-        self._partition = partition
         self._state = state
-        self._inference = Inference(pipeline, scorer, champion)
         self._read_range = read_range
+        self._inference = Inference(pipeline, scorer, champion)
         self._decoder = Decoder(pipeline)
-        self._breaker = InvalidBreaker(pipeline, partition)
-        self._stateful = any(plan.kept for plan in pipeline.plan.keys)
+        self._parts: dict[int, PartitionScoring] = {}
+        self._together: Together[MicroBatch, Outputs] = Together(
+            self.score, JOINT_RECORDS, lambda batch: len(batch.records)
+        )
 
-    async def open(self, committed: Mapping[str, int | None]) -> None:
-        """Refold what the feature state has lost of the committed events.
+    def partition(self, number: int) -> PartitionScoring:
+        """The processor of a partition that is assigned to this worker."""
+        folding = Folding(self._pipeline, number, self._state, self._decoder, self._read_range)
+        breaker = InvalidBreaker(self._pipeline, number)
+        self._parts[number] = PartitionScoring(self._together, folding, breaker)
+        return self._parts[number]
 
-        State that is ahead of the committed offset (a crash between fold and commit) needs
-        nothing: a repeated fold returns its first answer.
-        """
-        end = committed.get(self._pipeline.topics.events)
-        if end is not None and self._stateful:
-            await self._refold(end, end)
-
-    async def _refold(self, end: int, committed: int) -> None:
-        """Bring state that is behind up to `end`; answers from `committed` on are kept."""
-        topic = self._pipeline.topics.events
-        folded = await self._until_available("fold", lambda: self._state.position(self._partition))
-        position = folded or 0
-        if position >= end:
-            return
-        log.warning("feature state is behind, refolding", partition=self._partition,
-                    folded=position, expected=end)  # fmt: skip
-        async for records in self._read_range(topic, self._partition, position, end):
-            kept = min(position, committed)
-            batch = MicroBatch(topic, self._partition, records, position, kept)
-            await self._fold(batch, self._stateless(self._decoder.decode(records))[0])
-            position = batch.next
-        await self._until_available("fold", lambda: self._state.reposition(self._partition, end))
-
-    async def process(self, batch: MicroBatch) -> Outputs:
-        """Predictions, what was served, and dead letters of a micro-batch."""
-        name = self._pipeline.name
-        telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
+    async def score(self, batches: Sequence[MicroBatch]) -> list[Outputs]:
+        """Predictions, what was served, and dead letters of one micro-batch per partition."""
         with self._stage("decode"):
-            decoded, stateless = self._stateless(self._decoder.decode(batch.records))
-        rejected = decoded.rejected
-        self._breaker.observe(
-            len(batch.records), len(rejected), str(rejected[0][1]) if rejected else ""
-        )
+            decoded = self._decoder.decode([r for batch in batches for r in batch.records])
+        self._observe_read(batches, decoded)
         with self._stage("fold"):
-            folded = await self._fold_in_order(batch, decoded)
-        decoded, vectors = self._vectors(decoded, stateless, folded)
+            folded = await self._fold(batches, decoded)
+        decoded, vectors = self._vectors(decoded, folded)
+        sizes = _sizes(batches, decoded)
         with self._stage("infer"):
-            served = await self._inference.scores(vectors, batch.received)
-        self._observe(decoded, folded, served.version)
-        return self._outputs(decoded, vectors, served)
+            received = min(batch.received for batch in batches)
+            served = await self._inference.scores(vectors, sizes, received)
+        self._observe_served(decoded, folded, served)
+        return self._outputs(batches, decoded, vectors, served)
 
-    async def commit(self) -> None:
-        """Nothing is remembered between micro-batches."""
+    def _observe_read(self, batches: Sequence[MicroBatch], decoded: Decoded) -> None:
+        name = self._pipeline.name
+        for batch, rejected in zip(batches, _rejected(batches, decoded), strict=True):
+            telemetry.EVENTS.labels(name, str(batch.partition)).inc(len(batch.records))
+            example = str(rejected[0][1]) if rejected else ""
+            breaker = self._parts[batch.partition].breaker
+            breaker.observe(len(batch.records), len(rejected), example)
 
-    async def close(self) -> None:
-        """Nothing was opened."""
+    async def _fold(self, batches: Sequence[MicroBatch], decoded: Decoded) -> Folded:
+        """Fold each partition's events; calls that are made side by side share a round trip."""
+        sizes = _sizes(batches, decoded)
+        requests = fold_batches(self._pipeline.plan, batches, decoded, sizes)
+        calls = [self._parts[request.partition].folding.fold(request) for request in requests]
+        return await calls[0] if len(calls) == 1 else join(await asyncio.gather(*calls))
 
-    def _stateless(self, decoded: Decoded) -> tuple[Decoded, dict[int, Block]]:
-        """Features without state; rejects events on which one fails, before they are counted."""
-        try:
-            return decoded, self._pipeline.stateless(decoded.columns)
-        except Exception as error:
-            log.warning("a feature failed, looking for the event", error=repr(error))
-        keep = np.ones(len(decoded.ids), bool)
-        rejected: list[Rejected] = []
-        for i, record in enumerate(decoded.records):
-            try:
-                self._pipeline.stateless({k: c[i : i + 1] for k, c in decoded.columns.items()})
-            except Exception as error:
-                keep[i] = False
-                rejected.append((record, BadRecord("feature", repr(error))))
-        decoded = decoded.select(keep, rejected)
-        return decoded, self._pipeline.stateless(decoded.columns)
-
-    async def _fold_in_order(self, batch: MicroBatch, decoded: Decoded) -> Folded:
-        """Fold; a state that has lost its latest events meanwhile gets them back first."""
-        while True:
-            try:
-                return await self._fold(batch, decoded)
-            except StateBehind:
-                await self._refold(batch.first, batch.committed)
-
-    async def _fold(self, batch: MicroBatch, decoded: Decoded) -> Folded:
-        plan, n = self._pipeline.plan, len(decoded.ids)
-        if not self._stateful:
-            return Folded(np.empty((n, plan.width)), np.zeros(n, np.bool_))
-        values = [decoded.columns[value] for value in plan.values]
-        request = FoldBatch(
-            partition=self._partition,
-            first=batch.first,
-            next=batch.next,
-            offsets=np.array([record.offset for record in decoded.records], np.int64),
-            ids=decoded.hashes(),
-            times=decoded.times.astype(np.uint32),
-            entities=[entity_names(decoded.columns[key.key]) for key in plan.keys],
-            values=np.stack(values, 1) if values else np.empty((n, 0)),
-            committed=batch.committed,
-        )
-        return await self._until_available("fold", lambda: self._state.fold(request))
-
-    def _vectors(
-        self, decoded: Decoded, stateless: dict[int, Block], folded: Folded
-    ) -> tuple[Decoded, NDArray[np.float32]]:
+    def _vectors(self, decoded: Decoded, folded: Folded) -> tuple[Decoded, NDArray[np.float32]]:
         """The vectors of events that are new, and finite; the others leave the batch here."""
-        vectors = self._pipeline.vectors(stateless, folded.aggregates)
+        vectors = self._pipeline.vectors(decoded.features, folded.aggregates)
         finite = np.isfinite(vectors).all(axis=1)
+        keep = finite & ~folded.duplicate
+        if keep.all():
+            return decoded, vectors
         rejected = [
             (decoded.records[i], BadRecord("not-finite", "a feature is not a finite number"))
             for i in np.flatnonzero(~finite & ~folded.duplicate).tolist()
         ]
-        keep = finite & ~folded.duplicate
-        if keep.all():
-            return decoded, vectors
         return decoded.select(keep, rejected), vectors[keep]
 
     def _outputs(
         self,
+        batches: Sequence[MicroBatch],
         decoded: Decoded,
         vectors: NDArray[np.float32],
-        served: Scores,
-    ) -> Outputs:
-        topics, version = self._pipeline.topics, served.version
-        listed = served.scores.tolist()
-        if served.scores.shape[1] == 1:
-            listed = [score for (score,) in listed]
+        served: Sequence[Scores],
+    ) -> list[Outputs]:
+        topics = self._pipeline.topics
+        predictions, scored = self._records(decoded, vectors, served)
+        bounds = pairwise([0, *accumulate(_sizes(batches, decoded))])
+        return [
+            {
+                topics.predictions: predictions[first:end],
+                topics.scored: scored[first:end],
+                topics.dead_letters: [dead_letter(*one) for one in rejected],
+            }
+            for (first, end), rejected in zip(bounds, _rejected(batches, decoded), strict=True)
+        ]
+
+    def _records(
+        self, decoded: Decoded, vectors: NDArray[np.float32], served: Sequence[Scores]
+    ) -> tuple[list[Record], list[Record]]:
+        """The prediction of each event, and what was served."""
+        # of each event: score, decision, version and whether it is degraded
+        answers = [answer for scores in served for answer in self._decided(scores)]
         keys = [record.key for record in decoded.records]
-        times = decoded.times.tolist()
-        decisions = self._decide(served.scores, served.threshold)
-        identities = [f"{self._partition}-{record.offset}" for record in decoded.records]
+        identities = [f"{record.partition}-{record.offset}" for record in decoded.records]
+        times, packed = decoded.times.tolist(), pack(vectors)
         predictions: list[Record] = [
-            (key, encode(Prediction(event_id, at, score, decision, version, served.degraded, name)),
+            (key, encode(Prediction(event_id, at, score, decision, version, degraded, identity)),
              NO_HEADERS)
-            for key, event_id, at, score, decision, name in zip(
-                keys, decoded.ids, times, listed, decisions, identities, strict=True
+            for key, event_id, at, (score, decision, version, degraded), identity in zip(
+                keys, decoded.ids, times, answers, identities, strict=True
             )
         ]  # fmt: skip
         scored: list[Record] = [
             (key, encode(Scored(event_id, at, entities, vector, score, version)), NO_HEADERS)
-            for key, event_id, at, entities, vector, score in zip(
-                keys, decoded.ids, times, self._label_entities(decoded), pack(vectors), listed,
+            for key, event_id, at, entities, vector, (score, _, version, _) in zip(
+                keys, decoded.ids, times, self._label_entities(decoded), packed, answers,
                 strict=True,
             )
         ]  # fmt: skip
-        return {
-            topics.predictions: predictions,
-            topics.scored: scored,
-            topics.dead_letters: [dead_letter(*rejected) for rejected in decoded.rejected],
-        }
+        return predictions, scored
+
+    def _decided(self, served: Scores) -> list[tuple[float | list[float], str, int, bool]]:
+        classes, scores = self._pipeline.decision.classes, served.scores
+        if scores.shape[1] == 1:
+            scores = scores[:, 0]
+            chosen = (scores >= served.threshold).astype(int)
+        else:
+            chosen = scores.argmax(axis=1)
+        version, degraded = served.version, served.degraded
+        return [
+            (score, classes[index], version, degraded)
+            for score, index in zip(scores.tolist(), chosen.tolist(), strict=True)
+        ]
 
     def _label_entities(self, decoded: Decoded) -> list[list[str]]:
         """For each event the names of the entities that take its label, in the plan's order."""
@@ -200,30 +169,60 @@ class Scoring:
         columns = [entity_texts(decoded.columns[key]) for key in keys]
         return list(map(list, zip(*columns, strict=True))) if columns else [[]] * len(decoded.ids)
 
-    def _decide(self, scores: NDArray[np.float32], threshold: float) -> list[str]:
-        classes = self._pipeline.decision.classes
-        if scores.shape[1] == 1:
-            chosen = (scores[:, 0] >= threshold).astype(int)
-        else:
-            chosen = scores.argmax(axis=1)
-        return [classes[i] for i in chosen.tolist()]
-
-    def _observe(self, decoded: Decoded, folded: Folded, version: int) -> None:
-        name, partition = self._pipeline.name, str(self._partition)
-        telemetry.PREDICTIONS.labels(name, partition, str(version)).inc(len(decoded.ids))
+    def _observe_served(self, decoded: Decoded, folded: Folded, served: Sequence[Scores]) -> None:
+        name = self._pipeline.name
+        for scores in served:
+            telemetry.PREDICTIONS.labels(name, str(scores.version)).inc(len(scores.scores))
         telemetry.DUPLICATES.labels(name).inc(int(folded.duplicate.sum()))
         for _, error in decoded.rejected:
             telemetry.DEAD_LETTERS.labels(name, error.cause).inc()
         if len(decoded.times):
-            telemetry.EVENT_TIME.labels(name, partition).set(float(decoded.times.max()))
+            telemetry.EVENT_TIME.labels(name).set(float(decoded.times.max()))
 
     def _stage(self, stage: str) -> AbstractContextManager[Any]:
         timer: AbstractContextManager[Any]
         timer = telemetry.STAGE_SECONDS.labels(self._pipeline.name, stage).time()
         return timer
 
-    async def _until_available(self, stage: str, call: Callable[[], Awaitable[T]]) -> T:
-        return await until_available(self._pipeline.name, stage, call)
+
+class PartitionScoring:
+    """The processor of one partition: asks for its micro-batches together with its siblings."""
+
+    def __init__(self, together: Together[MicroBatch, Outputs], folding: Folding,
+                 breaker: InvalidBreaker) -> None:  # fmt: skip
+        self._together = together
+        self.folding = folding
+        self.breaker = breaker
+
+    async def open(self, committed: Mapping[str, int | None]) -> None:
+        """Bring the feature state in line with the committed offsets."""
+        await self.folding.open(committed)
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        """As `Scoring.score`, for one micro-batch."""
+        return await self._together.ask(batch)
+
+    async def commit(self) -> None:
+        """Nothing is remembered between micro-batches."""
+
+    async def close(self) -> None:
+        """Nothing was opened."""
+
+
+def _sizes(batches: Sequence[MicroBatch], decoded: Decoded) -> list[int]:
+    """How many of the events are of each batch; they are in the batches' order."""
+    if len(batches) == 1:
+        return [len(decoded.ids)]
+    counts = Counter(map(attrgetter("partition"), decoded.records))
+    return [counts[batch.partition] for batch in batches]
+
+
+def _rejected(batches: Sequence[MicroBatch], decoded: Decoded) -> list[list[Rejected]]:
+    """The rejected records of each batch."""
+    found: dict[int, list[Rejected]] = {batch.partition: [] for batch in batches}
+    for one in decoded.rejected:
+        found[one[0].partition].append(one)
+    return list(found.values())
 
 
 def dead_letter(record: ConsumerRecord, error: BadRecord) -> Record:

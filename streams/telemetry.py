@@ -12,9 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from streams.settings import Settings
 
 EVENTS = Counter("driftloop_events", "Records read.", ["pipeline", "partition"])
-PREDICTIONS = Counter(
-    "driftloop_predictions", "Predictions written.", ["pipeline", "partition", "version"]
-)
+PREDICTIONS = Counter("driftloop_predictions", "Predictions made.", ["pipeline", "version"])
 DEAD_LETTERS = Counter("driftloop_dead_letters", "Bad records set aside.", ["pipeline", "cause"])
 DEGRADED = Counter("driftloop_degraded", "Events served the fallback.", ["pipeline"])
 TRITON_CIRCUIT = Gauge(
@@ -45,9 +43,7 @@ STAGE_SECONDS = Histogram(
 LAG = Gauge("driftloop_lag_records", "Records behind the log's end.",
             ["pipeline", "topic", "partition"])  # fmt: skip
 SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
-EVENT_TIME = Gauge(
-    "driftloop_event_time_seconds", "Largest event time scored.", ["pipeline", "partition"]
-)
+EVENT_TIME = Gauge("driftloop_event_time_seconds", "Largest event time scored.", ["pipeline"])
 TRAINING_RUNS = Counter(
     "driftloop_training_runs", "Candidates by the gate's decision.", ["pipeline", "decision"]
 )

@@ -9,19 +9,20 @@ from collections.abc import AsyncIterator
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from streams.adapters.joint_scorer import JointScorer
 from streams.adapters.redis_state import RedisFeatureState
 from streams.adapters.rocks_labels import RocksLabelStore
 from streams.adapters.triton_control import TritonControls
 from streams.adapters.triton_endpoints import TritonEndpoints
+from streams.folding import ReadRange
 from streams.labelling import Labelling
 from streams.ledger import LedgerFollower
 from streams.ports import FeatureState
-from streams.scoring import ReadRange, Scoring
+from streams.scoring import PartitionScoring, Scoring
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.transport import clients
 from streams.transport.app import BatchApp, Work, observe_lag
+from streams.transport.lanes import Processor
 
 _LAG_SECONDS = 1.0
 
@@ -107,7 +108,7 @@ class _Parts:
         if self._opened is not None:
             await self._opened.close()
 
-    def processor(self, partition: int) -> Scoring | Labelling:
+    def processor(self, partition: int) -> Processor:
         """The processor of a partition."""
         raise NotImplementedError
 
@@ -116,24 +117,25 @@ class _ScoringParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         super().__init__(settings, pipeline)
         self._scorer = TritonEndpoints.of(settings, pipeline)
-        self._joint = JointScorer(self._scorer)
         self._champion = LedgerFollower(settings, pipeline)
+        self._scoring: Scoring | None = None
 
     async def start(self) -> None:
         await super().start()
         await self._champion.start()
         self._scorer.watch(lambda: self._champion.version)
+        self._scoring = Scoring(
+            self._pipeline, self._state, self._scorer, self._champion, _reader(self._settings)
+        )
 
     async def stop(self) -> None:
         await self._champion.stop()
-        await self._joint.close()
+        await self._scorer.close()
         await super().stop()
 
-    def processor(self, partition: int) -> Scoring:
-        return Scoring(
-            self._pipeline, partition, self._state, self._joint, self._champion,
-            _reader(self._settings),
-        )  # fmt: skip
+    def processor(self, partition: int) -> PartitionScoring:
+        assert self._scoring is not None, "the application has not started"
+        return self._scoring.partition(partition)
 
 
 class _LabellingParts(_Parts):

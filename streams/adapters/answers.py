@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import StateLost
-from streams.ports import FoldBatch, Folded
+from streams.ports import FoldBatch, Folded, join
 from streams.spec.windows import FoldPlan
 
 
@@ -70,12 +70,4 @@ def since(batch: FoldBatch, offset: int) -> FoldBatch:
         times=batch.times[start:],
         entities=[names[start:] for names in batch.entities],
         values=batch.values[start:],
-    )
-
-
-def join(parts: Sequence[Folded]) -> Folded:
-    """Answers to consecutive parts of a batch as one."""
-    return Folded(
-        np.concatenate([part.aggregates for part in parts]),
-        np.concatenate([part.duplicate for part in parts]),
     )

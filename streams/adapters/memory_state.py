@@ -13,9 +13,9 @@ from math import fsum
 
 import numpy as np
 
-from streams.adapters.answers import Answer, check, join, recall, since
+from streams.adapters.answers import Answer, check, recall, since
 from streams.errors import StateBehind
-from streams.ports import FoldBatch, Folded, LabelBatch, LabelsFolded
+from streams.ports import FoldBatch, Folded, LabelBatch, LabelsFolded, join
 from streams.spec.windows import FoldPlan, KeyPlan
 
 

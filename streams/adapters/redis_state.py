@@ -30,12 +30,12 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from streams.adapters.answers import check, join, recall, since
+from streams.adapters.answers import check, recall, since
 from streams.adapters.fold_wire import Wire
-from streams.adapters.together import Together
 from streams.errors import ConfigurationError, StateBehind, Unavailable
-from streams.ports import FoldBatch, Folded, LabelBatch, LabelsFolded
+from streams.ports import FoldBatch, Folded, LabelBatch, LabelsFolded, join
 from streams.spec.windows import FoldPlan
+from streams.together import Together
 
 SETTING = "DRIFTLOOP_REDIS"
 _PARTS = ("feature_state.lua", "feature_entity.lua", "feature_calls.lua")

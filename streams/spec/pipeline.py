@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from streams.spec.features import Block, Feature, LabelRate, Window
 from streams.spec.feedback import Feedback
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
-from streams.spec.windows import FoldPlan, compile_plan, select
+from streams.spec.windows import FoldPlan, Select, compile_plan, select
 
 
 @dataclass(frozen=True)
@@ -179,16 +180,27 @@ class Pipeline:
         From the features that need no state and a fold's [n, plan.width].
         """
         vectors = np.empty((len(folded), len(self.feature_names)), np.float32)
-        start = 0
         with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and is rejected
-            for i, feature in enumerate(self.features):
-                if isinstance(feature, Window):
-                    block = select(self.plan, feature, folded)
-                else:
-                    block = stateless[i]
-                vectors[:, start : start + block.shape[1]] = block
-                start += block.shape[1]
+            for place, selected in self._windowed:
+                vectors[:, place] = selected(folded)
+            for i, block in stateless.items():
+                vectors[:, self._places[i]] = block
         return vectors
+
+    @cached_property
+    def _places(self) -> tuple[slice, ...]:
+        """Each feature's columns of the vector."""
+        bounds = accumulate((len(feature.names) for feature in self.features), initial=0)
+        return tuple(slice(*pair) for pair in pairwise(bounds))
+
+    @cached_property
+    def _windowed(self) -> tuple[tuple[int, Select], ...]:
+        """Each window feature's column, and how it is read from a fold."""
+        return tuple(
+            (place.start, select(self.plan, feature))
+            for place, feature in zip(self._places, self.features, strict=True)
+            if isinstance(feature, Window)
+        )
 
 
 def load_pipeline(module: str) -> Pipeline:

@@ -7,8 +7,9 @@ edges is then a difference: its cost does not depend on how many events it holds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from streams.spec.events import Event
 from streams.spec.features import LabelRate, Mean, Sum, Window
+
+Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ def _key_plan(key: str, windows: Sequence[Window], remember: int) -> KeyPlan:
     )
 
 
-def select(plan: FoldPlan, window: Window, folded: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One window feature out of what a fold returned (float64 [n, plan.width]), as [n, 1]."""
+def select(plan: FoldPlan, window: Window) -> Select:
+    """How one window feature is read out of what a fold returns: [n, plan.width] to [n]."""
     start = 0
     for key in plan.keys:
         if key.key == window.key:
@@ -111,17 +114,15 @@ def select(plan: FoldPlan, window: Window, folded: NDArray[np.float64]) -> NDArr
     stride = 1 + len(key.values) + int(key.labels)
     span = (key.edges.index(window.newest), key.edges.index(window.oldest))
     start += key.windows.index(span) * stride
-    count = folded[:, start]
     match window:
         case Sum():
-            result = folded[:, start + 1 + key.values.index(window.of)]
+            return partial(_column, start + 1 + key.values.index(window.of))
         case Mean():
-            result = _ratio(folded[:, start + 1 + key.values.index(window.of)], count)
+            return partial(_ratio, start + 1 + key.values.index(window.of), start)
         case LabelRate():
-            result = _ratio(folded[:, start + stride - 1], count)
+            return partial(_ratio, start + stride - 1, start)
         case _:
-            result = count
-    return result[:, None]
+            return partial(_column, start)
 
 
 def entity_texts(column: NDArray[Any]) -> list[str]:
@@ -137,5 +138,10 @@ def entity_names(column: NDArray[Any]) -> list[bytes]:
     return list(map(str.encode, entity_texts(column)))
 
 
-def _ratio(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+def _column(at: int, folded: NDArray[np.float64]) -> NDArray[np.float64]:
+    column: NDArray[np.float64] = folded[:, at]
+    return column
+
+
+def _ratio(total: int, count: int, folded: NDArray[np.float64]) -> NDArray[np.float64]:
+    return folded[:, total] / np.maximum(folded[:, count], 1)  # a total of no events is 0

@@ -12,8 +12,9 @@ import argparse
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 from aiokafka import ConsumerRecord
@@ -24,7 +25,7 @@ from streams.errors import BadRecord
 from streams.pipelines.card_fraud import Transaction
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.records import Prediction, decoder
-from streams.scoring import Scoring
+from streams.scoring import PartitionScoring, Scoring
 from streams.spec import Invalid, Policies
 from streams.transport.batches import MicroBatch
 from streams.validation import Validator
@@ -184,11 +185,16 @@ class Account:
         return (event.customer_id, event.transaction_id) in self._seen
 
 
+def new_scoring() -> PartitionScoring:
+    """The scoring path on the adapters in memory."""
+    scorer = MemoryScorer({1: lambda vectors: vectors[:, :1] * 0})
+    state = MemoryFeatureState(PIPELINE.plan)
+    return Scoring(PIPELINE, state, scorer, _Champion(), _nothing).partition(0)
+
+
 async def run(count: int, seed: int, report: Callable[[str], None] = lambda line: None) -> Account:
     """Score generated records in micro-batches of mixed sizes."""
-    state = MemoryFeatureState(PIPELINE.plan)
-    scorer = MemoryScorer({1: lambda vectors: vectors[:, :1] * 0})
-    scoring = Scoring(PIPELINE, 0, state, scorer, _Champion(), None)  # type: ignore[arg-type]
+    scoring = new_scoring()
     topics, read, account = PIPELINE.topics, decoder(Prediction).decode, Account()
     rng, offset, waiting = random.Random(seed + 1), 0, list[Record]()
     size = 1
@@ -210,6 +216,11 @@ async def run(count: int, seed: int, report: Callable[[str], None] = lambda line
         if account.records // 100_000 > (account.records - len(batch)) // 100_000:
             report(f"{account.records:,} records")
     return account
+
+
+async def _nothing(*_: Any) -> AsyncIterator[list[ConsumerRecord]]:
+    return
+    yield
 
 
 class _Champion:

@@ -6,11 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.adapters.memory_scorer import MemoryScorer
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.scoring import Scoring
 from streams.transport.batches import MicroBatch
-from tests.property.generated_events import PIPELINE, _Champion, _record, run
+from tests.property.generated_events import PIPELINE, _record, new_scoring, run
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -36,8 +33,7 @@ async def test_every_generated_record_is_accounted_for_once(seed: int) -> None:
     )
 )
 async def test_whatever_bytes_come_nothing_is_raised(values: list[bytes]) -> None:
-    state = MemoryFeatureState(PIPELINE.plan)
-    scoring = Scoring(PIPELINE, 0, state, MemoryScorer({}), _Champion(), None)  # type: ignore[arg-type]
+    scoring = new_scoring()
     records = [_record(i, b"k", value) for i, value in enumerate(values)]
     outputs = await scoring.process(MicroBatch(PIPELINE.topics.events, 0, records, 0, 0))
     assert len(outputs[PIPELINE.topics.dead_letters]) == len(values)

@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
 from streams.adapters.memory_state import MemoryFeatureState
-from streams.scoring import Scoring
+from streams.scoring import PartitionScoring, Scoring
 from tests.specs.applications import Stock
 from tests.specs.broker import Broker
 from tests.specs.subjects import EVENTS, must, must_come, running, spec, until
@@ -35,11 +35,11 @@ class Champion:
         pass
 
 
-def scoring(partition: int) -> Scoring:
+def scoring(partition: int) -> PartitionScoring:
     """What production scores with, on the adapters in memory."""
     champion = Champion()
     state = MemoryFeatureState(PIPELINE.plan)
-    return Scoring(PIPELINE, partition, state, champion, champion, nothing)
+    return Scoring(PIPELINE, state, champion, champion, nothing).partition(partition)
 
 
 async def nothing(*_: Any) -> AsyncIterator[list[ConsumerRecord]]:

@@ -179,7 +179,7 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
 
     state = MemoryFeatureState(pipeline.plan)  # has the events and the first label only
     rehearsal = Rehearsal(pipeline)
-    rehearsal._scoring._state = state
+    rehearsal._scoring.folding._state = state
     await rehearsal.score([basket(1, T0), basket(2, T0)])
     await state.fold_labels(
         LabelBatch(
@@ -217,7 +217,7 @@ async def test_labels_that_the_feature_state_loses_under_a_running_worker_come_b
     await take(topics.feedback, orjson.dumps(label(1, 1, T0 + 1)))
     before = deepcopy(rehearsal._state)
     await take(topics.feedback, orjson.dumps(label(2, 1, T0 + 2)))
-    worker._state = rehearsal._scoring._state = before  # as it was before the last label
+    worker._state = rehearsal._scoring.folding._state = before  # as it was before the last label
     await take(topics.feedback, orjson.dumps(label(3, 1, T0 + 3)))
     late = await rehearsal.score([basket(5, T0 + HOUR + 1)])
     assert unpack([late.scored[0].vector])[0, rate] == pytest.approx(3 / 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from copy import deepcopy
 from typing import Any
 
@@ -11,12 +13,24 @@ import pytest
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
+from streams.adapters.memory_scorer import MemoryScorer
 from streams.adapters.memory_state import MemoryFeatureState
 from streams.records import Scored, decoder, unpack
 from streams.rehearsal import Rehearsal
+from streams.scoring import PartitionScoring, Scoring
 from streams.spec import Columns, Decision, Fallback, Policies, Transform
 from streams.transport.batches import MicroBatch
 from tests.unit.pipelines import declare, order
+
+
+class Champion:
+    version, threshold = 1, 0.5
+
+
+async def nothing(*_: Any) -> AsyncIterator[list[ConsumerRecord]]:
+    return
+    yield
+
 
 T0 = 1_700_000_000.0
 
@@ -138,14 +152,52 @@ async def test_events_that_the_feature_state_loses_under_a_running_worker_come_b
     for lost in (MemoryFeatureState(pipeline.plan), None):
         state = MemoryFeatureState(pipeline.plan)
         scoring = Rehearsal(pipeline)._scoring
-        scoring._state, scoring._read_range = state, read
+        folding = scoring.folding
+        folding._state, folding._read_range = state, read
         await score(0, 3, 0)
         earlier = lost or deepcopy(state)  # all of it, or what came after the first batch
         await score(3, 6, 0)
-        scoring._state = earlier
+        folding._state = earlier
         outputs = await score(6, 9, 3)
         found = [decoder(Scored).decode(value) for _, value, _ in outputs[pipeline.topics.scored]]
         assert [one.vector for one in found] == [one.vector for one in undisturbed.scored[6:]]
         # what is uncommitted can still be asked for again
         again = await score(3, 9, 3)
         assert len(again[pipeline.topics.predictions]) == 6
+
+
+def records_of(partition: int, *values: bytes) -> list[ConsumerRecord]:
+    return [
+        ConsumerRecord("t", partition, i, 0, 0, b"k", value, None, 0, 0, ())
+        for i, value in enumerate(values)
+    ]
+
+
+async def test_partitions_that_ask_at_the_same_moment_are_scored_as_one_each_with_its_own() -> None:
+    pipeline = declare()
+    good = [orjson.dumps(basket(n, T0 + n, amount=n)) for n in range(6)]
+    given = [(good[0], b"{", good[1]), (good[2],), (b"[]",), (good[3], good[3], good[4])]
+    batches = [
+        MicroBatch(pipeline.topics.events, number, records_of(number, *values), 0, 0)
+        for number, values in enumerate(given)
+    ]
+
+    def lanes(asked: list[int]) -> list[PartitionScoring]:
+        def counting(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+            asked.append(len(vectors))
+            return network(vectors)
+
+        state, scorer = MemoryFeatureState(pipeline.plan), MemoryScorer({1: counting})
+        scoring = Scoring(pipeline, state, scorer, Champion(), nothing)
+        return [scoring.partition(number) for number in range(len(batches))]
+
+    alone, together = list[int](), list[int]()
+    apart = [await lane.process(batch) for lane, batch in zip(lanes(alone), batches, strict=True)]
+    joint = await asyncio.gather(
+        *(lane.process(batch) for lane, batch in zip(lanes(together), batches, strict=True))
+    )
+    assert joint == apart
+    assert [[len(records) for records in outputs.values()] for outputs in joint] == [
+        [2, 2, 1], [1, 1, 0], [0, 0, 1], [2, 2, 0]
+    ]  # fmt: skip
+    assert together == [sum(alone)]

@@ -109,15 +109,15 @@ WINDOWS = (
 def test_each_window_finds_its_numbers(window: Window, expected: float) -> None:
     plan = plan_of(*WINDOWS)
     folded = np.arange(plan.width, dtype=np.float64)[None, :].repeat(3, axis=0)
-    column = select(plan, window, folded)
-    assert column.shape == (3, 1)
+    column = select(plan, window)(folded)
+    assert column.shape == (3,)
     np.testing.assert_allclose(column, expected)
 
 
 def test_means_and_rates_of_no_events_are_zero() -> None:
     plan = plan_of(*WINDOWS)
     for window in WINDOWS:
-        assert select(plan, window, np.zeros((2, plan.width))).tolist() == [[0.0], [0.0]]
+        assert select(plan, window)(np.zeros((2, plan.width))).tolist() == [0.0, 0.0]
 
 
 def test_entities_are_named_by_the_text_of_their_key() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -15,11 +16,18 @@ class Together(Generic[Q, A]):
 
     `answer` returns an answer or an error for each request, in their order; an error that it raises
     is each request's. Nobody waits for others: a turn ends by itself. The call is cancelled once
-    nobody waits for it any more.
+    nobody waits for it any more. What would weigh more than `most` is asked for in several calls.
     """
 
-    def __init__(self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
+        most: float = math.inf,
+        weigh: Callable[[Q], float] = lambda request: 1,
+    ) -> None:
         self._answer = answer
+        self._most = most
+        self._weigh = weigh
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
 
     async def ask(self, request: Q) -> A:
@@ -33,6 +41,16 @@ class Together(Generic[Q, A]):
 
     def _start(self) -> None:
         waiting, self._waiting = self._waiting, []
+        call, weight = list[tuple[Q, asyncio.Future[A]]](), 0.0
+        for one in waiting:
+            weight += self._weigh(one[0])
+            if call and weight > self._most:
+                self._call(call)
+                call, weight = [], self._weigh(one[0])
+            call.append(one)
+        self._call(call)
+
+    def _call(self, waiting: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         asking = asyncio.create_task(self._ask(waiting))
 
         def left(_: asyncio.Future[A]) -> None:
