@@ -22,6 +22,7 @@ from streams.transport.batches import BatchSchema, Limits
 from streams.transport.consumer import BatchTransport
 from streams.transport.lanes import Lane, Lanes, Processor
 from streams.transport.offsets import CommittedOffsets
+from streams.transport.producers import Replaceable
 from streams.transport.writers import IdempotentWriter, TransactionalWriter, Writer
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,7 @@ class Work:
 
 
 class BatchApp(faust.App):  # type: ignore[misc]
-    """A Faust app whose one agent hands micro-batches to lanes."""
+    """A Faust app whose one agent hands what was polled to lanes."""
 
     def __init__(self, work: Work, settings: Settings) -> None:
         self.work = work
@@ -76,6 +77,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
             worker_redirect_stdouts=False,
             loghandlers=[],
         )
+        self._shared: Replaceable | None = None
+        """The producer of all partitions, under at_least_once."""
         self._offsets = CommittedOffsets(self._committed)
         self.lanes = Lanes(
             self._new_lane, work.topics, self._offsets.find, self._lane_failed, grace=session / 3
@@ -85,8 +88,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
     async def _hand_over(self, stream: Any) -> None:
         # Acknowledgement is the lanes' business
-        async for fetched in stream.noack():
-            self.lanes.put(fetched)
+        async for polled in stream.noack():
+            for fetched in polled:  # without a pause: lanes that begin together share their work
+                self.lanes.put(fetched)
 
     async def on_start(self) -> None:
         """Connect what the processors use before the first partition is assigned."""
@@ -97,6 +101,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Finish the lanes while Kafka is still connected, then let go."""
         await self.lanes.close()
+        if self._shared is not None:
+            await self._shared.close()
         await super().on_stop()
         await self.work.on_stop()
 
@@ -121,16 +127,21 @@ class BatchApp(faust.App):  # type: ignore[misc]
         # broker would abort the transaction, and made again with a new producer
         timeout = self.settings.transaction_timeout_ms / 4000
         if not self.work.exactly_once:
-            return IdempotentWriter(
-                lambda: clients.producer(self.settings), partition, self._commit, timeout
+            self._shared = self._shared or Replaceable(
+                lambda: clients.producer(self.settings), timeout
             )
+            return IdempotentWriter(self._shared, partition, self._commit, timeout)
         transactional_id = f"{self.work.group}-{partition}"
-        return TransactionalWriter(
+        producer = Replaceable(
             lambda: clients.producer(
                 self.settings,
                 transactional_id=transactional_id,
                 transaction_timeout_ms=self.settings.transaction_timeout_ms,
             ),
+            timeout,
+        )
+        return TransactionalWriter(
+            producer,
             partition,
             self.work.group,
             {TP(topic, partition) for topic in self.work.topics},

@@ -21,13 +21,13 @@ Outputs = dict[str, list[Record]]
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Consecutive records of one partition, as one Faust event."""
+    """Consecutive records of one partition. Those of one poll are one Faust event."""
 
     topic: str
     partition: int
     records: list[ConsumerRecord]
     received: float
-    """Monotonic time at which the oldest was fetched."""
+    """Monotonic time at which they were fetched."""
     generation: int
     """The consumer group's generation when they were fetched."""
 
@@ -62,9 +62,9 @@ class Limits:
 
     batch_records: int = 2048
     batch_wait: float = 0.005
-    """Seconds a micro-batch waits for more records, from its oldest record on."""
+    """Most seconds that records wait at the broker for more, from the oldest on."""
     transaction: float = 0.1
-    """Seconds between commits."""
+    """Seconds from a transaction's first output to the end of its commit."""
 
     @property
     def queued_records(self) -> int:
@@ -77,7 +77,7 @@ class Limits:
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]
-    """Passes a `Fetched` through Faust as the value of one event, undecoded."""
+    """Passes a poll's `Fetched` through Faust as the value of one event, undecoded."""
 
     def compile(self, app: Any, *, on_key_decode_error: Any, on_value_decode_error: Any,
                 default_propagate: bool = False) -> Any:  # fmt: skip

@@ -1,7 +1,7 @@
-"""Faust's consumer at batch speed: one Faust event per partition and up to N records.
+"""Faust's consumer at batch speed: one Faust event for all that a poll has brought.
 
 Stock Faust delivers record by record, commits by timer what its streams acknowledged, and loses
-track of gaps (see `docs/faust.md`). Here a batch is one event; offsets are committed by the lanes
+track of gaps (see `docs/faust.md`). Here a poll is one event; offsets are committed by the lanes
 (`streams.transport.lanes`), after the outputs are acknowledged.
 """
 
@@ -28,6 +28,10 @@ log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.05
 """Longest wait for records: a partition that is resumed meanwhile is not part of it."""
+_LONG_POLL_MS = 500
+"""Where nothing comes, a fetch waits for so long at the broker: it answers with the first record."""
+_PLENTY = 128
+"""Bytes of a record, about: while records come, a fetch waits for a micro-batch of such."""
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -47,7 +51,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             isolation_level="read_committed",
             max_poll_records=self.app.limits.queued_records,
             max_partition_fetch_bytes=4 << 20,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=_LONG_POLL_MS,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
@@ -55,6 +59,23 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             # a new topic or partition is noticed within this time
             metadata_max_age_ms=30_000,
         )
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
+        found = await super()._fetch_records(consumer, *args, **kwargs)
+        self._pace(consumer._fetcher, bool(found))
+        return found
+
+    def _pace(self, fetcher: Any, flowing: bool) -> None:
+        """Gather records where that costs nothing, at the broker, for the next fetch.
+
+        While they flow it answers once there is a batch, or `batch_wait` after it was asked; so the
+        oldest has waited no longer than that. A fetch for every few records would cost the broker
+        and us more than the records do.
+        """
+        limits = self.app.limits
+        gather = flowing and limits.batch_wait > 0
+        fetcher._fetch_min_bytes = _PLENTY * limits.batch_records if gather else 1
+        fetcher._fetch_max_wait_ms = round(1000 * limits.batch_wait) if gather else _LONG_POLL_MS
 
     async def seek_to_committed(self) -> Mapping[TP, int | None]:
         """Seek all partitions to what is committed, or to the beginning where nothing is.
@@ -147,32 +168,22 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._resumed.set()
 
     async def _deliver(self, records: Mapping[TP, list[Any]]) -> None:
-        """Hand batches to the conductor, round-robin over partitions.
-
-        A rebalance in the middle ends it: what is left is fetched again.
-        """
+        """Hand what was polled to the conductor; where a rebalance cuts it off, fetch it again."""
+        if not self.flow_active:
+            self._dropped = True
+            return
         generation, received = self.app.consumer_generation_id, time.monotonic()
-        size = self.app.limits.batch_records
-        longest = max(map(len, records.values()))
-        for start in range(0, longest, size):
-            for tp, found in records.items():
-                chunk = found[start : start + size]
-                if chunk and not await self._deliver_one(TP(*tp), chunk, received, generation):
-                    self._dropped = True
-                    return
-
-    async def _deliver_one(
-        self, tp: TP, chunk: list[Any], received: float, generation: int
-    ) -> bool:
-        """Whether the batch was delivered; not where a rebalance came before, or cut it off."""
-        if not self.flow_active or generation != self.app.consumer_generation_id:
-            return False
-        message = self._to_message(tp, chunk[-1])
-        message.value = Fetched(tp.topic, tp.partition, chunk, received, generation)
+        polled = [
+            Fetched(tp.topic, tp.partition, found, received, generation)
+            for tp, found in records.items()
+        ]
+        last = polled[-1].records[-1]
+        message = self._to_message(TP(last.topic, last.partition), last)
+        message.value = polled
         delivery = self.callback(message)
         # waiting for suspend_flow too breaks the deadlock of a full queue during a rebalance
         first = await self.wait_first(delivery, self.suspend_flow.wait())
-        return delivery in first.done
+        self._dropped = delivery not in first.done
 
     async def _fetch_again(self) -> None:
         """Seek back to what is committed; lanes drop what they had. Kafka may refuse: once more."""

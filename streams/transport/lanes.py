@@ -25,6 +25,8 @@ from streams.transport.writers import PartitionLost, Writer
 
 log = structlog.get_logger(__name__)
 
+_SMOOTHING = 0.2
+
 
 class Processor(Protocol):
     """What a lane does with a micro-batch."""
@@ -76,6 +78,8 @@ class Lane:
         self._stopping = False
         self._positions: dict[str, int] = {}
         self._committed: dict[str, int] = {}
+        self._commit_seconds = 0.0
+        """What a commit takes, lately."""
 
     async def open(self, topics: Iterable[str], committed: Ask) -> None:
         """Take the partition over, then bring the processor in line with what is committed."""
@@ -88,8 +92,10 @@ class Lane:
 
     def put(self, fetched: Fetched) -> None:
         """Queue records; pauses their partition when there are many."""
-        self._queue.append(fetched)
-        self._queued += len(fetched.records)
+        records, size = fetched.records, self._limits.batch_records
+        for start in range(0, len(records), size):
+            self._queue.append(replace(fetched, records=records[start : start + size]))
+        self._queued += len(records)
         if self._queued > self._limits.queued_records:
             tp = TP(fetched.topic, fetched.partition)
             self._paused.add(tp)
@@ -143,31 +149,25 @@ class Lane:
         )
 
     async def _commit(self) -> None:
-        with telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").time():
-            await self._writer.commit()
+        begun = time.monotonic()
+        await self._writer.commit()
+        took = time.monotonic() - begun
+        telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").observe(took)
+        self._commit_seconds += _SMOOTHING * (took - self._commit_seconds)
         await self._processor.commit()
         self._committed = dict(self._positions)
 
     def _due(self) -> bool:
-        begun = self._writer.begun
-        return begun is not None and time.monotonic() - begun >= self._limits.transaction
+        at = self._due_at()
+        return at is not None and time.monotonic() >= at
 
     async def _next(self) -> Fetched | None:
-        """The next records, merged up to a full batch; None when it is time to commit or stop."""
+        """The next records, up to a full batch; None when it is time to commit or stop."""
         while not self._queue:
             if self._stopping or self._due():
                 return None
             await self._wait(self._due_at())
-        first = self._queue[0]
-        deadline = first.received + self._limits.batch_wait
-        while self._waiting(first) < self._limits.batch_records and not self._stopping:
-            if time.monotonic() >= deadline:
-                break
-            await self._wait(deadline)
-        return self._take() if self._queue else None
-
-    def _waiting(self, first: Fetched) -> int:
-        return sum(len(f.records) for f in self._queue if f.topic == first.topic)
+        return self._take()
 
     def _take(self) -> Fetched:
         """The queue's head, and what follows it of the same topic up to a full batch."""
@@ -184,8 +184,9 @@ class Lane:
         return replace(head, records=records)
 
     def _due_at(self) -> float | None:
-        begun = self._writer.begun
-        return None if begun is None else begun + self._limits.transaction
+        """When to begin the commit, so that it is done within the transaction's span."""
+        begun, span = self._writer.begun, self._limits.transaction
+        return None if begun is None else begun + max(span / 2, span - self._commit_seconds)
 
     async def _wait(self, until: float | None) -> None:
         self._arrived.clear()

@@ -1,37 +1,33 @@
 """Writing outputs and source offsets of one input partition: in one transaction, or in that order.
 
-A writer keeps what it wrote since the last commit. When anything fails it throws its producer
-away, starts a new one (which ends the old transaction one way or the other), asks the broker which
-offsets are committed, and writes it all again if they are the old ones. So an outcome that never
-arrived (a timed-out commit) is neither lost nor doubled.
+A transactional writer keeps what it wrote since the last commit. When anything fails it throws its
+producer away, starts a new one (which ends the old transaction one way or the other), asks the
+broker which offsets are committed, and writes it all again if they are the old ones. So an outcome
+that never arrived (a timed-out commit) is neither lost nor doubled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
-    IllegalOperation,
-    KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
 )
-from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.types import TP
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from streams.errors import DriftloopError
-from streams.transport.batches import Outputs, Record
-from streams.transport.clients import stop
+from streams.transport.batches import Outputs
 from streams.transport.offsets import CommittedOffsets
+from streams.transport.producers import TRANSIENT, Replaceable, patiently, send
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +42,8 @@ _STALE = (
     UnknownMemberIdError,
     RebalanceInProgressError,
 )
-# IllegalOperation: what a producer answers once a request before has failed or was fenced
-_TRANSIENT = (KafkaError, IllegalOperation, TimeoutError, OSError)
+_SEND_RECORDS = 1024
+"""From so many outputs on, what is to be committed is sent ahead of the commit."""
 
 
 class PartitionLost(DriftloopError):
@@ -86,117 +82,56 @@ class Writer(Protocol):
         ...
 
 
-class _BatchWriter:
-    """What both writers share: a producer that can be replaced, and what it has yet to commit."""
-
-    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int,
-                 timeout: float) -> None:  # fmt: skip
-        self._new_producer = new_producer
-        self._partition = partition
-        self._timeout = timeout
-        self._producer: AIOKafkaProducer | None = None
-        self._pending: list[tuple[Outputs, Mapping[TP, int]]] = []
-        self._acknowledgements: list[Any] = []
-        self.begun: float | None = None
-
-    async def _renew(self) -> None:
-        """Replace the producer; retries until the broker is there."""
-        await self._discard()
-        async for attempt in _patiently():
-            with attempt:
-                self._producer = self._new_producer()
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        await self._producer.start()
-                except BaseException:
-                    await self._discard()
-                    raise
-
-    async def _discard(self) -> None:
-        producer, self._producer = self._producer, None
-        for acknowledgement in self._acknowledgements:
-            acknowledgement.cancel()
-        self._acknowledgements.clear()
-        if producer is not None:
-            await stop(producer)
-
-    async def _send(self, outputs: Outputs) -> None:
-        assert self._producer is not None
-        for topic, records in outputs.items():
-            start = 0
-            while start < len(records):
-                batch = self._producer.create_batch()
-                start = _fill(batch, records, start)
-                await self._send_batch(batch, topic)
-
-    async def _send_batch(self, batch: BatchBuilder, topic: str) -> None:
-        assert self._producer is not None
-        batch.close()
-        sent = await self._producer.send_batch(batch, topic, partition=self._partition)
-        self._acknowledgements.append(sent)
-
-    async def _acknowledged(self) -> None:
-        sent, self._acknowledgements = self._acknowledgements, []
-        await asyncio.gather(*sent)
-
-    def _positions(self) -> dict[TP, int]:
-        positions: dict[TP, int] = {}
-        for _, covered in self._pending:
-            positions.update(covered)
-        return positions
-
-    def _done(self) -> None:
-        self._pending.clear()
-        self.begun = None
-
-    async def close(self) -> None:
-        self._done()
-        await self._discard()
-
-
-class TransactionalWriter(_BatchWriter):
+class TransactionalWriter:
     """exactly_once: outputs and source offsets of whole batches in one Kafka transaction.
 
     One transactional id per input partition: taking it over fences whoever had it, since aiokafka
     commits offsets in transactions without the group's generation. A worker that lost the
     partition without noticing (it was stopped, or cut off) finds out from the group before it
     recovers, so that it does not fence its successor.
+
+    Nobody sees outputs before the commit. So small ones are sent with it, as few record batches,
+    and only many are sent ahead.
     """
 
-    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int, group: str,
-                 sources: set[TP], offsets: CommittedOffsets, in_group: InGroup,
-                 timeout: float) -> None:  # fmt: skip
-        super().__init__(new_producer, partition, timeout)
+    def __init__(self, producer: Replaceable, partition: int, group: str, sources: set[TP],
+                 offsets: CommittedOffsets, in_group: InGroup, timeout: float) -> None:  # fmt: skip
+        self._producer = producer
+        self._partition = partition
         self._group = group
         self._sources = sources
         self._offsets = offsets
         self._in_group = in_group
+        self._timeout = timeout
+        self.begun: float | None = None
         self._committed: dict[TP, int] = {}
         """As far as this writer knows."""
+        self._pending: list[tuple[Outputs, Mapping[TP, int]]] = []
+        """Written since the last commit."""
+        self._unsent: list[Outputs] = []
+        """What of it the producer does not have yet."""
+        self._acknowledgements: list[Any] = []
+        self._in_transaction = False
         self._broken = False
 
     async def open(self) -> None:
-        await self._renew()
+        await self._producer.get()
         self._committed = await self._find_committed()
 
     async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
-        self._pending.append((outputs, positions))
         if self.begun is None:
             self.begun = time.monotonic()
-        if self._broken:
+        self._pending.append((outputs, positions))
+        self._unsent.append(outputs)
+        waiting = sum(len(records) for unsent in self._unsent for records in unsent.values())
+        if waiting < _SEND_RECORDS or self._broken:
             return
         try:
-            await self._write(outputs, first=len(self._pending) == 1)
-        except _TRANSIENT as error:
+            async with asyncio.timeout(self._timeout):
+                await self._send()
+        except TRANSIENT as error:
             self._broken = True  # commit() starts over with a new producer
             log.warning("write failed", partition=self._partition, error=repr(error))
-
-    async def _write(self, outputs: Outputs, first: bool) -> None:
-        assert self._producer is not None
-        async with asyncio.timeout(self._timeout):
-            if first:
-                await self._producer.begin_transaction()
-            await self._send(outputs)
 
     async def commit(self) -> None:
         while self._pending:
@@ -204,8 +139,9 @@ class TransactionalWriter(_BatchWriter):
                 await self._recover()
                 continue
             try:
-                await self._commit()
-            except _TRANSIENT as error:
+                async with asyncio.timeout(self._timeout):
+                    await self._commit()
+            except TRANSIENT as error:
                 self._broken = True
                 log.warning("commit failed", partition=self._partition, error=repr(error))
             else:
@@ -213,13 +149,26 @@ class TransactionalWriter(_BatchWriter):
                 self._offsets.acknowledge(self._committed)
                 self._done()
 
+    async def close(self) -> None:
+        self._done()
+        await self._producer.close()
+
+    async def _send(self) -> None:
+        producer = await self._producer.get()
+        if not self._in_transaction:
+            await producer.begin_transaction()
+            self._in_transaction = True
+        outputs, self._unsent = _merged(self._unsent), []
+        self._acknowledgements += await send(producer, outputs, self._partition)
+
     async def _commit(self) -> None:
-        assert self._producer is not None
-        async with asyncio.timeout(self._timeout):
-            await self._acknowledged()
-            offsets = {TopicPartition(*tp): at for tp, at in self._positions().items()}
-            await self._producer.send_offsets_to_transaction(offsets, self._group)
-            await self._producer.commit_transaction()
+        await self._send()
+        sent, self._acknowledgements = self._acknowledgements, []
+        await asyncio.gather(*sent)
+        producer = await self._producer.get()
+        offsets = {TopicPartition(*tp): at for tp, at in self._positions().items()}
+        await producer.send_offsets_to_transaction(offsets, self._group)
+        await producer.commit_transaction()
 
     async def _recover(self) -> None:
         """Start over with a new producer: the transaction was committed whole, or not at all.
@@ -230,16 +179,16 @@ class TransactionalWriter(_BatchWriter):
         """
         if not await self._asked(self._in_group):
             raise PartitionLost(f"partition {self._partition} was given to another worker")
-        await self._renew()
+        self._forget_sent()
+        await self._producer.close()
+        await self._producer.get()
         found = await self._find_committed()
         self._broken = False
         if found == {**self._committed, **self._positions()}:
             self._committed = found
             self._done()
         elif found == self._committed:
-            again, self._pending = self._pending, []
-            for outputs, positions in again:
-                await self.write(outputs, positions)
+            self._unsent = [outputs for outputs, _ in self._pending]
         else:
             at = {tp.topic: offset for tp, offset in found.items()}
             raise ForeignCommit(
@@ -258,70 +207,86 @@ class TransactionalWriter(_BatchWriter):
             async with asyncio.timeout(self._timeout):
                 return await question()
 
-        return await _patiently()(ask)
+        return await patiently()(ask)
+
+    def _positions(self) -> dict[TP, int]:
+        return _last(positions for _, positions in self._pending)
+
+    def _done(self) -> None:
+        self._forget_sent()
+        self._pending.clear()
+        self._unsent.clear()
+        self.begun = None
+
+    def _forget_sent(self) -> None:
+        for acknowledgement in self._acknowledgements:
+            acknowledgement.cancel()
+        self._acknowledgements.clear()
+        self._in_transaction = False
 
 
-class IdempotentWriter(_BatchWriter):
-    """at_least_once: offsets are committed after the outputs are acknowledged."""
+class IdempotentWriter:
+    """at_least_once: offsets are committed after the outputs are acknowledged.
 
-    def __init__(self, new_producer: Callable[[], AIOKafkaProducer], partition: int,
-                 commit: Commit, timeout: float) -> None:  # fmt: skip
-        super().__init__(new_producer, partition, timeout)
-        self._commit_positions = commit
+    A worker's writers share a producer: what its lanes write at the same moment is one request.
+    """
+
+    def __init__(self, producer: Replaceable, partition: int, commit: Commit,
+                 timeout: float) -> None:  # fmt: skip
+        self._producer = producer
+        self._partition = partition
+        self._commit = commit
+        self._timeout = timeout
+        self._pending: list[Mapping[TP, int]] = []
+        self.begun: float | None = None
 
     async def open(self) -> None:
-        await self._renew()
+        await self._producer.get()
 
     async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
         if self.begun is None:
             self.begun = time.monotonic()
         while True:
+            producer = await self._producer.get()
             try:
                 async with asyncio.timeout(self._timeout):
-                    await self._send(outputs)
-                    await self._acknowledged()
+                    await asyncio.gather(*await send(producer, outputs, self._partition))
                 break
-            except _TRANSIENT as error:
+            except TRANSIENT as error:
                 log.warning("write failed", partition=self._partition, error=repr(error))
-                await self._renew()
-        self._pending.append(({}, positions))
+                await self._producer.replace(producer)
+        self._pending.append(positions)
 
     async def commit(self) -> None:
         if not self._pending:
             return
-        async for attempt in _patiently():
+        async for attempt in patiently():
             with attempt:
                 try:
-                    await self._commit_positions(self._positions())
+                    await self._commit(_last(self._pending))
                 except _STALE as error:
                     raise PartitionLost(f"partition {self._partition} was reassigned") from error
         self._done()
 
+    async def close(self) -> None:
+        """Nothing of its own; the producer is its application's."""
+        self._done()
 
-def _fill(batch: BatchBuilder, records: list[Record], start: int) -> int:
-    """Append records from `start` on until the batch is full; returns the first that it left.
-
-    `BatchBuilder.append` does the same at three times the cost per record.
-    """
-    append, offset = batch._builder.append, 0
-    for key, value, headers in islice(records, start, None):
-        if append(offset, None, key, value, headers) is None:
-            break
-        offset += 1
-    batch._relative_offset = offset
-    return start + offset
+    def _done(self) -> None:
+        self._pending.clear()
+        self.begun = None
 
 
-def _patiently() -> AsyncRetrying:
-    """Attempts for as long as Kafka is away."""
-    return AsyncRetrying(
-        retry=retry_if_exception_type(_TRANSIENT),
-        wait=wait_exponential_jitter(multiplier=0.1, max=1, jitter=0.1),
-        before_sleep=_log_retry,
-        reraise=True,
-    )
+def _merged(written: Iterable[Outputs]) -> Outputs:
+    merged: Outputs = defaultdict(list)
+    for outputs in written:
+        for topic, records in outputs.items():
+            merged[topic] += records
+    return merged
 
 
-def _log_retry(state: Any) -> None:
-    log.warning("kafka is away, retrying", attempt=state.attempt_number,
-                error=repr(state.outcome.exception()))  # fmt: skip
+def _last(written: Iterable[Mapping[TP, int]]) -> dict[TP, int]:
+    positions: dict[TP, int] = {}
+    for covered in written:
+        positions.update(covered)
+    return positions

@@ -49,7 +49,7 @@ def install(point: Kind, crash: Crash) -> None:
         case Kind.after_inference:
             _after(TritonScorer, "infer", crash)
         case Kind.after_produce:
-            _after(TransactionalWriter, "write", crash)
+            _before(AIOKafkaProducer, "send_offsets_to_transaction", crash)
             _after(IdempotentWriter, "write", crash)
         case Kind.before_commit:
             _before(TransactionalWriter, "commit", crash)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from aiokafka.errors import IllegalStateError
@@ -14,26 +13,6 @@ from tests.specs.subjects import EVENTS, OURS, running, until
 
 OTHER = TP(EVENTS.topic, 1)
 ours = pytest.mark.parametrize("kind", OURS)
-
-
-@ours
-async def test_a_poll_ends_where_the_generation_changes(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broker = Broker()
-    async with running(kind, broker, monkeypatch, batch_records=1) as subject:
-        consumer, delivered = subject.app.consumer, []
-        deliver = consumer.callback
-
-        async def callback(message: Any) -> None:
-            delivered.append(message.offset)
-            await deliver(message)
-            subject.app.consumer_generation_id += len(delivered) == 1
-
-        monkeypatch.setattr(consumer, "callback", callback)
-        broker.write(EVENTS, [0, 1, 2])
-        await until(lambda: len(delivered) == 4)
-        assert delivered == [0, 0, 1, 2]  # the rest was fetched again, from what was committed
 
 
 @ours
@@ -125,12 +104,11 @@ async def test_a_partition_that_was_paused_is_fetched_again_after_a_rebalance(
         assert not subject.lost
 
 
-@ours
 async def test_a_worker_that_is_stopped_while_it_takes_partitions_over_ends(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broker = Broker()
-    async with running(kind, broker, monkeypatch) as subject:
+    async with running("exactly_once", broker, monkeypatch) as subject:
         broker.faults["start"] = [asyncio.Event().wait]
         joining = asyncio.create_task(broker.rebalance({EVENTS}))
         await until(lambda: not broker.faults["start"])
