@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -21,6 +21,8 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
+from mode.utils.futures import maybe_async
 
 from streams.transport.batches import Fetched
 
@@ -29,13 +31,43 @@ log = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.05
 """Longest wait for records: a partition that is resumed meanwhile is not part of it."""
 _LONG_POLL_MS = 500
-"""Where nothing comes, a fetch waits for so long at the broker: it answers with the first record."""
+"""So long a fetch waits at the broker where nothing comes; it answers with the first record."""
 _PLENTY = 128
 """Bytes of a record, about: while records come, a fetch waits for a micro-batch of such."""
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Runs the aiokafka consumer, built from our own options, in Faust's consumer thread."""
+    """Runs the aiokafka consumer, built from our own options, in the application's event loop.
+
+    Faust gives it a thread of its own, so that it lives on while an agent blocks. Ours do not, and
+    two threads that take the interpreter from one another delay every poll by milliseconds.
+    """
+
+    wait_for_shutdown = False
+
+    async def start(self) -> None:
+        """Start as any service does."""
+        self._thread_started.set()
+        await self._default_start()
+
+    async def stop(self) -> None:
+        """Stop as any service does."""
+        if self._started.is_set():
+            await Service.stop(self)
+
+    def _stopped_set(self) -> None:
+        self._stopped.set()
+
+    async def _stop_children(self) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def _stop_futures(self) -> None:
+        await self._default_stop_futures()
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call it here."""
+        return await maybe_async(fun(*args, **kwargs))
 
     def _create_worker_consumer(self, transport: BatchTransport) -> aiokafka.AIOKafkaConsumer:
         # Faust reads the assignor from here
@@ -138,7 +170,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Whether records were fetched and not delivered: they must be fetched again."""
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
-        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return BatchConsumerThread(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
