@@ -33,15 +33,17 @@ from streams.transport.batches import NO_HEADERS, MicroBatch, Outputs, Record
 ATTEMPT = "attempt"
 """Header of a replayed record: how many times it has been replayed."""
 
-JOINT_RECORDS = 1024
+_JOINT_RECORDS = 1024
 """Most records of several partitions that are scored as one; larger batches gain nothing."""
+_AT_ONCE = 2
+"""So many such are under way: one in Python while the other waits for a server."""
 
 
 class Scoring:
     """Scores the micro-batches of a worker's partitions.
 
-    A small micro-batch costs hardly less than a larger one, so those that partitions bring at the
-    same moment are decoded, scored and encoded as one.
+    A small micro-batch costs hardly less than a larger one. So those that partitions bring at the
+    same moment, or while others are being scored, are decoded, scored and encoded as one.
     """
 
     def __init__(self, pipeline: Pipeline, state: FeatureState, scorer: Scorer, champion: Champion,
@@ -53,7 +55,10 @@ class Scoring:
         self._decoder = Decoder(pipeline)
         self._parts: dict[int, PartitionScoring] = {}
         self._together: Together[MicroBatch, Outputs] = Together(
-            self.score, JOINT_RECORDS, lambda batch: len(batch.records)
+            self.score,
+            at_once=_AT_ONCE,
+            most=_JOINT_RECORDS,
+            weigh=lambda batch: len(batch.records),
         )
 
     def partition(self, number: int) -> PartitionScoring:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from unittest.mock import ANY
 
 import pytest
 
@@ -85,4 +86,19 @@ async def test_what_weighs_too_much_is_asked_for_in_several_calls() -> None:
     server = Server()
     together = Together(server.answer, most=10, weigh=float)
     assert await asyncio.gather(*map(together.ask, [4, 5, 3, 20, 1])) == [8, 10, 6, 40, 2]
-    assert server.asked == [[4, 5], [3], [20], [1]]
+    assert sorted(server.asked) == [[3, 1], [4, 5], [20]]
+
+
+async def test_what_is_asked_while_enough_is_under_way_is_collected_for_the_next_call() -> None:
+    server = Server()
+    server.open.clear()
+    together = Together(server.answer, at_once=1, most=10)
+    asked = []
+    for number in (1, 2, 3):
+        asked.append(asyncio.create_task(together.ask(number)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    asked[1].cancel()
+    server.open.set()
+    assert await asyncio.gather(*asked, return_exceptions=True) == [2, ANY, 6]
+    assert server.asked == [[1], [2, 3]]
