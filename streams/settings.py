@@ -80,9 +80,11 @@ class Settings(BaseSettings):
     batch_records: int = Field(2048, ge=1, le=16384)
     """Most records in a micro-batch."""
     batch_wait_ms: float = Field(5.0, ge=0)
-    """Longest time a micro-batch waits, counted from its oldest record."""
+    """Longest time that records wait at the broker for more, counted from the oldest."""
     transaction_ms: float = Field(100.0, gt=0)
-    """Span of one Kafka transaction under exactly_once."""
+    """Span of one Kafka transaction under exactly_once, from its first output to its commit."""
+    commit_ms: float = Field(500.0, gt=0)
+    """Span between commits under at_least_once: so much may come again after a crash."""
     transaction_timeout_ms: int = Field(20_000, ge=1000)
     """After this the broker aborts a transaction whose worker is gone."""
     session_timeout_ms: int = Field(10_000, ge=6000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from faust.types import TP
 from streams import telemetry
 from streams.errors import DriftloopError
 from streams.settings import Settings
+from streams.together import Together
 from streams.transport import clients
 from streams.transport.batches import BatchSchema, Limits
 from streams.transport.consumer import BatchTransport
@@ -57,7 +58,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         self.limits = Limits(
             batch_records=settings.batch_records,
             batch_wait=settings.batch_wait_ms / 1000,
-            transaction=settings.transaction_ms / 1000,
+            span=(settings.transaction_ms if work.exactly_once else settings.commit_ms) / 1000,
         )
         session = settings.session_timeout_ms / 1000
         super().__init__(
@@ -77,6 +78,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             worker_redirect_stdouts=False,
             loghandlers=[],
         )
+        self._commits: Together[Mapping[TP, int], None] = Together(self._commit, at_once=1)
         self._shared: Replaceable | None = None
         """The producer of all partitions, under at_least_once."""
         self._offsets = CommittedOffsets(self._committed)
@@ -130,7 +132,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             self._shared = self._shared or Replaceable(
                 lambda: clients.producer(self.settings), timeout
             )
-            return IdempotentWriter(self._shared, partition, self._commit, timeout)
+            return IdempotentWriter(self._shared, partition, self._commits.ask, timeout)
         transactional_id = f"{self.work.group}-{partition}"
         producer = Replaceable(
             lambda: clients.producer(
@@ -154,9 +156,11 @@ class BatchApp(faust.App):  # type: ignore[misc]
         found: dict[TP, int | None] = await self.consumer.committed(partitions)
         return found
 
-    async def _commit(self, positions: Any) -> None:
+    async def _commit(self, asked: Sequence[Mapping[TP, int]]) -> list[None]:
+        positions = {tp: at for positions in asked for tp, at in positions.items()}
         await self.consumer.commit_positions(positions)
         self._offsets.acknowledge(positions)
+        return [None] * len(asked)
 
     def _lane_failed(self, error: BaseException) -> None:
         self.add_future(self._end(error, self.lanes.generation))

@@ -63,8 +63,8 @@ class Limits:
     batch_records: int = 2048
     batch_wait: float = 0.005
     """Most seconds that records wait at the broker for more, from the oldest on."""
-    transaction: float = 0.1
-    """Seconds from a transaction's first output to the end of its commit."""
+    span: float = 0.1
+    """Seconds from the first uncommitted output to the end of its commit."""
 
     @property
     def queued_records(self) -> int:
@@ -73,7 +73,7 @@ class Limits:
 
     def shared_by(self, lanes: int) -> Limits:
         """The limits of one lane of so many: a worker with many of them commits each less often."""
-        return replace(self, transaction=max(self.transaction, lanes / _COMMITS_PER_SECOND))
+        return replace(self, span=max(self.span, lanes / _COMMITS_PER_SECOND))
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]

@@ -184,8 +184,8 @@ class Lane:
         return replace(head, records=records)
 
     def _due_at(self) -> float | None:
-        """When to begin the commit, so that it is done within the transaction's span."""
-        begun, span = self._writer.begun, self._limits.transaction
+        """When to begin the commit, so that it is done within the span."""
+        begun, span = self._writer.begun, self._limits.span
         return None if begun is None else begun + max(span / 2, span - self._commit_seconds)
 
     async def _wait(self, until: float | None) -> None:

@@ -123,7 +123,7 @@ async def test_transaction_markers_do_not_commit_the_record_after_them(
 async def test_a_second_member_begins_where_the_first_one_was(
     kind: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    later = {"transaction_ms": 10_000.0}
+    later = {"transaction_ms": 10_000.0, "commit_ms": 10_000.0}
     async with group(kind, settings, monkeypatch, Stock(), **later) as run:
         for partition in (0, 1):
             await run.produce((f"{partition}-{n}" for n in range(5)), partition)

@@ -120,7 +120,9 @@ def our_app(
         on_start=nothing,
         on_stop=nothing,
     )
-    quick = {"transaction_ms": 20.0, "batch_wait_ms": 0.0, "session_timeout_ms": 900}
+    quick = {
+        "transaction_ms": 20.0, "commit_ms": 20.0, "batch_wait_ms": 0.0, "session_timeout_ms": 900,
+    }  # fmt: skip
     chosen = Settings(kafka=place.kafka).model_copy(update={**quick, **settings})
     return BatchApp(work, chosen)
 

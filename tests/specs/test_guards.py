@@ -136,7 +136,9 @@ async def test_no_changelogs_no_timer_and_no_waiting_for_streams(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = Broker()
-    async with running(kind, broker, monkeypatch, transaction_ms=60_000.0) as subject:
+    async with running(
+        kind, broker, monkeypatch, transaction_ms=60_000.0, commit_ms=60_000.0
+    ) as subject:
         app = subject.app
         assert app.tables.changelog_topics == set()
         assert app.conf.stream_wait_empty is False

@@ -16,7 +16,9 @@ async def test_what_is_done_is_committed_before_the_partition_goes(
 ) -> None:
     broker = Broker()
     broker.write(EVENTS, [0, 1, 2])
-    async with running(kind, broker, monkeypatch, transaction_ms=60_000.0) as subject:
+    async with running(
+        kind, broker, monkeypatch, transaction_ms=60_000.0, commit_ms=60_000.0
+    ) as subject:
         await until(lambda: len(subject.job.done) == 3)
         assert subject.committed == 0
         await subject.rebalance()

@@ -101,7 +101,7 @@ async def until(condition: Any) -> None:
 
 @pytest.fixture
 def limits() -> Limits:
-    return Limits(batch_records=10, transaction=0.05)
+    return Limits(batch_records=10, span=0.05)
 
 
 async def test_batches_are_processed_in_order_and_committed_together(limits: Limits) -> None:
