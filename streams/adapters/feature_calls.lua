@@ -1,19 +1,19 @@
 -- The functions of the library: continues feature_entity.lua.
 
 -- The entities that a batch touches: their keys, rows of each, stored strings.
-local function entities(prefix, groups, names)
-  local keys, counts, stored = {}, {}, {}
-  local at, name = 1, 1
+local function entities(groups, names)
+  local keys, counts, stored, at, name = {}, {}, {}, 1, 1
   for g = 1, #groups / 8 do
     local size
     size, counts[g], at = read('<I4I4', groups, at)
-    keys[g] = prefix .. sub(names, name, name + size - 1)
+    keys[g] = sub(names, name, name + size - 1)
     name = name + size
   end
   for first = 1, #keys, CHUNK do
     local last = min(first + CHUNK - 1, #keys)
     local found = call('MGET', spread(keys, first, last))
-    for i = 1, #found do stored[first + i - 1] = found[i] end
+    if first == 1 then stored = found
+    else for i = 1, #found do stored[first + i - 1] = found[i] end end
   end
   return keys, counts, stored
 end
@@ -46,41 +46,56 @@ local function fold_event(plan, time, id, exact)
   return append(e, time, id, values)
 end
 
+-- Fold events, one record after another from `at` on, into one entity that is loaded.
+local function fold_events(records, at, count, slot, step, answers, repeated, rests)
+  local plan, changed = e.plan, false
+  for _ = 1, count do
+    local time, row, exact, id
+    if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
+    else time, row, exact, at = read('<I4I4B', records, at) end
+    for column = 1, plan.values do values[column], at = read('<d', records, at) end
+    local answer = plan.blank
+    if slot == 1 and id and e.head and knows(e, time, id) then
+      repeated[row] = true
+      answer = plan.duplicate
+    elseif not repeated[row] then
+      local head = fold_event(plan, time, id, exact == 1)
+      if head then
+        local layout = e.layout
+        changed = true
+        answer = pack(layout.row, spread(head, ROW, plan.row_end))
+        if not layout.exact then
+          rests[#rests + 1] = pack('<I4', row)
+            .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
+        end
+      end
+    end
+    answers[row * step + slot] = answer
+  end
+  return changed
+end
+
 -- Fold the batch into one key's entities. Rows go to `answers`, from `slot` in steps of `step`;
 -- strings to write go to `writes`. Returns what the rows leave of their sums.
 local function fold_key(args, from, answers, slot, step, repeated, writes)
-  local plan, records = plan_of(args[from]), args[from + 4]
-  local keys, counts, stored = entities(args[from + 1], args[from + 2], args[from + 3])
-  local rests, at = {}, 1
+  local plan, records = plan_of(args[from]), args[from + 3]
+  local keys, counts, stored = entities(args[from + 1], args[from + 2])
+  local layouts, size, columns, rests, at = plan.layouts, plan.record_size, plan.columns, {}, 1
   if plan.columns > plan.values then values[plan.columns] = 0 end
   for g = 1, #keys do
-    local changed = false
-    load(e, plan, stored[g])
-    for _ = 1, counts[g] do
-      local time, row, exact, id
-      if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
-      else time, row, exact, at = read('<I4I4B', records, at) end
-      for column = 1, plan.values do values[column], at = read('<d', records, at) end
-      local answer = plan.blank
-      if slot == 1 and id and e.head and knows(e, time, id) then
-        repeated[row] = true
-        answer = plan.duplicate
-      elseif not repeated[row] then
-        local head = fold_event(plan, time, id, exact == 1)
-        if head then
-          local layout = e.layout
-          changed = true
-          answer = pack(layout.row, spread(head, ROW, plan.row_end))
-          e.row = head == e.head and answer or nil
-          if not layout.exact then
-            rests[#rests + 1] = pack('<I4', row)
-              .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
-          end
-        end
-      end
-      answers[row * step + slot] = answer
+    local old, count, bytes, place = stored[g], counts[g], nil, nil
+    local layout = old and layouts[sub(old, #old - columns + 1)]
+    if layout and layout.fast then
+      bytes, place = layout.fast(old, records, at, count, slot, step, answers, repeated)
     end
-    if changed then defer(writes, keys[g], save(e)) end
+    if not bytes then
+      load(e, plan, old)
+      if fold_events(records, at, count, slot, step, answers, repeated, rests) then
+        bytes, place = save(e)
+      end
+    end
+    at = at + count * size
+    if bytes then defer(writes, keys[g], bytes, place) end
   end
   return pack('<I4', #rests) .. concat(rests)
 end
@@ -107,11 +122,11 @@ local function fold(keys, args)
   local position = call('GET', keys[1])
   local fence = position and read('<I8', position) or 0
   if fence ~= first then return fence end
-  local rows, step = #offsets / 4, (#args - 5) / 5
+  local rows, step = #offsets / 4, (#args - 5) / 4
   local answers, rests, repeated, writes = {}, {}, {}, {}
   for i = 1, rows * step do answers[i] = '' end
   for slot = 1, step do
-    rests[slot] = fold_key(args, 6 + (slot - 1) * 5, answers, slot, step, repeated, writes)
+    rests[slot] = fold_key(args, 6 + (slot - 1) * 4, answers, slot, step, repeated, writes)
   end
   local answer = pack('<I8I8I4', first, next_offset, rows) .. offsets
     .. concat(answers) .. concat(rests)
@@ -136,9 +151,9 @@ local function fold_labels(keys, args)
   for row = 0, #offsets / 4 - 1 do
     if first + read('<I4', offsets, row * 4 + 1) >= fence then outcomes[row] = 0 end
   end
-  for from = 7, #args, 5 do
-    local plan, records, at = plan_of(args[from]), args[from + 4], 1
-    local names, rows, stored = entities(args[from + 1], args[from + 2], args[from + 3])
+  for from = 7, #args, 4 do
+    local plan, records, at = plan_of(args[from]), args[from + 3], 1
+    local names, rows, stored = entities(args[from + 1], args[from + 2])
     for g = 1, #names do
       local changed = false
       load(e, plan, stored[g])

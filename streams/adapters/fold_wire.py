@@ -18,7 +18,7 @@ from streams.adapters.answers import Answer
 from streams.ports import FoldBatch, Folded, LabelBatch
 from streams.spec.windows import FoldPlan, KeyPlan
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the entity's string; one code version never reads another's."""
 
 _WEEK = 7 * 86_400
@@ -64,7 +64,7 @@ class Wire:
         offsets = (batch.offsets - batch.first).astype("<u4").tobytes()
         args: list[bytes | int] = [batch.first, batch.next, batch.committed, self.ttl, offsets]
         for k, key in self._keys.items():
-            order, groups, names = _group(batch.entities[k])
+            order, groups, names = _group(batch.entities[k], key.prefix)
             records = np.empty(len(batch.offsets), key.record)
             records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
             values, exact = _hundredths(batch.values[:, key.values])
@@ -73,7 +73,7 @@ class Wire:
                 records["values"] = values
             if key.plan.remember:
                 records["id"] = batch.ids
-            args += [key.packed, key.prefix, groups, names, records[order].tobytes()]
+            args += [key.packed, groups, names, records[order].tobytes()]
         return args
 
     def fold_labels(self, batch: LabelBatch) -> list[bytes | int]:
@@ -89,8 +89,8 @@ class Wire:
         records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
         records["exact"], records["delta"] = exact, deltas[:, 0]
         for key, entities in zip(labelled, batch.entities, strict=True):
-            order, groups, names = _group(entities)
-            args += [key.packed, key.prefix, groups, names, records[order].tobytes()]
+            order, groups, names = _group(entities, key.prefix)
+            args += [key.packed, groups, names, records[order].tobytes()]
         return args
 
     def answer(self, blob: bytes) -> Answer:
@@ -144,14 +144,15 @@ def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan, refresh: int) -> _Key:
     )
 
 
-def _group(names: Sequence[bytes]) -> tuple[NDArray[np.intp], bytes, bytes]:
-    """Order of rows by entity, (size of name, rows) of each as u32 pairs, and all names."""
+def _group(names: Sequence[bytes], prefix: bytes) -> tuple[NDArray[np.intp], bytes, bytes]:
+    """Order of rows by entity, (size of key, rows) of each as u32 pairs, and all keys."""
     index: dict[bytes, int] = {}
     codes = np.array([index.setdefault(name, len(index)) for name in names], np.intp)
     groups = np.empty((len(index), 2), "<u4")
-    groups[:, 0] = [len(name) for name in index]
+    groups[:, 0] = [len(prefix) + len(name) for name in index]
     groups[:, 1] = np.bincount(codes, minlength=len(index))
-    return np.argsort(codes, kind="stable"), groups.tobytes(), b"".join(index)
+    keys = prefix + prefix.join(index) if index else b""
+    return np.argsort(codes, kind="stable"), groups.tobytes(), keys
 
 
 def _hundredths(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
