@@ -11,21 +11,23 @@ local FUNCTION = [[
 local read, pack, sub, find, rep, zeros, room_of, plan, widths = ...
 return function(old, records, at, count, slot, step, answers, repeated)
   local base, last, m, saved, held, mode, $head = read('$format', old, #old - $ending + 1)
-  local from, total, tail, kept, ids, final = held * $size, held, '', '', '', nil
+  local from, total, tail, kept, ids = held * $size, held, '', '', ''
+  local offset, $record
   for event = 1, count do
-    local $record
     $record, at = read('$read', records, at)
     if exact ~= 1 or time < last or time - base > $reach or repeated[row] $unfit then return end
     $known
-    local offset = time - base
-    tail = tail .. pack('$entry', offset $values)
-    total, last = total + 1, time
+    local older = total   -- the newest entry is not of any other age
+    offset, total, last = time - base, total + 1, time
     $edges
-    if event < count then answers[row * step + slot] = pack('$row', 0, $head) end
-    final = row
+    if event < count then
+      answers[row * step + slot] = pack('$row', 0, $head)
+      tail = tail .. pack('$entry', offset $values)
+      $keep
+    end
   end
   $forget
-  local body, place, room = '', from, #old - $ending - from - #tail - m * 8
+  local body, place, room = '', from, #old - $ending - from - #tail - $size - m * 8
   if room < 0 or last - saved >= $refresh then
     local gone = $oldest
     if gone > held then return end
@@ -33,14 +35,14 @@ return function(old, records, at, count, slot, step, answers, repeated)
     $cut
     room = room_of(plan, $size, total)
   end
-  local bytes = pack('$whole', body, tail, kept, ids, zeros[room] or rep('\0', room),
+  local bytes = pack('$whole', body, tail, offset $values, kept, ids $id, zeros[room] or rep('\0', room),
     base, last, m, saved, total, 0, $head, widths)
-  answers[final * step + slot] = sub(bytes, $from, $to)
+  answers[row * step + slot] = sub(bytes, $from, $to)
   return bytes, place
 end]]
 
 local EDGE = [[
-    while c$edge < total do
+    while c$edge < older do
       local string, place = old, c$edge * $size + 1
       if c$edge >= held then string, place = tail, (c$edge - held) * $size + 1 end
       local seconds $stored = read('$entry', string, place)
@@ -52,14 +54,13 @@ local EDGE = [[
 
 local KNOWN = [[
     if slot == 1 and (find(old, id, from + 1, true) or find(ids, id, 1, true)) then return end
-    ids = ids .. id
 ]]
 
 local FORGET = [[
   local gone = m + count - total + c$remembered
   if gone < 0 then gone = 0 end
   if gone < m then kept = sub(old, from + gone * 8 + 1, from + m * 8)
-  else ids = sub(ids, (gone - m) * 8 + 1) end
+  elseif gone > m then ids = sub(ids, (gone - m) * 8 + 1) end
   m = m + count - gone
 ]]
 
@@ -81,9 +82,10 @@ function straight(plan, layout)
     format = layout.head, ending = layout.ending, size = layout.size, entry = layout.entry,
     read = plan.record, reach = plan.reach, refresh = plan.refresh, row = layout.row,
     oldest = 'c' .. edges, values = list(', v#', 1, min(layout.stored, plan.values)),
-    stored = list(', w#', 1, layout.stored), whole = '<c0c0c0c0c0' .. sub(layout.head, 2) .. 'c0',
+    stored = list(', w#', 1, layout.stored), whole = '<c0c0' .. sub(layout.entry, 2) .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
+      .. sub(layout.head, 2) .. 'c0',
     from = size_of(layout.head) - size_of('<' .. HEAD) + columns, to = -columns - 1,
-    known = '', forget = '', unfit = '',
+    known = '', forget = '', keep = '', id = '', unfit = '',
   }
   names.from = -names.from
   names.record = 'time, row, exact' .. (plan.remember > 0 and ', id' or '')
@@ -110,7 +112,10 @@ function straight(plan, layout)
         { edgex = edge .. 'x', oldestx = edges .. 'x' }), 1, columns)
     if plan.ages[edge] == plan.remember then names.remembered = edge end
   end
-  if plan.remember > 0 then names.known, names.forget = KNOWN, fill(FORGET, names) end
+  if plan.remember > 0 then
+    names.known, names.forget = KNOWN, fill(FORGET, names)
+    names.keep, names.id = 'ids = ids .. id', ', id'
+  end
   names.head, names.edges, names.cut = concat(head, ', '), concat(steps), concat(cut)
   return compile(fill(FUNCTION, names))(read, pack, sub, find, rep, ZEROS, room_of, plan,
     layout.widths)

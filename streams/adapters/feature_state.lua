@@ -50,7 +50,7 @@ local ROW = 6           -- place of the row in an entity's head, after base, las
 local HEAD = 'I4I4I4I4I4'
 local DUPLICATE = 2     -- first byte of the row that answers a repeated event
 local ROOM = 12         -- most entries that there is room for
-local CHUNK = 4000      -- keys per MGET: Lua's stack is limited
+local CHUNK = 31        -- keys per MGET: the server reuses memory of a call with 32 arguments
 local LIMIT = { [0] = 0, 0x7f, 0x7fff, 0x7fffff, 0x7fffffff }   -- largest value by width
 
 -- Plans and layouts: parsed once, then found by their bytes.
