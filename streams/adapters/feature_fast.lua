@@ -27,7 +27,7 @@ return function(old, records, at, count, slot, step, answers, repeated)
     end
   end
   $forget
-  local body, place, room = '', from, #old - $ending - from - #tail - $size - m * 8
+  local place, room, body = from, #old - $ending - from - #tail - $size - m * 8
   if room < 0 or last - saved >= $refresh then
     local gone = $oldest
     if gone > held then return end
@@ -35,9 +35,10 @@ return function(old, records, at, count, slot, step, answers, repeated)
     $cut
     room = room_of(plan, $size, total)
   end
-  local bytes = pack('$whole', body, tail, offset $values, kept, ids $id, zeros[room] or rep('\0', room),
+  local bytes = pack('$whole', tail, offset $values, kept, ids $id, zeros[room] or rep('\0', room),
     base, last, m, saved, total, 0, $head, widths)
   answers[row * step + slot] = sub(bytes, $from, $to)
+  if body then bytes = body .. bytes end
   return bytes, place
 end]]
 
@@ -82,7 +83,7 @@ function straight(plan, layout)
     format = layout.head, ending = layout.ending, size = layout.size, entry = layout.entry,
     read = plan.record, reach = plan.reach, refresh = plan.refresh, row = layout.row,
     oldest = 'c' .. edges, values = list(', v#', 1, min(layout.stored, plan.values)),
-    stored = list(', w#', 1, layout.stored), whole = '<c0c0' .. sub(layout.entry, 2) .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
+    stored = list(', w#', 1, layout.stored), whole = '<c0' .. sub(layout.entry, 2) .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
       .. sub(layout.head, 2) .. 'c0',
     from = size_of(layout.head) - size_of('<' .. HEAD) + columns, to = -columns - 1,
     known = '', forget = '', keep = '', id = '', unfit = '',
