@@ -1,31 +1,32 @@
 -- The functions of the library: continues feature_entity.lua.
 
--- The entities that a batch touches: their keys, rows of each, stored strings.
-local function entities(prefix, groups, names)
-  local keys, counts, stored = {}, {}, {}
-  local at, name = 1, 1
-  for g = 1, #groups / 8 do
-    local size
-    size, counts[g], at = read('<I4I4', groups, at)
-    keys[g] = prefix .. sub(names, name, name + size - 1)
-    name = name + size
+local keys, counts = {}, {}   -- reused: a chunk's keys, and rows of each
+
+-- Visit the entities that a batch touches, with their stored strings.
+local function each(groups, names, visit)
+  local at, name, total = 1, 1, #groups / 8
+  for first = 1, total, CHUNK do
+    local n = min(CHUNK, total - first + 1)
+    for i = 1, n do
+      local size
+      size, counts[i], at = read('<I4I4', groups, at)
+      keys[i] = sub(names, name, name + size - 1)
+      name = name + size
+    end
+    local stored = call('MGET', spread(keys, 1, n))
+    for i = 1, n do visit(keys[i], counts[i], stored[i]) end
   end
-  for first = 1, #keys, CHUNK do
-    local last = min(first + CHUNK - 1, #keys)
-    local found = call('MGET', spread(keys, first, last))
-    for i = 1, #found do stored[first + i - 1] = found[i] end
-  end
-  return keys, counts, stored
 end
 
 -- A batch is computed first and written last: an error on the way changes nothing.
 local function defer(writes, key, value, from)
-  local n = #writes
+  local n = writes.n
   writes[n + 1], writes[n + 2], writes[n + 3] = key, value, from or false
+  writes.n = n + 3
 end
 
 local function write(writes, ttl)
-  for i = 1, #writes, 3 do
+  for i = 1, writes.n, 3 do
     local from = writes[i + 2]
     if from then call('SETRANGE', writes[i], from, writes[i + 1])
     else call('SET', writes[i], writes[i + 1], 'EX', ttl) end
@@ -46,42 +47,55 @@ local function fold_event(plan, time, id, exact)
   return append(e, time, id, values)
 end
 
+-- Fold events, one record after another from `at` on, into one entity that is loaded.
+local function fold_events(records, at, count, slot, step, answers, repeated, rests)
+  local plan, changed = e.plan, false
+  for _ = 1, count do
+    local time, row, exact, id
+    if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
+    else time, row, exact, at = read('<I4I4B', records, at) end
+    for column = 1, plan.values do values[column], at = read('<d', records, at) end
+    local answer = plan.blank
+    if slot == 1 and id and e.head and knows(e, time, id) then
+      repeated[row] = true
+      answer = plan.duplicate
+    elseif not repeated[row] then
+      local head = fold_event(plan, time, id, exact == 1)
+      if head then
+        local layout = e.layout
+        changed = true
+        answer = pack(layout.row, spread(head, ROW, plan.row_end))
+        if not layout.exact then
+          rests[#rests + 1] = pack('<I4', row)
+            .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
+        end
+      end
+    end
+    answers[row * step + slot] = answer
+  end
+  return changed
+end
+
 -- Fold the batch into one key's entities. Rows go to `answers`, from `slot` in steps of `step`;
 -- strings to write go to `writes`. Returns what the rows leave of their sums.
 local function fold_key(args, from, answers, slot, step, repeated, writes)
-  local plan, records = plan_of(args[from]), args[from + 4]
-  local keys, counts, stored = entities(args[from + 1], args[from + 2], args[from + 3])
-  local rests, at = {}, 1
+  local plan, records = plan_of(args[from]), args[from + 3]
+  local layouts, size, columns, rests, at = plan.layouts, plan.record_size, plan.columns, {}, 1
   if plan.columns > plan.values then values[plan.columns] = 0 end
-  for g = 1, #keys do
-    local changed = false
-    load(e, plan, stored[g])
-    for _ = 1, counts[g] do
-      local time, row, exact, id
-      if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
-      else time, row, exact, at = read('<I4I4B', records, at) end
-      for column = 1, plan.values do values[column], at = read('<d', records, at) end
-      local answer = plan.blank
-      if slot == 1 and id and e.head and knows(e, time, id) then
-        repeated[row] = true
-        answer = plan.duplicate
-      elseif not repeated[row] then
-        local head = fold_event(plan, time, id, exact == 1)
-        if head then
-          local layout = e.layout
-          changed = true
-          answer = pack(layout.row, spread(head, ROW, plan.row_end))
-          e.row = head == e.head and answer or nil
-          if not layout.exact then
-            rests[#rests + 1] = pack('<I4', row)
-              .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
-          end
-        end
-      end
-      answers[row * step + slot] = answer
+  each(args[from + 1], args[from + 2], function(key, count, stored)
+    local layout, bytes, place = stored and layouts[sub(stored, #stored - columns + 1)], nil, nil
+    if layout and layout.fast then
+      bytes, place = layout.fast(stored, records, at, count, slot, step, answers, repeated)
     end
-    if changed then defer(writes, keys[g], save(e)) end
-  end
+    if not bytes then
+      load(e, plan, stored)
+      if fold_events(records, at, count, slot, step, answers, repeated, rests) then
+        bytes, place = save(e)
+      end
+    end
+    at = at + count * size
+    if bytes then defer(writes, key, bytes, place) end
+  end)
   return pack('<I4', #rests) .. concat(rests)
 end
 
@@ -107,11 +121,11 @@ local function fold(keys, args)
   local position = call('GET', keys[1])
   local fence = position and read('<I8', position) or 0
   if fence ~= first then return fence end
-  local rows, step = #offsets / 4, (#args - 5) / 5
-  local answers, rests, repeated, writes = {}, {}, {}, {}
+  local rows, step = #offsets / 4, (#args - 5) / 4
+  local answers, rests, repeated, writes = {}, {}, {}, { n = 0 }
   for i = 1, rows * step do answers[i] = '' end
   for slot = 1, step do
-    rests[slot] = fold_key(args, 6 + (slot - 1) * 5, answers, slot, step, repeated, writes)
+    rests[slot] = fold_key(args, 6 + (slot - 1) * 4, answers, slot, step, repeated, writes)
   end
   local answer = pack('<I8I8I4', first, next_offset, rows) .. offsets
     .. concat(answers) .. concat(rests)
@@ -132,17 +146,16 @@ local function fold_labels(keys, args)
   local position = call('GET', keys[1])
   local fence = position and read('<I8', position) or 0
   if fence < expected then return fence end
-  local outcomes, counts, writes = {}, { [0] = 0, 0, 0 }, {}
+  local outcomes, counts, writes = {}, { [0] = 0, 0, 0 }, { n = 0 }
   for row = 0, #offsets / 4 - 1 do
     if first + read('<I4', offsets, row * 4 + 1) >= fence then outcomes[row] = 0 end
   end
-  for from = 7, #args, 5 do
-    local plan, records, at = plan_of(args[from]), args[from + 4], 1
-    local names, rows, stored = entities(args[from + 1], args[from + 2], args[from + 3])
-    for g = 1, #names do
+  for from = 7, #args, 4 do
+    local plan, records, at = plan_of(args[from]), args[from + 3], 1
+    each(args[from + 1], args[from + 2], function(key, count, stored)
       local changed = false
-      load(e, plan, stored[g])
-      for _ = 1, rows[g] do
+      load(e, plan, stored)
+      for _ = 1, count do
         local time, row, exact, delta
         time, row, exact, delta, at = read('<I4I4Bd', records, at)
         if outcomes[row] then
@@ -151,8 +164,8 @@ local function fold_labels(keys, args)
           outcomes[row] = max(outcomes[row], outcome)
         end
       end
-      if changed then defer(writes, names[g], save(e)) end
-    end
+      if changed then defer(writes, key, save(e)) end
+    end)
   end
   for _, outcome in pairs(outcomes) do counts[outcome] = counts[outcome] + 1 end
   if position and next_offset <= fence then note = sub(position, 9) end

@@ -4,26 +4,23 @@
 -- of `tail`. `stored` is the size of the stored string while it begins with the same entries.
 
 local function load(e, plan, stored)
-  e.plan, e.row, e.tail, e.ids = plan, nil, '', ''
+  e.plan, e.tail, e.ids = plan, '', ''
   if not stored then
     e.layout, e.head, e.stored, e.source, e.held, e.count = nil, nil, nil, '', 0, 0
     return
   end
-  local stop = #stored - 2 - read('<I2', stored, #stored - 1)
-  local layout = layout_of(plan, sub(stored, stop - plan.columns + 1, stop))
-  local at = stop - plan.columns - layout.head_size + 1
-  local head = { read(layout.head, stored, at) }
-  local ids = head[3] * 8
-  if ids > 0 then e.ids = sub(stored, at - ids, at - 1) end
-  e.layout, e.head, e.stored, e.source = layout, head, #stored, stored
-  e.held = (at - ids - 1) / layout.size
+  local layout = layout_of(plan, sub(stored, #stored - plan.columns + 1))
+  local head = { read(layout.head, stored, #stored - layout.ending + 1) }
+  local held = head[5]
+  if head[3] > 0 then e.ids = sub(stored, held * layout.size + 1, held * layout.size + head[3] * 8) end
+  e.layout, e.head, e.stored, e.source, e.held = layout, head, #stored, stored, held
   e.count = e.held
 end
 
 local function create(e, time)
   local plan = e.plan
   e.layout = layout_of(plan, plan.fresh)
-  e.head = { max(0, time - plan.kept), time, 0, time }
+  e.head = { max(0, time - plan.kept), time, 0, time, 0 }
   for field = ROW, e.layout.fields do e.head[field] = 0 end
 end
 
@@ -113,7 +110,6 @@ local function cut(e)
   local plan, head = e.plan, e.head
   local gone = head[plan.oldest]
   merge(e)
-  e.row = nil
   e.source = sub(e.source, gone * e.layout.size + 1)
   e.count = e.count - gone
   e.held = e.count
@@ -268,28 +264,27 @@ local function label(e, time, delta, exact)
   return time <= head[2] - plan.label_age and 2 or 1
 end
 
-local function ending(e)   -- what follows the entries, without the room
+local function ending(e)   -- what follows the room
   local plan, head, layout = e.plan, e.head, e.layout
   if plan.remembered then
     local kept = (e.count - head[plan.remembered]) * 8
     if kept < #e.ids then e.ids = sub(e.ids, #e.ids - kept + 1) end
   end
-  return e.ids .. pack('<I4I4I4I4', head[1], head[2], #e.ids / 8, head[4])
-    .. (e.row or pack(layout.row, spread(head, ROW, plan.row_end)))
-    .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields)) .. layout.widths
+  head[3], head[5] = #e.ids / 8, e.count
+  return pack(layout.head, spread(head, 1, layout.fields)) .. layout.widths
 end
 
 -- What to write: the whole string; or, from a place counted from 0 that is returned too, its end.
 local function save(e)
   local plan, head, size = e.plan, e.head, e.layout.size
   if e.stored and head[2] - head[4] < plan.refresh then
-    local bytes, from = e.tail .. ending(e), e.held * size
-    local room = e.stored - from - #bytes - 2
-    if room >= 0 then return bytes .. rep('\0', room) .. pack('<I2', room), from end
+    local bytes, from = ending(e), e.held * size
+    local room = e.stored - from - #e.tail - #e.ids - #bytes
+    if room >= 0 then return e.tail .. e.ids .. rep('\0', room) .. bytes, from end
   end
   head[4] = head[2]
   if head[plan.oldest] > 0 then cut(e) end
-  local room = min(ROOM, 1 + floor(e.count / 4)) * size + (plan.remembered and 16 or 0)
-  return sub(e.source, 1, e.held * size) .. e.tail .. ending(e) .. rep('\0', room)
-    .. pack('<I2', room)
+  local bytes = ending(e)
+  return sub(e.source, 1, e.held * size) .. e.tail .. e.ids
+    .. rep('\0', room_of(plan, size, e.count)) .. bytes
 end

@@ -6,15 +6,16 @@ One call folds a whole micro-batch, fenced by offset. The string of an entity, l
     entries  n x (u24, C x value)    seconds after base (u32 if kept for over 97 days), and values;
                                      in time order
     ids      m x 8 bytes             event ids of the last m entries, as they were sent
+    room     zeros                   for what comes next
     base     u32                     entries' times count from here, in seconds
     last     u32                     newest event time
     m        u32
     saved    u32                     newest event time when the whole string was written
+    n        u32
     row      u8, E x (u32, C x f64)  0 for hundredths or 1 for doubles; then for each of the plan's
                                      edges (ages), how many entries are that old and their sums
     rest     E x C x f64             only with doubles: what rounding left of the sums
     widths   C bytes                 bytes of a stored value: 0 to 4, or 8 for doubles
-    room     r zeros, r as u16       for what comes next
 
 A column is a summed field or, as the last one, the label. An entity's values are whole hundredths
 in as few bytes as they need (two decimals are the rule, and their sums are exact), or doubles,
@@ -29,22 +30,27 @@ That spares a copy of the whole string here, in the append-only file and on repl
 is used up, or after a while so that the key's expiry moves on, the string is written anew, without
 its old entries. ]]
 
-local pack, read, spread, size_of, call
-local sub, find, rep, byte, char, concat, floor, min, max, abs
+local pack, read, spread, size_of, call, compile
+local sub, find, gsub, rep, byte, char, concat, floor, min, max, abs
+
+local ZEROS = {}        -- strings of zeros by their size
 
 -- A library that is being loaded sees no globals: bound at the first call.
 local function bind()
   if pack then return end
   pack, read, spread, size_of = struct.pack, struct.unpack, unpack, struct.size
-  sub, find, rep, byte, char = string.sub, string.find, string.rep, string.byte, string.char
+  sub, find, gsub, rep = string.sub, string.find, string.gsub, string.rep
+  byte, char = string.byte, string.char
   concat, floor, min, max, abs = table.concat, math.floor, math.min, math.max, math.abs
-  call = redis.call
+  call, compile = redis.call, loadstring
+  for size = 0, 255 do ZEROS[size] = rep('\0', size) end
 end
 
-local ROW = 5           -- place of the row in an entity's head, after base, last, m and saved
+local ROW = 6           -- place of the row in an entity's head, after base, last, m, saved and n
+local HEAD = 'I4I4I4I4I4'
 local DUPLICATE = 2     -- first byte of the row that answers a repeated event
-local ROOM = 8          -- most entries that there is room for
-local CHUNK = 1000      -- keys per MGET: Lua's stack is limited
+local ROOM = 12         -- most entries that there is room for
+local CHUNK = 31        -- keys per MGET: the server reuses memory of a call with 32 arguments
 local LIMIT = { [0] = 0, 0x7f, 0x7fff, 0x7fffff, 0x7fffffff }   -- largest value by width
 
 -- Plans and layouts: parsed once, then found by their bytes.
@@ -59,6 +65,7 @@ local function plan_of(bytes)
   plan.columns, plan.values, plan.edges, plan.remember, plan.label_age, plan.refresh, at =
     read('<BBBI4I4I4', bytes)
   plan.stride = 1 + plan.columns
+  plan.record = '<I4I4B' .. (plan.remember > 0 and 'c8' or '') .. rep('d', plan.values)
   for edge = 1, plan.edges do
     plan.ages[edge], at = read('<I4', bytes, at)
     if plan.remember > 0 and plan.ages[edge] == plan.remember then
@@ -71,12 +78,19 @@ local function plan_of(bytes)
   plan.time = plan.kept < 0x800000 and 'I3' or 'I4'
   plan.reach = plan.kept < 0x800000 and 0xffffff or 0xffffffff
   plan.row = 'B' .. rep('I4' .. rep('d', plan.columns), plan.edges)
+  plan.record_size = size_of(plan.record)
   plan.blank = rep('\0', size_of('<' .. plan.row))
   plan.duplicate = char(DUPLICATE) .. sub(plan.blank, 2)
   plan.fresh = rep('\1', plan.values) .. rep('\0', plan.columns - plan.values)
   plan.doubles = rep('\8', plan.columns)
   plans[bytes] = plan
   return plan
+end
+
+local straight          -- defined in feature_fast.lua
+
+local function room_of(plan, size, count)   -- for as many more entries as are worth it
+  return min(ROOM, 1 + floor(count / 4)) * size + (plan.remembered and 16 or 0)
 end
 
 local function layout_of(plan, widths)
@@ -99,9 +113,11 @@ local function layout_of(plan, widths)
   layout.entry, layout.size = entry, size_of(entry)
   local rests = layout.exact and 0 or plan.edges * plan.columns
   layout.rest = '<' .. rep('d', rests)
-  layout.head = '<I4I4I4I4' .. plan.row .. rep('d', rests)
+  layout.head = '<' .. HEAD .. plan.row .. rep('d', rests)
   layout.head_size = size_of(layout.head)
+  layout.ending = layout.head_size + plan.columns
   layout.fields = plan.row_end + rests
   plan.layouts[widths] = layout
+  layout.fast = layout.exact and straight(plan, layout)
   return layout
 end

@@ -18,7 +18,7 @@ from streams.adapters.answers import Answer
 from streams.ports import FoldBatch, Folded, LabelBatch
 from streams.spec.windows import FoldPlan, KeyPlan
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the entity's string; one code version never reads another's."""
 
 _WEEK = 7 * 86_400
@@ -35,11 +35,14 @@ class _Key:
     """The plan's edges and the age to which ids are remembered, ascending."""
     prefix: bytes
     packed: bytes
-    values: tuple[int, ...]
+    values: NDArray[np.intp]
     """Columns of the batch's values."""
     record: np.dtype[np.void]
     row: np.dtype[np.void]
     rest: np.dtype[np.void]
+    newer: NDArray[np.intp]
+    older: NDArray[np.intp]
+    """Between which of `edges` each window lies."""
 
 
 class Wire:
@@ -63,17 +66,17 @@ class Wire:
         """Arguments of the function that folds a batch."""
         offsets = (batch.offsets - batch.first).astype("<u4").tobytes()
         args: list[bytes | int] = [batch.first, batch.next, batch.committed, self.ttl, offsets]
+        rows = np.arange(len(batch.offsets))
+        scaled, whole = _hundredths(batch.values)
         for k, key in self._keys.items():
-            order, groups, names = _group(batch.entities[k])
-            records = np.empty(len(batch.offsets), key.record)
-            records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
-            values, exact = _hundredths(batch.values[:, key.values])
-            records["exact"] = exact
-            if key.values:
-                records["values"] = values
+            order, groups, names = _group(batch.entities[k], key.prefix)
+            records = np.empty(len(rows), key.record)
+            records["time"], records["row"], records["exact"] = batch.times, rows, 1
+            if key.plan.values:
+                records["exact"], records["values"] = _exact(batch.values, scaled, whole, key)
             if key.plan.remember:
                 records["id"] = batch.ids
-            args += [key.packed, key.prefix, groups, names, records[order].tobytes()]
+            args += [key.packed, groups, names, records.take(order).tobytes()]
         return args
 
     def fold_labels(self, batch: LabelBatch) -> list[bytes | int]:
@@ -84,13 +87,13 @@ class Wire:
             first, batch.next, self.ttl, offsets, batch.first, batch.note
         ]  # fmt: skip
         labelled = [key for key in self._keys.values() if key.plan.labels]
-        deltas, exact = _hundredths(batch.deltas[:, None])
+        scaled, whole = _hundredths(batch.deltas)
         records = np.empty(len(batch.offsets), _LABEL)
         records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
-        records["exact"], records["delta"] = exact, deltas[:, 0]
+        records["exact"], records["delta"] = whole, np.where(whole, scaled, batch.deltas)
         for key, entities in zip(labelled, batch.entities, strict=True):
-            order, groups, names = _group(entities)
-            args += [key.packed, key.prefix, groups, names, records[order].tobytes()]
+            order, groups, names = _group(entities, key.prefix)
+            args += [key.packed, groups, names, records.take(order).tobytes()]
         return args
 
     def answer(self, blob: bytes) -> Answer:
@@ -137,43 +140,55 @@ def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan, refresh: int) -> _Key:
         edges=edges,
         prefix=prefix,
         packed=struct.pack(f"<BBBIII{len(edges)}I", *head),
-        values=tuple(plan.values.index(value) for value in key.values),
+        values=np.array([plan.values.index(value) for value in key.values], np.intp),
         record=np.dtype(record),
         row=np.dtype([("mode", "u1"), ("edges", edge, (len(edges),))]),
         rest=np.dtype([("row", "<u4"), ("sums", "<f8", (len(edges), columns))]),
+        newer=np.array([edges.index(key.edges[newer]) for newer, _ in key.windows], np.intp),
+        older=np.array([edges.index(key.edges[older]) for _, older in key.windows], np.intp),
     )
 
 
-def _group(names: Sequence[bytes]) -> tuple[NDArray[np.intp], bytes, bytes]:
-    """Order of rows by entity, (size of name, rows) of each as u32 pairs, and all names."""
+def _group(names: Sequence[bytes], prefix: bytes) -> tuple[NDArray[np.intp], bytes, bytes]:
+    """Order of rows by entity, (size of key, rows) of each as u32 pairs, and all keys."""
     index: dict[bytes, int] = {}
     codes = np.array([index.setdefault(name, len(index)) for name in names], np.intp)
     groups = np.empty((len(index), 2), "<u4")
-    groups[:, 0] = [len(name) for name in index]
+    groups[:, 0] = np.fromiter(map(len, index), "<u4", len(index)) + len(prefix)
     groups[:, 1] = np.bincount(codes, minlength=len(index))
-    return np.argsort(codes, kind="stable"), groups.tobytes(), b"".join(index)
+    keys = prefix + prefix.join(index) if index else b""
+    return codes.argsort(kind="stable"), groups.tobytes(), keys
 
 
 def _hundredths(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values [n, columns] times 100 in the rows where all are whole hundredths; which those are."""
+    """Values times 100, rounded, and which of them were whole hundredths."""
     scaled = np.rint(values * 100)
-    exact = ((scaled / 100 == values) & (np.abs(scaled) <= _LARGEST)).all(axis=1)
-    return np.where(exact[:, None], scaled, values), exact
+    return scaled, (scaled / 100 == values) & (np.abs(scaled) <= _LARGEST)
+
+
+def _exact(
+    values: NDArray[np.float64], scaled: NDArray[np.float64], whole: NDArray[np.bool_], key: _Key
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which rows are sent as hundredths, because all values of the key are; and what is sent."""
+    columns = key.values
+    exact = np.logical_and.reduce(whole.take(columns, 1), axis=1)
+    return exact, np.where(exact[:, None], scaled.take(columns, 1), values.take(columns, 1))
 
 
 def _windows(key: _Key, rows: NDArray[np.void], rest: NDArray[np.void]) -> NDArray[np.float64]:
     """Aggregates [n, plan.width] from counts and sums at the edges."""
-    counts = rows["edges"]["count"].astype(np.int64)
-    sums = rows["edges"]["sums"]
-    scale = np.where(rows["mode"] == _DOUBLES, 1.0, 100.0)[:, None]
-    remainders = np.zeros_like(sums)
-    remainders[rest["row"]] = rest["sums"]
-    place = {age: edge for edge, age in enumerate(key.edges)}
-    parts = []
-    for window in key.plan.windows:
-        newer, older = (place[key.plan.edges[edge]] for edge in window)
-        count = (counts[:, newer] - counts[:, older])[:, None]
-        total = sums[:, newer] - sums[:, older] + (remainders[:, newer] - remainders[:, older])
+    newer, older = key.newer, key.older
+    counts, sums = rows["edges"]["count"], rows["edges"]["sums"]
+    parts = np.empty((len(rows), len(newer), 1 + sums.shape[2]))
+    parts[:, :, 0] = counts.take(newer, 1) - counts.take(older, 1)
+    total = sums.take(newer, 1) - sums.take(older, 1)
+    if not len(rest):
+        np.divide(total, 100.0, out=parts[:, :, 1:])
+    else:  # some rows are doubles
+        remainders = np.zeros_like(sums)
+        remainders[rest["row"]] = rest["sums"]
+        total += remainders.take(newer, 1) - remainders.take(older, 1)
+        total /= np.where(rows["mode"] == _DOUBLES, 1.0, 100.0)[:, None, None]
         # what is left of sums of no events is rounding
-        parts += [count, np.where(count > 0, total / scale, 0.0)]
-    return np.concatenate(parts, axis=1) if parts else np.empty((len(rows), 0))
+        parts[:, :, 1:] = np.where(parts[:, :, :1] > 0, total, 0.0)
+    return parts.reshape(len(rows), key.plan.width)

@@ -38,7 +38,7 @@ from streams.spec.windows import FoldPlan
 from streams.together import Together
 
 SETTING = "DRIFTLOOP_REDIS"
-_PARTS = ("feature_state.lua", "feature_entity.lua", "feature_calls.lua")
+_PARTS = ("feature_state.lua", "feature_fast.lua", "feature_entity.lua", "feature_calls.lua")
 _SOURCE = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
 _VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
 _LIBRARY = _SOURCE.replace("VERSION", _VERSION)
