@@ -5,7 +5,9 @@
 -- and one `pack` makes what is written. For anything else it returns nil, having changed nothing
 -- that the general code does not set again.
 
-local MOST = 120        -- numbers in a row: Lua has room for 200 local variables
+-- Most numbers of a row and an event: Lua has 250 registers, for the variables and for the
+-- arguments of one `pack`.
+local MOST = 90
 
 local FUNCTION = [[
 local read, pack, sub, find, rep, zeros, room_of, plan, widths = ...
@@ -44,9 +46,9 @@ end]]
 
 local EDGE = [[
     while c$edge < older do
-      local string, place = old, c$edge * $size + 1
-      if c$edge >= held then string, place = tail, (c$edge - held) * $size + 1 end
-      local seconds $stored = read('$entry', string, place)
+      local entries, place = old, c$edge * $size + 1
+      if c$edge >= held then entries, place = tail, (c$edge - held) * $size + 1 end
+      local seconds $stored = read('$entry', entries, place)
       if seconds > offset - $age then break end
       c$edge = c$edge + 1
       $add
@@ -78,7 +80,7 @@ end
 -- The function for a plan and an exact layout; nil where a row has too many numbers.
 function straight(plan, layout)
   local columns, edges = plan.columns, plan.edges
-  if edges * plan.stride > MOST then return nil end
+  if (edges + 1) * plan.stride > MOST then return nil end
   local names = {
     format = layout.head, ending = layout.ending, size = layout.size, entry = layout.entry,
     read = plan.record, reach = plan.reach, refresh = plan.refresh, row = layout.row,

@@ -17,7 +17,7 @@ from streams.adapters import redis_state
 from streams.adapters.memory_state import MemoryFeatureState
 from streams.adapters.redis_state import RedisFeatureState
 from streams.errors import ConfigurationError, Unavailable
-from streams.spec.windows import FoldPlan
+from streams.spec.windows import FoldPlan, KeyPlan
 from tests.folds import PLAN, E, L, fold_batch, label_batch
 from tests.valkey import Valkey, free_port
 
@@ -177,6 +177,25 @@ async def test_entities_that_are_still_seen_do_not_expire(connect: Connect, serv
             client.expire(key, 3600)
         await state.fold(fold_batch([buy(103 + 86_400)], 4))
         assert min(client.ttl(key) for key in client.scan_iter()) > 6 * 86_400
+
+
+@pytest.mark.parametrize(("edges", "values"), [(44, 0), (45, 0), (3, 20), (2, 28), (60, 3)])
+async def test_plans_with_many_numbers(
+    connect: Connect, valkey: Valkey, edges: int, values: int
+) -> None:
+    """Up to 90 numbers are folded by compiled code, more by the general code."""
+    names = tuple(f"v{i}" for i in range(values))
+    windows = tuple((0, i) for i in range(1, edges))
+    plan = FoldPlan((KeyPlan("k", tuple(range(edges)), names, True, windows, edges - 1),))
+    state, memory = await connect(valkey.url, "many", plan), MemoryFeatureState(plan)
+    for first in range(0, 60, 10):
+        events = [
+            E(100 + i, ("a",), i, tuple(0.5 * i + j for j in range(values)))
+            for i in range(first, first + 10)
+        ]
+        folded = await state.fold(fold_batch(events, first))
+        expected = await memory.fold(fold_batch(events, first))
+        np.testing.assert_allclose(folded.aggregates, expected.aggregates, rtol=1e-12)
 
 
 async def test_out_of_memory_is_unavailable_and_changes_nothing(
