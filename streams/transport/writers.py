@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
@@ -90,8 +90,9 @@ class TransactionalWriter:
     partition without noticing (it was stopped, or cut off) finds out from the group before it
     recovers, so that it does not fence its successor.
 
-    Nobody sees outputs before the commit. So small ones are sent with it, as few record batches,
-    and only many are sent ahead.
+    Nobody sees outputs before the commit, so small ones are sent with it, as few record batches.
+    But the first ones, and their offsets, are sent at once: a commit has five requests to make in
+    turn, and those that name its topics and its group are then behind it.
     """
 
     def __init__(self, producer: Replaceable, partition: int, group: str, sources: set[TP],
@@ -110,7 +111,8 @@ class TransactionalWriter:
         """Written since the last commit."""
         self._unsent: list[Outputs] = []
         """What of it the producer does not have yet."""
-        self._acknowledgements: list[Any] = []
+        self._sent: list[asyncio.Future[Any]] = []
+        """What the broker has to acknowledge before the transaction may end."""
         self._in_transaction = False
         self._broken = False
 
@@ -124,7 +126,7 @@ class TransactionalWriter:
         self._pending.append((outputs, positions))
         self._unsent.append(outputs)
         waiting = sum(len(records) for unsent in self._unsent for records in unsent.values())
-        if waiting < _SEND_RECORDS or self._broken:
+        if self._broken or (self._in_transaction and waiting < _SEND_RECORDS):
             return
         try:
             async with asyncio.timeout(self._timeout):
@@ -155,19 +157,25 @@ class TransactionalWriter:
 
     async def _send(self) -> None:
         producer = await self._producer.get()
-        if not self._in_transaction:
+        first = not self._in_transaction
+        if first:
             await producer.begin_transaction()
             self._in_transaction = True
         outputs, self._unsent = _merged(self._unsent), []
-        self._acknowledgements += await send(producer, outputs, self._partition)
+        self._sent += await send(producer, outputs, self._partition)
+        if first:
+            self._send_offsets(producer)
+
+    def _send_offsets(self, producer: AIOKafkaProducer) -> None:
+        offsets = {TopicPartition(*tp): at for tp, at in self._positions().items()}
+        sending = producer.send_offsets_to_transaction(offsets, self._group)
+        self._sent.append(asyncio.ensure_future(sending))
 
     async def _commit(self) -> None:
         await self._send()
-        sent, self._acknowledgements = self._acknowledgements, []
-        await asyncio.gather(*sent)
         producer = await self._producer.get()
-        offsets = {TopicPartition(*tp): at for tp, at in self._positions().items()}
-        await producer.send_offsets_to_transaction(offsets, self._group)
+        self._send_offsets(producer)  # again: there is more since the first ones
+        await asyncio.gather(*self._sent)
         await producer.commit_transaction()
 
     async def _recover(self) -> None:
@@ -219,9 +227,10 @@ class TransactionalWriter:
         self.begun = None
 
     def _forget_sent(self) -> None:
-        for acknowledgement in self._acknowledgements:
-            acknowledgement.cancel()
-        self._acknowledgements.clear()
+        for sent in self._sent:
+            if not sent.cancel() and not sent.cancelled():
+                sent.exception()  # it is known, or does not matter any more
+        self._sent.clear()
         self._in_transaction = False
 
 

@@ -49,13 +49,13 @@ def install(point: Kind, crash: Crash) -> None:
         case Kind.after_inference:
             _after(TritonScorer, "infer", crash)
         case Kind.after_produce:
-            _before(AIOKafkaProducer, "send_offsets_to_transaction", crash)
+            _after(TransactionalWriter, "_send", crash)
             _after(IdempotentWriter, "write", crash)
         case Kind.before_commit:
             _before(TransactionalWriter, "commit", crash)
             _before(IdempotentWriter, "commit", crash)
         case Kind.in_commit:
-            _after(AIOKafkaProducer, "send_offsets_to_transaction", crash)
+            _before(AIOKafkaProducer, "commit_transaction", crash)
             _before(BatchConsumer, "commit_positions", crash)
         case Kind.commit_sent:
             _before(AIOKafkaProducer, "commit_transaction", lambda: _soon(crash))
