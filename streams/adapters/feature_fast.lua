@@ -85,7 +85,8 @@ function straight(plan, layout)
     format = layout.head, ending = layout.ending, size = layout.size, entry = layout.entry,
     read = plan.record, reach = plan.reach, refresh = plan.refresh, row = layout.row,
     oldest = 'c' .. edges, values = list(', v#', 1, min(layout.stored, plan.values)),
-    stored = list(', w#', 1, layout.stored), whole = '<c0' .. sub(layout.entry, 2) .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
+    stored = list(', w#', 1, layout.stored),
+    whole = '<c0' .. sub(layout.entry, 2) .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
       .. sub(layout.head, 2) .. 'c0',
     from = size_of(layout.head) - size_of('<' .. HEAD) + columns, to = -columns - 1,
     known = '', forget = '', keep = '', id = '', unfit = '',

@@ -5,7 +5,8 @@
 The load is open-loop, at shares of the maximum that the worker reaches on a backlog. The floor, at
 the same rates in the same run: the same producer and consumer on one topic with nothing between
 them, plus a bare call of Triton with a batch as large as the worker's were. Events of the first
-eight seconds do not count: so long Kafka compiles what a new rate or topic has made hot.
+eight seconds do not count, and before the first rate there is half the maximum for `--warm`
+seconds: so long Kafka compiles what a new rate, topic or mode has made hot, on half of a core.
 """
 
 from __future__ import annotations
@@ -184,6 +185,9 @@ async def measure(options: argparse.Namespace, settings: Settings, folder: Path)
             most = options.maximum or drained.rate
             rows, resident, first = [], [_resident(worker)], options.backlog
             out.print(f"{delivery}: {most:,.0f} events/s")
+            warm = (most / 2, options.warm)
+            await arrivals(own, pipeline.topics.events, pipeline.topics.predictions, first, *warm)
+            first += int(most / 2 * options.warm)
             for share in options.shares:
                 before = batches(worker)
                 topics, rate = pipeline.topics, share * most
@@ -241,6 +245,7 @@ def main() -> None:
     parser.add_argument("--delivery", nargs="+", choices=modes, default=modes)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.5, 0.8])
     parser.add_argument("--seconds", type=float, default=25.0, help="of load at each rate")
+    parser.add_argument("--warm", type=float, default=30.0, help="seconds of load before all")
     parser.add_argument("--backlog", type=int, default=200_000, help="events, for the maximum")
     parser.add_argument("--maximum", type=float, help="events/s to take shares of, instead")
     parser.add_argument("--json", type=Path, help="write the figures here")

@@ -16,6 +16,22 @@ ours = pytest.mark.parametrize("kind", OURS)
 
 
 @ours
+async def test_what_is_polled_while_the_flow_is_stopped_is_fetched_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        consumer = subject.app.consumer
+        consumer.stop_flow()
+        broker.write(EVENTS, [0])
+        await consumer._deliver({EVENTS: broker.log[EVENTS]})
+        assert consumer._dropped
+        assert subject.job.seen == []
+        consumer.resume_flow()
+        await until(lambda: subject.job.done == [b"0"])
+
+
+@ours
 async def test_a_seek_that_fails_in_a_rebalance_is_made_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
