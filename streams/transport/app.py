@@ -103,9 +103,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Finish the lanes while Kafka is still connected, then let go."""
         await self.lanes.close()
-        if self._shared is not None:
-            await self._shared.close()
         await super().on_stop()
+        if self._shared is not None:  # no earlier: partitions may have come meanwhile
+            await self._shared.close()
         await self.work.on_stop()
 
     def _create_directories(self) -> None:

@@ -209,26 +209,23 @@ class Lanes:
         self._grace = grace
         self.generation = -1
         """The group's, of the last assignment."""
+        self._opening: list[asyncio.Task[None]] = []
         self._lanes: dict[int, Lane] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def open(self, assigned: set[TP], generation: int) -> None:
-        """Take over the assigned partitions and start working on them."""
+        """Take over the assigned partitions and start working on them.
+
+        Whatever becomes of it, `close` releases what it has taken.
+        """
         self.generation = generation
         numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
         lanes = {number: self._new_lane(number, len(numbers)) for number in numbers}
-        opening = [
+        self._lanes = lanes
+        self._opening = [
             asyncio.create_task(lane.open(self._topics, self._committed)) for lane in lanes.values()
         ]
-        try:
-            await asyncio.gather(*opening)
-        except BaseException:  # a bug, or the worker is told to stop
-            for task in opening:
-                task.cancel()
-            await asyncio.gather(*opening, return_exceptions=True)
-            await asyncio.gather(*(lane.close() for lane in lanes.values()))
-            raise
-        self._lanes = lanes
+        await asyncio.gather(*self._opening)
         for number, lane in lanes.items():
             task = asyncio.create_task(lane.run(), name=f"lane-{number}")
             task.add_done_callback(self._ended)
@@ -242,7 +239,14 @@ class Lanes:
             lane.put(fetched)
 
     async def close(self) -> None:
-        """Let each lane finish its micro-batch and commit, for a grace period; then cut it off."""
+        """Let each lane finish its micro-batch and commit, for a grace period; then cut it off.
+
+        A takeover that is under way is cut off at once, and what it has opened is closed.
+        """
+        opening, self._opening = self._opening, []
+        for one in opening:
+            one.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         lanes, self._lanes = self._lanes, {}
         tasks, self._tasks = self._tasks, {}
         for lane in lanes.values():

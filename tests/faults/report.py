@@ -45,18 +45,25 @@ class Report:
     @property
     def broken(self) -> list[str]:
         """Each guarantee that was broken, in a line; empty where all were kept."""
+        return self.offences + self.late()
+
+    @property
+    def offences(self) -> list[str]:
+        """What was lost, doubled, or wrong, a line for each kind."""
         named = self.verdict["named"]
-        lines = [
+        return [
             f"{count} {name} ({OFFENCES[name]}): {', '.join(named.get(name, []))}"
             for name, count in self.verdict["offences"].items()
             if count
         ]
-        late = [
+
+    def late(self, slack: float = 1.0) -> list[str]:
+        """Recoveries that took more than `slack` times their limit."""
+        return [
             f"{one.what}: recovered after {one.seconds:.1f} s, the limit is {one.limit:g} s"
             for one in self.recoveries
-            if one.seconds > one.limit
+            if one.seconds > slack * one.limit
         ]
-        return lines + late
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a file."""

@@ -14,6 +14,8 @@ from tests.faults.run import parser, run
 def test_twenty_faults_break_no_guarantee(tmp_path: Path) -> None:
     report = asyncio.run(run(parser().parse_args(["--faults", "20", "--seed", "1"]), tmp_path))
     print(report.markdown(), *report.endings, sep="\n")
-    assert report.broken == []
+    assert report.offences == []
+    # a machine may be half as fast as the one that the limits are for
+    assert report.late(slack=2.0) == []
     assert len(report.faults) == 20
     assert report.verdict["counts"]["predicted"] > 50_000

@@ -249,3 +249,20 @@ async def test_a_pause_ends_for_both_topics_whichever_drains_last(limits: Limits
     assert ("resume", EVENTS) in recorder.log
     assert ("resume", ("u", 0)) in recorder.log
     await lanes.close()
+
+
+async def test_closing_cuts_a_takeover_off_and_closes_what_it_has_opened(limits: Limits) -> None:
+    recorder, begun = Recorder(), asyncio.Event()
+
+    async def hang(committed: Mapping[str, int | None] | None = None) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    recorder.open = hang  # type: ignore[method-assign]
+    lanes = lanes_of(recorder, limits, [])
+    opening = asyncio.create_task(lanes.open({EVENTS}, 1))
+    await begun.wait()
+    await lanes.close()
+    assert recorder.log == ["close"]
+    with pytest.raises(asyncio.CancelledError):
+        await opening
