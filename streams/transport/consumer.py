@@ -32,6 +32,8 @@ _POLL_SECONDS = 0.05
 """Longest wait for records: a partition that is resumed meanwhile is not part of it."""
 _LONG_POLL_MS = 500
 """So long a fetch waits at the broker where nothing comes; it answers with the first record."""
+_FLOW = 4
+"""Records of a poll from which on they flow."""
 _PLENTY = 128
 """Bytes of a record, about: while records come, a fetch waits for a micro-batch of such."""
 
@@ -94,18 +96,18 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Any:
         found = await super()._fetch_records(consumer, *args, **kwargs)
-        self._pace(consumer._fetcher, bool(found))
+        self._pace(consumer._fetcher, sum(map(len, found.values())))
         return found
 
-    def _pace(self, fetcher: Any, flowing: bool) -> None:
+    def _pace(self, fetcher: Any, found: int) -> None:
         """Gather records where that costs nothing, at the broker, for the next fetch.
 
         While they flow it answers once there is a batch, or `batch_wait` after it was asked; so the
         oldest has waited no longer than that. A fetch for every few records would cost the broker
-        and us more than the records do.
+        and us more than the records do; one every `batch_wait`, where they only trickle, as well.
         """
         limits = self.app.limits
-        gather = flowing and limits.batch_wait > 0
+        gather = found >= _FLOW and limits.batch_wait > 0
         fetcher._fetch_min_bytes = _PLENTY * limits.batch_records if gather else 1
         fetcher._fetch_max_wait_ms = round(1000 * limits.batch_wait) if gather else _LONG_POLL_MS
 

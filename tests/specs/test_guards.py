@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiokafka.errors import IllegalStateError
@@ -29,6 +30,24 @@ async def test_what_is_polled_while_the_flow_is_stopped_is_fetched_again(
         assert subject.job.seen == []
         consumer.resume_flow()
         await until(lambda: subject.job.done == [b"0"])
+
+
+@ours
+async def test_a_fetch_gathers_at_the_broker_while_records_flow(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch, batch_wait_ms=7.0) as subject:
+
+        def asked() -> tuple[Any, Any]:
+            fetcher = broker.consumer
+            return (getattr(fetcher, "_fetch_min_bytes", 0),
+                    getattr(fetcher, "_fetch_max_wait_ms", 0))  # fmt: skip
+
+        await until(lambda: asked() == (1, 500))
+        broker.write(EVENTS, range(10))
+        await until(lambda: asked() == (128 * subject.app.limits.batch_records, 7))
+        await until(lambda: asked() == (1, 500))
 
 
 @ours
