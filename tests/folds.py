@@ -68,6 +68,7 @@ def label_batch(labels: Sequence[L], first: int = 0, *, partition: int = 0) -> L
 
 
 CARD = KeyPlan("card", (0, 10, 100), ("amount",), False, ((0, 1), (0, 2)), remember=50)
-SHOP = KeyPlan("shop", (20, 40, 120), (), True, ((0, 1), (0, 2)), label_age=20)
+SHOP = KeyPlan("shop", (20, 40, 120), (), True, ((0, 1), (0, 2)), label_age=20, lag=30)
 PLAN = FoldPlan((CARD, SHOP))
-"""Card: count, sum over 10 s and 100 s. Shop: count, labels over 20 s and 100 s, from 20 s ago."""
+"""Card: count, sum over 10 s and 100 s. Shop: count, labels over 20 s and 100 s, from 20 s ago; a
+partition may be 30 s behind another."""

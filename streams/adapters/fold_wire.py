@@ -32,7 +32,7 @@ class _Key:
 
     plan: KeyPlan
     edges: tuple[int, ...]
-    """The plan's edges and the age to which ids are remembered, ascending."""
+    """The plan's edges, the age to which ids are remembered, and to which events are; ascending."""
     prefix: bytes
     packed: bytes
     values: NDArray[np.intp]
@@ -49,12 +49,13 @@ class Wire:
     """Packs batches of one pipeline and plan, and reads the answers."""
 
     def __init__(self, pipeline: str, plan: FoldPlan) -> None:
-        text = repr((LAYOUT, [(k.key, k.edges, k.values, k.labels, k.remember) for k in plan.keys]))
+        kept = [(k.key, k.edges, k.values, k.labels, k.remember, k.lag) for k in plan.keys]
+        text = repr((LAYOUT, kept))
         digest = hashlib.sha256(text.encode()).hexdigest()[:6]
         # one hash slot, so that one call may touch all keys of the pipeline
         self.prefix = f"{{{pipeline}}}{digest}"
         self.plan = plan
-        self.ttl = max([_WEEK, *(2 * (max(k.edges, default=0) + k.remember) for k in plan.keys)])
+        self.ttl = max([_WEEK, *(2 * (k.kept + k.remember) for k in plan.keys)])
         self._keys = {
             k: _key(f"{self.prefix}{k}:".encode(), key, plan, self.ttl // 16)
             for k, key in enumerate(plan.keys)
@@ -122,7 +123,7 @@ _LABEL = np.dtype([("time", "<u4"), ("row", "<u4"), ("exact", "u1"), ("delta", "
 
 
 def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan, refresh: int) -> _Key:
-    edges = tuple(sorted({*key.edges, *([key.remember] if key.remember else [])}))
+    edges = tuple(sorted({*key.edges, key.kept, *([key.remember] if key.remember else [])}))
     columns = len(key.values) + int(key.labels)
     record: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [
         ("time", "<u4"),

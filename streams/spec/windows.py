@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from streams.spec.events import Event
 from streams.spec.features import LabelRate, Mean, Sum, Window
 
+LAG = 86_400
+"""A day: for entities that are not the topic's key, whose events come from several partitions."""
+
 Select = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -39,11 +42,14 @@ class KeyPlan:
     """Seconds that event ids are remembered here, to drop repeated events; 0 for not at all."""
     label_age: int = 0
     """Age at which the first label window counts an event: a label that comes later is late."""
+    lag: int = 0
+    """Seconds of event time that one partition may be behind another: so much longer than its
+    oldest edge an event is kept, for windows of events that come late."""
 
     @property
     def kept(self) -> int:
         """Seconds that an event is kept after the entity's newest; 0 where nothing is kept."""
-        return max(self.edges[-1] if self.edges else 0, self.remember)
+        return max(self.edges[-1] + self.lag if self.edges else 0, self.remember)
 
     @property
     def width(self) -> int:
@@ -82,13 +88,14 @@ def compile_plan(event: Event, windows: Sequence[Window], remember: int) -> Fold
                 key,
                 [window for window in windows if window.key == key],
                 remember if key == event.key else 0,
+                own=key == event.key,
             )
             for key in keys
         )
     )
 
 
-def _key_plan(key: str, windows: Sequence[Window], remember: int) -> KeyPlan:
+def _key_plan(key: str, windows: Sequence[Window], remember: int, own: bool) -> KeyPlan:
     ages = {age for window in windows for age in (window.newest, window.oldest)}
     edges = tuple(sorted(ages))
     spans = dict.fromkeys((edges.index(w.newest), edges.index(w.oldest)) for w in windows)
@@ -100,6 +107,7 @@ def _key_plan(key: str, windows: Sequence[Window], remember: int) -> KeyPlan:
         labels=bool(labels),
         windows=tuple(spans),
         remember=remember,
+        lag=0 if own else LAG,
         label_age=min((window.newest for window in labels), default=0),
     )
 

@@ -161,6 +161,15 @@ class TestWindows:
         folded = await state.fold(fold_batch([buy(880, id=5), buy(900, id=6), buy(1001)], 1))
         assert folded.aggregates[:, 2].tolist() == [0, 0, 2]
 
+    async def test_a_partition_that_is_behind_sees_what_another_has_moved_past(
+        self, state: FeatureState
+    ) -> None:
+        old, ahead = buy(1000, 1, card="a"), buy(1145, 2, card="b")
+        behind = buy(1118, 3, card="c")  # 118 s after the first: within the shop's 120
+        await state.fold(fold_batch([old, ahead]))
+        folded = await state.fold(fold_batch([behind], partition=1))
+        assert folded.aggregates[0, 6] == 1
+
     async def test_equals_brute_force(self, state: FeatureState) -> None:
         truth = BruteForce(PLAN)
         events = stream(600)
@@ -417,8 +426,8 @@ class TestLabels:
         assert folded.aggregates[0, 4:].tolist() == [1, 1, 1, 1]
 
     async def test_expired_or_unknown_ones_change_nothing(self, state: FeatureState) -> None:
-        await state.fold(fold_batch([buy(100), buy(220)]))
-        labels = [L(100, ("s",)), L(220, ("other",)), L(219, ("s",))]
+        await state.fold(fold_batch([buy(100), buy(250)]))
+        labels = [L(100, ("s",)), L(250, ("other",)), L(249, ("s",))]
         counted = await state.fold_labels(label_batch(labels))
         assert (counted.added, counted.late, counted.expired) == (0, 0, 3)
         folded = await state.fold(fold_batch([buy(221), buy(241)], 2))

@@ -68,6 +68,11 @@ def test_events_are_kept_for_the_oldest_edge_or_as_long_as_ids() -> None:
     assert plan_of(Count(key="card", over="1m"), remember=3600).keys[0].kept == 3600
 
 
+def test_events_of_entities_that_partitions_share_are_kept_a_day_longer() -> None:
+    card, shop = plan_of(Count(key="card", over="2d"), Count(key="shop", over="2d")).keys
+    assert (card.kept, shop.kept) == (2 * 86_400, 3 * 86_400)
+
+
 def test_values_of_all_keys_are_sent_once_in_a_fixed_order() -> None:
     plan = plan_of(
         Sum(key="shop", over="1h", field="tip"),
