@@ -270,6 +270,7 @@ async def _tell(judge: Judge, sender: Sender) -> None:
                 "predicted": judge.counts["predicted"],
                 "open": judge.open,
                 "offences": judge.offences.total(),
+                "named": dict(judge.named),
                 "newest": judge.newest,
                 "examples": examples,
             }

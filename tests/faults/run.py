@@ -198,9 +198,10 @@ def _command(arguments: argparse.Namespace) -> str:
 def _progress(number: int, fault: Fault, oracle: Oracle, recoveries: list[Recovery]) -> None:
     status = oracle.status
     took = ", ".join(f"{one.seconds:.1f} s" for one in recoveries) or "not measured"
+    named = "; ".join(f"{what} {' '.join(ids)}" for what, ids in status["named"].items())
     _say(f"fault {number} {fault.kind}: recovery {took}; {status['sent']:,} in, "
          f"{status['predicted']:,} out, {status['open']:,} open, "
-         f"{status['offences']} offences")  # fmt: skip
+         f"{status['offences']} offences {named}".rstrip())  # fmt: skip
 
 
 def _say(line: str) -> None:
