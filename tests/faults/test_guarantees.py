@@ -15,7 +15,7 @@ def test_twenty_faults_break_no_guarantee(tmp_path: Path) -> None:
     report = asyncio.run(run(parser().parse_args(["--faults", "20", "--seed", "1"]), tmp_path))
     print(report.markdown(), *report.endings, sep="\n")
     assert report.offences == []
-    # a machine may be half as fast as the one that the limits are for
-    assert report.late(slack=2.0) == []
+    # how fast a machine is must not decide; `make faults` holds to the limits themselves
+    assert report.late(slack=3.0) == []
     assert len(report.faults) == 20
     assert report.verdict["counts"]["predicted"] > 50_000
