@@ -10,7 +10,7 @@ import pytest
 from tests.faults.run import parser, run
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_twenty_faults_break_no_guarantee(tmp_path: Path) -> None:
     report = asyncio.run(run(parser().parse_args(["--faults", "20", "--seed", "1"]), tmp_path))
     print(report.markdown(), *report.endings, sep="\n")
