@@ -81,7 +81,8 @@ class Scoring:
             received = min(batch.received for batch in batches)
             served = await self._inference.scores(vectors, sizes, received)
         self._observe_served(decoded, folded, served)
-        return self._outputs(batches, decoded, vectors, served)
+        predictions, scored = self._records(decoded, vectors, served)
+        return self._outputs(batches, sizes, predictions, scored, decoded)
 
     def _observe_read(self, batches: Sequence[MicroBatch], decoded: Decoded) -> None:
         name = self._pipeline.name
@@ -114,13 +115,13 @@ class Scoring:
     def _outputs(
         self,
         batches: Sequence[MicroBatch],
+        sizes: Sequence[int],
+        predictions: list[Record],
+        scored: list[Record],
         decoded: Decoded,
-        vectors: NDArray[np.float32],
-        served: Sequence[Scores],
     ) -> list[Outputs]:
-        topics = self._pipeline.topics
-        predictions, scored = self._records(decoded, vectors, served)
-        bounds = pairwise([0, *accumulate(_sizes(batches, decoded))])
+        """To each batch its own, of all that was written together."""
+        topics, bounds = self._pipeline.topics, pairwise([0, *accumulate(sizes)])
         return [
             {
                 topics.predictions: predictions[first:end],
