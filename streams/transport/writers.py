@@ -113,6 +113,8 @@ class TransactionalWriter:
         """What of it the producer does not have yet."""
         self._sent: list[asyncio.Future[Any]] = []
         """What the broker has to acknowledge before the transaction may end."""
+        self._covered = 0
+        """How many of the pending writes the offsets that were sent stand for."""
         self._in_transaction = False
         self._broken = False
 
@@ -170,11 +172,13 @@ class TransactionalWriter:
         offsets = {TopicPartition(*tp): at for tp, at in self._positions().items()}
         sending = producer.send_offsets_to_transaction(offsets, self._group)
         self._sent.append(asyncio.ensure_future(sending))
+        self._covered = len(self._pending)
 
     async def _commit(self) -> None:
         await self._send()
         producer = await self._producer.get()
-        self._send_offsets(producer)  # again: there is more since the first ones
+        if self._covered < len(self._pending):
+            self._send_offsets(producer)
         await asyncio.gather(*self._sent)
         await producer.commit_transaction()
 
@@ -231,6 +235,7 @@ class TransactionalWriter:
             if not sent.cancel() and not sent.cancelled():
                 sent.exception()  # it is known, or does not matter any more
         self._sent.clear()
+        self._covered = 0
         self._in_transaction = False
 
 

@@ -43,6 +43,7 @@ class Broker:
         self.faults: dict[str, list[Fault]] = {}
         self.epoch = 0
         self.stopped = 0
+        self.offered = 0
         self.member = True
 
     async def fault(self, operation: str) -> None:
@@ -128,6 +129,7 @@ class Producer:
     ) -> None:
         assert group == "g"
         await self.broker.fault("offsets")
+        self.broker.offered += 1
         self.offsets = {TP(*tp): at for tp, at in offsets.items()}
 
     async def commit_transaction(self) -> None:
@@ -356,3 +358,16 @@ async def test_a_closed_writer_has_stopped_every_producer(broker: Broker) -> Non
     await write_three(writer)
     await writer.close()
     assert broker.stopped == broker.epoch == 2
+
+
+async def test_offsets_are_sent_again_only_where_there_are_more(broker: Broker) -> None:
+    writer = await transactional(broker)
+    await writer.write(outputs(b"1"), {EVENTS: 1})
+    await writer.commit()
+    assert broker.offered == 1
+    await writer.write(outputs(b"2"), {EVENTS: 2})
+    await writer.write(outputs(b"3"), {EVENTS: 3})
+    await writer.commit()
+    assert broker.offered == 3
+    assert broker.committed == {EVENTS: 3}
+    await writer.close()
