@@ -92,7 +92,7 @@ lock: $(TOOLS) ## renew requirements/*.txt from pyproject.toml (ARGS=--upgrade f
 
 $(READY): $(TOOLS) requirements/dev.txt pyproject.toml
 	$(say) '== set-up 2/3: packages of requirements/dev.txt into $(VENV)$(if $(SOUND),,: about 3 GB to download, 6 GB on disk)'
-	@$(UV) pip sync --python $(PY) --require-hashes requirements/dev.txt
+	@$(UV) pip sync --python $(PY) --compile-bytecode --require-hashes requirements/dev.txt
 	$(say) '== set-up 3/3: driftloop itself'
 	@$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
 	@printf '%s\n' '$(CURDIR)' >$@

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiokafka import conn
 from aiokafka.consumer import consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import NotCoordinatorForGroupError, for_code
+from aiokafka.errors import KafkaConnectionError, NotCoordinatorForGroupError, for_code
 from aiokafka.producer import sender
 from aiokafka.protocol.commit import OffsetFetchRequest
 
@@ -29,8 +30,34 @@ class Coordinator(GroupCoordinator):  # type: ignore[misc]
         return response
 
 
+class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
+    """Fails as a broken connection does where uvloop finds it closed.
+
+    uvloop raises `RuntimeError` for a write after the broker has gone, where asyncio's loop says
+    nothing. Stock lets that through, and whatever task made the request ends by it: without the one
+    that renews the metadata, no client finds a broker again.
+    """
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:
+        try:
+            return super().send(request, expect_response)
+        except RuntimeError as closed:
+            raise self._broken(closed) from closed
+
+    def _send_sasl_token(self, payload: Any, expect_response: bool = True) -> Any:
+        try:
+            return super()._send_sasl_token(payload, expect_response)
+        except RuntimeError as closed:
+            raise self._broken(closed) from closed
+
+    def _broken(self, why: RuntimeError) -> KafkaConnectionError:
+        self.close(reason=conn.CloseReason.CONNECTION_BROKEN)
+        return KafkaConnectionError(f"connection to {self.host}:{self.port} is broken: {why}")
+
+
 def mend() -> None:
     """Replace what is faulty; again changes nothing."""
+    conn.AIOKafkaConnection = Connection
     consumer.GroupCoordinator = Coordinator
     # it waits 20 ms while the last transaction's markers are being written: they take about 2
     sender.BACKOFF_OVERRIDE = 0.002

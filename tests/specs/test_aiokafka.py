@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
+import uvloop
+from aiokafka import TopicPartition, conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import GroupAuthorizationFailedError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streams.transport import clients
-from streams.transport.mends import Coordinator
+from streams.transport.mends import Connection, Coordinator
 
 EVENTS = TopicPartition("events", 0)
 NOBODY, LOADING, MOVED, REFUSED = 0, 14, 16, 30
@@ -72,6 +77,38 @@ async def test_a_group_that_has_committed_nothing_says_so(monkeypatch: pytest.Mo
     assert await asked.fetch_committed_offsets([EVENTS]) == {}
 
 
-def test_every_consumer_of_the_process_has_it() -> None:
+async def send_on_a_lost_connection(kind: type[AIOKafkaConnection]) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        _, writer = await asyncio.open_connection(sock=ours)
+        made = kind("127.0.0.1", 9092)
+        made._writer = writer
+        writer.transport.abort()
+        await asyncio.sleep(0)  # from here on uvloop's transport is closed
+        try:
+            made.send(MetadataRequest())
+        finally:
+            made._writer = None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(AIOKafkaConnection, id="stock", marks=pytest.mark.xfail(
+            raises=RuntimeError,
+            reason="A14: on uvloop a lost connection ends the task that sends on it")),
+        pytest.param(Connection, id="ours"),
+    ],
+)  # fmt: skip
+def test_a_lost_connection_is_an_error_that_clients_handle(kind: type[AIOKafkaConnection]) -> None:
+    with (
+        pytest.raises(KafkaConnectionError),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(send_on_a_lost_connection(kind))
+
+
+def test_every_client_of_the_process_has_them() -> None:
     assert clients is not None  # the module that mends
     assert consumer.GroupCoordinator is Coordinator
+    assert conn.AIOKafkaConnection is Connection
