@@ -29,10 +29,14 @@ from workers.training import JOB, MODEL, OUTCOME, Job, Outcome, Report, Step
 if TYPE_CHECKING:
     from workers.trainer import Candidate
 
+_NICE = 10
+"""Where a machine is short of processors, what serves comes before what learns."""
+
 
 def main() -> None:
     """Run the job of a directory; what went wrong is in its outcome, too."""
     end_with_parent()
+    os.nice(_NICE)
     home = Path(sys.argv[1])
     job = msgspec.json.decode((home / JOB).read_bytes(), type=Job)
     settings = load_settings()
