@@ -287,7 +287,8 @@ class Join:
 
     def matured(self) -> list[Record]:
         """The examples of events whose horizon has passed, in the order of event time."""
-        before = self._watermark - self._feedback.horizon_seconds
+        horizon = self._feedback.horizon_seconds
+        before = self._watermark - horizon
         due = {served.event_id: served for served in self._store.due(before)}
         due.update({k: s for k, s in self._served.items() if s.matured or s.event_time < before})
         examples = []
@@ -298,7 +299,7 @@ class Join:
             if served.labels:
                 examples.append(self._example(served, served.labels[-1], "feedback"))
             elif self._feedback.missing is not None:
-                known = served.event_time + self._feedback.horizon_seconds
+                known = served.event_time + horizon
                 absent = (-1, float(self._feedback.missing), known)
                 examples.append(self._example(served, absent, "horizon"))
         return examples

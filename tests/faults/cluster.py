@@ -31,6 +31,8 @@ SERVER_LIMIT = 5.0
 """Seconds from a server's return to the same."""
 SCORERS = ("score-1", "score-2")
 _START = 40.0
+_REBUILD = 180.0
+"""Seconds for a labeller on another machine: its store is as old as its last visit."""
 _WATCH = 0.1
 _QUIET = 3.0
 
@@ -195,7 +197,7 @@ class Cluster:
     async def _label_guest(self) -> Worker:
         """One more labeller, on another machine as it were: with a store of its own."""
         guest = self._workers.start("label", state_dir=self._settings.state_dir / "guest")
-        await until("a labelling guest has partitions", guest.joined, _START)
+        await until("a labelling guest has partitions", guest.joined, _REBUILD)
         return guest
 
     async def _kill_trainer(self) -> None:

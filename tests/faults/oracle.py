@@ -53,6 +53,8 @@ _DRAIN = 90.0
 _SETTLE = 2.0
 """Seconds to wait for what must not come."""
 _FALLBACK = 0
+_AT_ONCE = 500
+"""Records judged at once: the sender and the clock wait meanwhile, too."""
 
 
 class FileScores:
@@ -200,7 +202,7 @@ class Reader:
             self._consumer.assign(self._partitions)
             await self._consumer.seek_to_beginning(*self._partitions)
             while True:
-                found = await self._consumer.getmany(timeout_ms=50, max_records=2000)
+                found = await self._consumer.getmany(timeout_ms=50, max_records=_AT_ONCE)
                 for tp, records in found.items():
                     if tp.topic == self._source:
                         for record in records:

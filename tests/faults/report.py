@@ -45,7 +45,7 @@ class Report:
     @property
     def broken(self) -> list[str]:
         """Each guarantee that was broken, in a line; empty where all were kept."""
-        return self.offences + self.late()
+        return self.offences + self.late
 
     @property
     def offences(self) -> list[str]:
@@ -57,12 +57,13 @@ class Report:
             if count
         ]
 
-    def late(self, slack: float = 1.0) -> list[str]:
-        """Recoveries that took more than `slack` times their limit."""
+    @property
+    def late(self) -> list[str]:
+        """Recoveries that took longer than their limit."""
         return [
             f"{one.what}: recovered after {one.seconds:.1f} s, the limit is {one.limit:g} s"
             for one in self.recoveries
-            if one.seconds > slack * one.limit
+            if one.seconds > one.limit
         ]
 
     def as_json(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from workers.commands.common import environment
 from workers.devstack.stack import Stack
 
 SESSION = 6.0
-_GIVEN_UP = 60.0
+GIVEN_UP = 60.0
 """Seconds after which a recovery is called off, and counted as that long."""
 _VERDICT = 180.0
 
@@ -74,7 +74,7 @@ class Oracle:
     async def recovered(self, mark: Mark, partitions: int) -> Recovery:
         """Wait until every partition has an output of an event sent after the mark."""
         seconds = 0.0
-        while seconds < _GIVEN_UP:
+        while seconds < GIVEN_UP:
             self._check()
             newest = self.status[mark.stream].values()
             at = self.status["at"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.run import parser, run
+from tests.faults.run import GIVEN_UP, parser, run
 
 
 @pytest.mark.timeout(900)
@@ -16,6 +16,6 @@ def test_twenty_faults_break_no_guarantee(tmp_path: Path) -> None:
     print(report.markdown(), *report.endings, sep="\n")
     assert report.offences == []
     # how fast a machine is must not decide; `make faults` holds to the limits themselves
-    assert report.late(slack=3.0) == []
+    assert max(one.seconds for one in report.recoveries) < GIVEN_UP
     assert len(report.faults) == 20
     assert report.verdict["counts"]["predicted"] > 50_000
