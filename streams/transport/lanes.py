@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from faust.types import TP
@@ -60,6 +60,23 @@ class Flow(Protocol):
         ...
 
 
+class Uncommitted(NamedTuple):
+    """Since when, in monotonic seconds, there is something to commit."""
+
+    received: float
+    """The oldest record was fetched."""
+    begun: float
+    """Work on it began."""
+
+    def due(self, span: float, takes: float) -> float:
+        """When to begin a commit that takes so long, to be done within the oldest record's span.
+
+        Half a span of work goes into each at the least, however late its records are: a backlog is
+        worked off faster by fewer commits.
+        """
+        return max(self.received + span - takes, self.begun + span / 2)
+
+
 class Lane:
     """One partition's queue, processor and writer."""
 
@@ -78,6 +95,7 @@ class Lane:
         self._stopping = False
         self._positions: dict[str, int] = {}
         self._committed: dict[str, int] = {}
+        self._uncommitted: Uncommitted | None = None
         self._commit_seconds = 0.0
         """What a commit takes, lately."""
 
@@ -129,6 +147,7 @@ class Lane:
         if batch is None:
             return
         telemetry.BATCH_RECORDS.labels(self._pipeline).observe(len(batch.records))
+        self._uncommitted = self._uncommitted or Uncommitted(batch.received, time.monotonic())
         outputs = await self._processor.process(batch)
         with telemetry.STAGE_SECONDS.labels(self._pipeline, "produce").time():
             await self._writer.write(outputs, {TP(batch.topic, batch.partition): batch.next})
@@ -156,6 +175,7 @@ class Lane:
         self._commit_seconds += _SMOOTHING * (took - self._commit_seconds)
         await self._processor.commit()
         self._committed = dict(self._positions)
+        self._uncommitted = None
 
     def _due(self) -> bool:
         at = self._due_at()
@@ -184,9 +204,10 @@ class Lane:
         return replace(head, records=records)
 
     def _due_at(self) -> float | None:
-        """When to begin the commit, so that it is done within the span."""
-        begun, span = self._writer.begun, self._limits.span
-        return None if begun is None else begun + max(span / 2, span - self._commit_seconds)
+        """When to begin the next commit; None where there is nothing to commit."""
+        if self._uncommitted is None:
+            return None
+        return self._uncommitted.due(self._limits.span, self._commit_seconds)
 
     async def _wait(self, until: float | None) -> None:
         self._arrived.clear()

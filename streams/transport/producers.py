@@ -74,6 +74,14 @@ async def send(producer: AIOKafkaProducer, outputs: Outputs, partition: int) -> 
     return sent
 
 
+def forget(sent: list[asyncio.Future[Any]]) -> None:
+    """Drop what was sent: its outcome is known, or does not matter any more."""
+    for one in sent:
+        if not one.cancel() and not one.cancelled():
+            one.exception()
+    sent.clear()
+
+
 def _fill(batch: BatchBuilder, records: list[Record], start: int) -> int:
     """Append records from `start` on until the batch is full; returns the first that it left.
 

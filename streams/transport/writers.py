@@ -9,7 +9,6 @@ that never arrived (a timed-out commit) is neither lost nor doubled.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -27,7 +26,7 @@ from faust.types import TP
 from streams.errors import DriftloopError
 from streams.transport.batches import Outputs
 from streams.transport.offsets import CommittedOffsets
-from streams.transport.producers import TRANSIENT, Replaceable, patiently, send
+from streams.transport.producers import TRANSIENT, Replaceable, forget, patiently, send
 
 log = structlog.get_logger(__name__)
 
@@ -59,11 +58,6 @@ class ForeignCommit(DriftloopError):
 
 class Writer(Protocol):
     """Writes outputs of one partition and commits the source offsets that they stand for."""
-
-    @property
-    def begun(self) -> float | None:
-        """Monotonic time of the first uncommitted write; None where all is committed."""
-        ...
 
     async def open(self) -> None:
         """Take the partition over; no other writer of it can commit from now on."""
@@ -104,7 +98,6 @@ class TransactionalWriter:
         self._offsets = offsets
         self._in_group = in_group
         self._timeout = timeout
-        self.begun: float | None = None
         self._committed: dict[TP, int] = {}
         """As far as this writer knows."""
         self._pending: list[tuple[Outputs, Mapping[TP, int]]] = []
@@ -123,8 +116,6 @@ class TransactionalWriter:
         self._committed = await self._find_committed()
 
     async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
-        if self.begun is None:
-            self.begun = time.monotonic()
         self._pending.append((outputs, positions))
         self._unsent.append(outputs)
         waiting = sum(len(records) for unsent in self._unsent for records in unsent.values())
@@ -228,13 +219,9 @@ class TransactionalWriter:
         self._forget_sent()
         self._pending.clear()
         self._unsent.clear()
-        self.begun = None
 
     def _forget_sent(self) -> None:
-        for sent in self._sent:
-            if not sent.cancel() and not sent.cancelled():
-                sent.exception()  # it is known, or does not matter any more
-        self._sent.clear()
+        forget(self._sent)
         self._covered = 0
         self._in_transaction = False
 
@@ -243,6 +230,8 @@ class IdempotentWriter:
     """at_least_once: offsets are committed after the outputs are acknowledged.
 
     A worker's writers share a producer: what its lanes write at the same moment is one request.
+    The acknowledgement is waited for by the commit. When anything fails, all that is uncommitted is
+    written again, in its order, to the producer that takes the place of the failed one.
     """
 
     def __init__(self, producer: Replaceable, partition: int, commit: Commit,
@@ -251,33 +240,32 @@ class IdempotentWriter:
         self._partition = partition
         self._commit = commit
         self._timeout = timeout
-        self._pending: list[Mapping[TP, int]] = []
-        self.begun: float | None = None
+        self._used: AIOKafkaProducer | None = None
+        """The producer that has what was sent."""
+        self._pending: list[tuple[Outputs, Mapping[TP, int]]] = []
+        """Written since the last commit."""
+        self._unsent: list[Outputs] = []
+        """What of it that producer does not have yet."""
+        self._sent: list[asyncio.Future[Any]] = []
+        """What the broker has to acknowledge before the commit."""
 
     async def open(self) -> None:
         await self._producer.get()
 
     async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
-        if self.begun is None:
-            self.begun = time.monotonic()
-        while True:
-            producer = await self._producer.get()
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await asyncio.gather(*await send(producer, outputs, self._partition))
-                break
-            except TRANSIENT as error:
-                log.warning("write failed", partition=self._partition, error=repr(error))
-                await self._producer.replace(producer)
-        self._pending.append(positions)
+        self._pending.append((outputs, positions))
+        self._unsent.append(outputs)
+        await self._attempt(self._send)
 
     async def commit(self) -> None:
         if not self._pending:
             return
+        while not await self._attempt(self._flush):
+            pass
         async for attempt in patiently():
             with attempt:
                 try:
-                    await self._commit(_last(self._pending))
+                    await self._commit(_last(positions for _, positions in self._pending))
                 except _STALE as error:
                     raise PartitionLost(f"partition {self._partition} was reassigned") from error
         self._done()
@@ -286,9 +274,34 @@ class IdempotentWriter:
         """Nothing of its own; the producer is its application's."""
         self._done()
 
+    async def _attempt(self, action: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it went well; else there is a new producer, which waits for the broker."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await action()
+        except TRANSIENT as error:
+            log.warning("write failed", partition=self._partition, error=repr(error))
+            await self._producer.replace(self._used)
+            return False
+        return True
+
+    async def _send(self) -> None:
+        producer = await self._producer.get()
+        if producer is not self._used:  # another writer may have replaced it, too
+            self._used = producer
+            self._unsent = [outputs for outputs, _ in self._pending]
+            forget(self._sent)
+        outputs, self._unsent = _merged(self._unsent), []
+        self._sent += await send(producer, outputs, self._partition)
+
+    async def _flush(self) -> None:
+        await self._send()
+        await asyncio.gather(*self._sent)
+
     def _done(self) -> None:
         self._pending.clear()
-        self.begun = None
+        self._unsent.clear()
+        forget(self._sent)
 
 
 def _merged(written: Iterable[Outputs]) -> Outputs:

@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
-from streams.transport.lanes import Lane, Lanes
+from streams.transport.lanes import Lane, Lanes, Uncommitted
 
 EVENTS = TP("t", 0)
 
@@ -120,6 +120,18 @@ async def test_batches_are_processed_in_order_and_committed_together(limits: Lim
     ]  # fmt: skip
     await lanes.close()
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("received", "due"),
+    [
+        pytest.param(10.0, 10.08, id="done within the oldest record's span"),
+        pytest.param(9.98, 10.06, id="which counts from when it was fetched"),
+        pytest.param(5.0, 10.05, id="of a backlog, after half a span of work"),
+    ],
+)
+def test_a_commit_begins_in_time(received: float, due: float) -> None:
+    assert Uncommitted(received, begun=10.0).due(span=0.1, takes=0.02) == pytest.approx(due)
 
 
 async def test_small_fetches_are_merged_until_the_oldest_has_waited(limits: Limits) -> None:

