@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     batch_wait_ms: float = Field(5.0, ge=0)
     """Longest time that records wait at the broker for more, counted from the oldest."""
     transaction_ms: float = Field(100.0, gt=0)
-    """Span of a transaction under exactly_once, from the fetch of its oldest record to its commit."""
+    """Span of a transaction under exactly_once, from its oldest record's fetch to its commit."""
     commit_ms: float = Field(500.0, gt=0)
     """Span between commits under at_least_once: so much may come again after a crash."""
     transaction_timeout_ms: int = Field(20_000, ge=1000)

@@ -7,20 +7,45 @@ from typing import Any
 from aiokafka import conn
 from aiokafka.consumer import consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import KafkaConnectionError, NotCoordinatorForGroupError, for_code
+from aiokafka.errors import (
+    IllegalGenerationError,
+    KafkaConnectionError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 from aiokafka.producer import sender
 from aiokafka.protocol.commit import OffsetFetchRequest
 
 
 class Coordinator(GroupCoordinator):  # type: ignore[misc]
-    """Heeds the error of a whole answer about committed offsets.
+    """A member of its group from its assignment on, and not for longer than the group says."""
 
-    Stock reads only those of partitions, and a coordinator that still loads its log, after a
-    restart of the broker, names no partition: that passed for "nothing is committed", and the
-    group began with the first record again.
-    """
+    async def _on_join_complete(self, *args: Any) -> None:
+        """Take partitions over, and heartbeat meanwhile.
+
+        Stock begins to when that is done: one that takes longer than the session, since its state
+        has to be rebuilt, was thrown out of the group, and so was whoever came next.
+        """
+        self._start_heartbeat_task()
+        await super()._on_join_complete(*args)
+
+    async def _do_commit_offsets(self, assignment: Any, offsets: Any) -> None:
+        """Commit as a member.
+
+        Stock commits as a stranger to the group once the group has thrown it out. One that has no
+        members at the moment takes that, and its offsets go back to what this one has in hand.
+        """
+        if self._subscription.partitions_auto_assigned() and self.generation < 0:
+            raise IllegalGenerationError(self.group_id)
+        await super()._do_commit_offsets(assignment, offsets)
 
     async def _send_req(self, request: Any) -> Any:
+        """Heed the error of a whole answer about committed offsets.
+
+        Stock reads only those of partitions, and a coordinator that still loads its log, after a
+        restart of the broker, names no partition: that passed for "nothing is committed", and the
+        group began with the first record again.
+        """
         response = await super()._send_req(request)
         if isinstance(request, OffsetFetchRequest) and (code := getattr(response, "error_code", 0)):
             error = for_code(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,16 @@ import uvloop
 from aiokafka import TopicPartition, conn
 from aiokafka.consumer import consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError
-from aiokafka.protocol.commit import OffsetFetchResponse_v3
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    IllegalGenerationError,
+    KafkaConnectionError,
+)
+from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchResponse_v3
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.structs import OffsetAndMetadata
 
 from streams.transport import clients
 from streams.transport.mends import Connection, Coordinator
@@ -74,6 +82,86 @@ async def test_a_group_that_has_committed_nothing_says_so(monkeypatch: pytest.Mo
     nothing = OffsetFetchResponse_v3(0, [("events", [(0, -1, "", 0)])], NOBODY)
     asked = coordinator(monkeypatch, Coordinator, nothing)
     assert await asked.fetch_committed_offsets([EVENTS]) == {}
+
+
+class Subscription:
+    """What of aiokafka's a coordinator uses here; its listener takes its time to take over."""
+
+    def __init__(self) -> None:
+        self.listener = self
+        self.subscription = SimpleNamespace(assignment=None)
+        self.beating = False
+        self.coordinator: Any = None
+
+    def partitions_auto_assigned(self) -> bool:
+        return True
+
+    def assign_from_subscribed(self, assigned: Any) -> None:
+        pass
+
+    def assigned_partitions(self) -> list[TopicPartition]:
+        return [EVENTS]
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        assert assigned == {EVENTS}
+        self.beating = self.coordinator._heartbeat_task is not None
+
+
+def member(kind: type[Any], generation: int) -> Any:
+    """A coordinator's client that has been given a partition."""
+    made, subscription = object.__new__(kind), Subscription()
+    made.group_id, made.generation, made.member_id = "group", generation, "member"
+    made.coordinator_id = None
+    made._subscription, subscription.coordinator = subscription, made
+    made._assignors = [RangePartitionAssignor]
+    made._heartbeat_task = made._commit_refresh_task = None
+    made._start_heartbeat_task = lambda: setattr(made, "_heartbeat_task", "beats")
+    made.start_commit_offsets_refresh_task = lambda assignment: None
+    return made
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(GroupCoordinator, id="stock", marks=pytest.mark.xfail(
+            raises=AssertionError,
+            reason="A15: no heartbeat while partitions are taken over: one that is slow is out")),
+        pytest.param(Coordinator, id="ours"),
+    ],
+)  # fmt: skip
+async def test_a_member_that_takes_partitions_over_stays_one(kind: type[Any]) -> None:
+    taking = member(kind, generation=3)
+    assignment = ConsumerProtocolMemberAssignment(0, [("events", [0])], b"").encode()
+    await taking._on_join_complete(3, "member", "range", assignment)
+    assert taking._subscription.beating
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(GroupCoordinator, id="stock", marks=pytest.mark.xfail(
+            raises=pytest.fail.Exception,
+            reason="A16: who was thrown out commits as a stranger, which an empty group accepts")),
+        pytest.param(Coordinator, id="ours"),
+    ],
+)  # fmt: skip
+async def test_who_is_no_member_any_more_commits_nothing(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Any]
+) -> None:
+    sent: list[Any] = []
+
+    async def accept(self: Any, request: Any) -> Any:
+        del self
+        sent.append(request)
+        return OffsetCommitResponse_v2([("events", [(0, NOBODY)])])
+
+    monkeypatch.setattr(GroupCoordinator, "_send_req", accept)
+    offsets = {EVENTS: OffsetAndMetadata(7, "")}
+    await member(kind, generation=3)._do_commit_offsets(None, offsets)
+    assert len(sent) == 1
+    with pytest.raises(IllegalGenerationError):
+        await member(kind, generation=-1)._do_commit_offsets(None, offsets)
+    assert len(sent) == 1
 
 
 STOCK_CONNECTION: type[Any] = Connection.__bases__[0]  # ours has taken its name by now
