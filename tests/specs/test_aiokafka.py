@@ -31,6 +31,15 @@ NOBODY, LOADING, MOVED, REFUSED = 0, 14, 16, 30
 COMMITTED = OffsetFetchResponse_v3(0, [("events", [(0, 7, "", 0)])], 0)
 
 
+def stock_and_ours(
+    stock: type[Any], ours: type[Any], fails: type[BaseException], why: str
+) -> pytest.MarkDecorator:
+    """Runs a spec for both: stock has to fail in the way that is the fault."""
+    fault = pytest.mark.xfail(raises=fails, reason=why)
+    kinds = [pytest.param(stock, id="stock", marks=fault), pytest.param(ours, id="ours")]
+    return pytest.mark.parametrize("kind", kinds)
+
+
 def failed(code: int) -> Any:
     """What a broker answers when it cannot say what a group has committed: no partition at all."""
     return OffsetFetchResponse_v3(0, [], code)
@@ -55,13 +64,9 @@ def coordinator(monkeypatch: pytest.MonkeyPatch, kind: type[Any], *answers: Any)
 
 
 @pytest.mark.parametrize("code", [LOADING, MOVED])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(GroupCoordinator, id="stock", marks=pytest.mark.xfail(
-            reason="A13: a coordinator that is loading passes for one where nothing is committed")),
-        pytest.param(Coordinator, id="ours"),
-    ],
+@stock_and_ours(
+    GroupCoordinator, Coordinator, AssertionError,
+    "A13: a coordinator that is loading passes for one where nothing is committed",
 )  # fmt: skip
 async def test_what_is_committed_is_asked_again_while_the_coordinator_cannot_say(
     monkeypatch: pytest.MonkeyPatch, kind: type[Any], code: int
@@ -120,14 +125,9 @@ def member(kind: type[Any], generation: int) -> Any:
     return made
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(GroupCoordinator, id="stock", marks=pytest.mark.xfail(
-            raises=AssertionError,
-            reason="A15: no heartbeat while partitions are taken over: one that is slow is out")),
-        pytest.param(Coordinator, id="ours"),
-    ],
+@stock_and_ours(
+    GroupCoordinator, Coordinator, AssertionError,
+    "A15: no heartbeat while partitions are taken over: one that is slow is out",
 )  # fmt: skip
 async def test_a_member_that_takes_partitions_over_stays_one(kind: type[Any]) -> None:
     taking = member(kind, generation=3)
@@ -136,14 +136,9 @@ async def test_a_member_that_takes_partitions_over_stays_one(kind: type[Any]) ->
     assert taking._subscription.beating
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(GroupCoordinator, id="stock", marks=pytest.mark.xfail(
-            raises=pytest.fail.Exception,
-            reason="A16: who was thrown out commits as a stranger, which an empty group accepts")),
-        pytest.param(Coordinator, id="ours"),
-    ],
+@stock_and_ours(
+    GroupCoordinator, Coordinator, pytest.fail.Exception,
+    "A16: who was thrown out commits as a stranger, which an empty group accepts",
 )  # fmt: skip
 async def test_who_is_no_member_any_more_commits_nothing(
     monkeypatch: pytest.MonkeyPatch, kind: type[Any]
@@ -181,14 +176,9 @@ async def send_on_a_lost_connection(kind: type[Any]) -> None:
             made._writer = None
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(STOCK_CONNECTION, id="stock", marks=pytest.mark.xfail(
-            raises=RuntimeError,
-            reason="A14: on uvloop a lost connection ends the task that sends on it")),
-        pytest.param(Connection, id="ours"),
-    ],
+@stock_and_ours(
+    STOCK_CONNECTION, Connection, RuntimeError,
+    "A14: on uvloop a lost connection ends the task that sends on it",
 )  # fmt: skip
 def test_a_lost_connection_is_an_error_that_clients_handle(kind: type[Any]) -> None:
     with (
