@@ -6,7 +6,7 @@ The load is open-loop, at shares of the maximum that the worker reaches on a bac
 the same rates in the same run: the same producer and consumer on one topic with nothing between
 them, plus a bare call of Triton with a batch as large as the worker's were. Events of the first
 eight seconds do not count, and before the first rate there is half the maximum for `--warm`
-seconds: so long Kafka compiles what a new rate, topic or mode has made hot, on half of a core.
+seconds: so long Kafka compiles what a new rate, topic or mode has made hot.
 """
 
 from __future__ import annotations
