@@ -67,8 +67,8 @@ class Settings(BaseSettings):
     """Client certificate (PEM) for mutual TLS with Triton."""
     triton_keyfile: Path | None = None
     """Key of Triton's client certificate (PEM)."""
-    triton_backend: Literal["python", "onnxruntime"] = "python"
-    """Backend that `config.pbtxt` names: `onnxruntime` with NVIDIA's image, `python` embedded."""
+    triton_instances: int = Field(1, ge=1)
+    """Requests that Triton works on at a time, for each version and GPU (or for the CPU)."""
     triton_timeout: float = Field(5.0, gt=0)
     """Seconds before one inference request is given up and retried."""
 

@@ -106,12 +106,10 @@ def _wait_for(healthy: Callable[[], bool], seconds: float = 120.0) -> None:
 @pytest.fixture
 def settings(stack: Addresses, repository: Path, tmp_path: Path) -> Settings:
     """Settings for the session's servers, with a state directory of the test's own."""
-    backend = "onnxruntime" if os.environ.get("DRIFTLOOP_TEST_STACK") == "containers" else "python"
     return Settings(
         kafka=stack.kafka,
         triton=stack.triton,
         redis=SecretStr(stack.redis),
         state_dir=tmp_path / "state",
         model_repository=repository,
-        triton_backend=backend,
     )

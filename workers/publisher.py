@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from importlib import resources
 from typing import Protocol
 
 import msgspec
@@ -30,7 +29,7 @@ from streams.spec.model import config_pbtxt
 from workers.manifests import model_card
 from workers.onnx_files import check_signature, run, session
 from workers.probes import probes
-from workers.repository import CARD, MANIFEST, MODEL, WRAPPER, Repository, digest
+from workers.repository import CARD, MANIFEST, MODEL, Repository, digest
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +127,6 @@ class Publisher:
             raise ModelError(f"version {manifest.version} is not the model that its manifest names")
         files = {
             MODEL: data,
-            WRAPPER: resources.files("workers.devstack").joinpath("triton_model.py").read_bytes(),
             MANIFEST: msgspec.json.format(encode(manifest)),
             CARD: model_card(manifest, decision).encode(),
         }
@@ -187,7 +185,7 @@ class Publisher:
             pipeline.name,
             len(pipeline.feature_names),
             pipeline.model.outputs,
-            self._settings.triton_backend,
+            self._settings.triton_instances,
             sorted(versions),
         )
 

@@ -23,7 +23,6 @@ from streams.records import Manifest, decoder
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 CARD = "model-card.md"
-WRAPPER = "model.py"
 CONFIG = "config.pbtxt"
 
 _decode = decoder(Manifest).decode

@@ -181,7 +181,7 @@ def test_workers_get_settings_that_exist_and_parse(
     settings = Settings()
     assert settings.kafka == "kafka:19092"
     assert settings.triton == "triton:8001"
-    assert settings.triton_backend == "onnxruntime"
+    assert settings.triton_instances == 2
     assert settings.redis.get_secret_value() == "redis://redis:6379/0"
     assert settings.pipeline == services[worker]["command"][2]
     mounted = {volume.split(":")[1] for volume in services[worker]["volumes"]}

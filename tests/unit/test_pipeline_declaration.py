@@ -144,7 +144,7 @@ def test_the_schema_hash_changes_with_what_a_vector_means() -> None:
 
 
 def test_triton_config_names_exactly_the_versions() -> None:
-    text = config_pbtxt("orders", 6, 1, "onnxruntime", [3, 2])
+    text = config_pbtxt("orders", 6, 1, 2, [3, 2])
     assert 'backend: "onnxruntime"' in text
     assert "versions: [ 2, 3 ]" in text
     assert "dims: [ 6 ]" in text

@@ -63,7 +63,7 @@ async def test_a_version_directory_is_whole(shop: Shop) -> None:
     version = await shop.publish()
     home = shop.repository.directory(version)
     assert {path.name for path in home.iterdir()} == {
-        "model.onnx", "model.py", "manifest.json", "model-card.md"
+        "model.onnx", "manifest.json", "model-card.md"
     }  # fmt: skip
     read = decoder(ManifestRecord).decode((home / "manifest.json").read_bytes())
     assert read.version == version

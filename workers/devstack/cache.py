@@ -35,7 +35,7 @@ class TritonHome:
     server: Path
     libraries: Path
     """Directory of the bundled shared libraries."""
-    backends: Path
+    python_backend: Path
     packages: Path
     """What the Python backend imports: numpy 1, onnxruntime."""
     libpython: Path
@@ -109,7 +109,7 @@ def triton(cache: Path, progress: Progress) -> TritonHome:
     return TritonHome(
         server=server / "bin" / "tritonserver",
         libraries=home / "nvidia_pytriton.libs",
-        backends=server / "backends",
+        python_backend=server / "backends" / "python",
         packages=home,
         libpython=libpython,
     )
@@ -122,7 +122,8 @@ def _build_triton(home: Path, version: str, progress: Progress) -> None:
     staging = _staging(home)
     command = [
         uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--require-hashes",
-        "--python", sys.executable, "--target", str(staging), "-r", str(TRITON_REQUIREMENTS),
+        "--compile-bytecode", "--python", sys.executable, "--target", str(staging),
+        "-r", str(TRITON_REQUIREMENTS),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

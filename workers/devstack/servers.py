@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def triton(home: Path, logs: Path, port: int, repository: Path, fetched: Path,
     region = f"driftloop-{port}-"
     command = [
         str(found.server), f"--model-repository={repository.resolve()}",
-        f"--backend-directory={found.backends}",
+        f"--backend-directory={_backends(home, found.python_backend)}",
         "--model-control-mode=explicit", "--load-model=*",
         "--exit-on-error=false", "--strict-readiness=false", "--disable-auto-complete-config",
         "--grpc-address=127.0.0.1", f"--grpc-port={port}",
@@ -91,6 +92,16 @@ def triton(home: Path, logs: Path, port: int, repository: Path, fetched: Path,
         healthy=lambda: triton_answers(f"127.0.0.1:{port}"), environment=environment,
         leftovers=[f"{region}*"],
     )  # fmt: skip
+
+
+def _backends(home: Path, python_backend: Path) -> Path:
+    """A directory of Triton's backends: the one for Python, and ours that runs on it."""
+    ours, pythons = home / "backends" / "onnxruntime", home / "backends" / "python"
+    ours.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(Path(__file__).with_name("triton_backend.py"), ours / "model.py")
+    pythons.unlink(missing_ok=True)
+    pythons.symlink_to(python_backend)
+    return home / "backends"
 
 
 def triton_answers(address: str) -> bool:
