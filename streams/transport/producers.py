@@ -1,19 +1,16 @@
-"""Producers that can be replaced, and writing to them by whole record batches."""
+"""Producers that can be replaced, and attempts for as long as Kafka is away."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from streams.transport.batches import Outputs, Record
 from streams.transport.clients import stop
 
 log = structlog.get_logger(__name__)
@@ -59,41 +56,6 @@ class Replaceable:
             await stop(producer)
             raise
         self._producer = producer
-
-
-async def send(producer: AIOKafkaProducer, outputs: Outputs, partition: int) -> list[Any]:
-    """Hand outputs over; returns a future for each record batch, which the broker acknowledges."""
-    sent = []
-    for topic, records in outputs.items():
-        start = 0
-        while start < len(records):
-            batch = producer.create_batch()
-            start = _fill(batch, records, start)
-            batch.close()
-            sent.append(await producer.send_batch(batch, topic, partition=partition))
-    return sent
-
-
-def forget(sent: list[asyncio.Future[Any]]) -> None:
-    """Drop what was sent: its outcome is known, or does not matter any more."""
-    for one in sent:
-        if not one.cancel() and not one.cancelled():
-            one.exception()
-    sent.clear()
-
-
-def _fill(batch: BatchBuilder, records: list[Record], start: int) -> int:
-    """Append records from `start` on until the batch is full; returns the first that it left.
-
-    `BatchBuilder.append` does the same at three times the cost per record.
-    """
-    append, offset = batch._builder.append, 0
-    for key, value, headers in islice(records, start, None):
-        if append(offset, None, key, value, headers) is None:
-            break
-        offset += 1
-    batch._relative_offset = offset
-    return start + offset
 
 
 def patiently() -> AsyncRetrying:

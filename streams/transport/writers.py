@@ -9,9 +9,8 @@ that never arrived (a timed-out commit) is neither lost nor doubled.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -26,7 +25,8 @@ from faust.types import TP
 from streams.errors import DriftloopError
 from streams.transport.batches import Outputs
 from streams.transport.offsets import CommittedOffsets
-from streams.transport.producers import TRANSIENT, Replaceable, forget, patiently, send
+from streams.transport.producers import TRANSIENT, Replaceable, patiently
+from streams.transport.written import Written
 
 log = structlog.get_logger(__name__)
 
@@ -100,14 +100,9 @@ class TransactionalWriter:
         self._timeout = timeout
         self._committed: dict[TP, int] = {}
         """As far as this writer knows."""
-        self._pending: list[tuple[Outputs, Mapping[TP, int]]] = []
-        """Written since the last commit."""
-        self._unsent: list[Outputs] = []
-        """What of it the producer does not have yet."""
-        self._sent: list[asyncio.Future[Any]] = []
-        """What the broker has to acknowledge before the transaction may end."""
-        self._covered = 0
-        """How many of the pending writes the offsets that were sent stand for."""
+        self._written = Written(partition)
+        self._offsets_sent: Mapping[TP, int] = {}
+        """In the open transaction."""
         self._in_transaction = False
         self._broken = False
 
@@ -116,10 +111,8 @@ class TransactionalWriter:
         self._committed = await self._find_committed()
 
     async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
-        self._pending.append((outputs, positions))
-        self._unsent.append(outputs)
-        waiting = sum(len(records) for unsent in self._unsent for records in unsent.values())
-        if self._broken or (self._in_transaction and waiting < _SEND_RECORDS):
+        self._written.add(outputs, positions)
+        if self._broken or (self._in_transaction and self._written.waiting < _SEND_RECORDS):
             return
         try:
             async with asyncio.timeout(self._timeout):
@@ -129,7 +122,7 @@ class TransactionalWriter:
             log.warning("write failed", partition=self._partition, error=repr(error))
 
     async def commit(self) -> None:
-        while self._pending:
+        while self._written.positions:
             if self._broken:
                 await self._recover()
                 continue
@@ -140,7 +133,7 @@ class TransactionalWriter:
                 self._broken = True
                 log.warning("commit failed", partition=self._partition, error=repr(error))
             else:
-                self._committed.update(self._positions())
+                self._committed = self._intended()
                 self._offsets.acknowledge(self._committed)
                 self._done()
 
@@ -154,23 +147,21 @@ class TransactionalWriter:
         if first:
             await producer.begin_transaction()
             self._in_transaction = True
-        outputs, self._unsent = _merged(self._unsent), []
-        self._sent += await send(producer, outputs, self._partition)
+        await self._written.send(producer)
         if first:
             self._send_offsets(producer)
 
     def _send_offsets(self, producer: AIOKafkaProducer) -> None:
-        offsets = {TopicPartition(*tp): at for tp, at in self._positions().items()}
-        sending = producer.send_offsets_to_transaction(offsets, self._group)
-        self._sent.append(asyncio.ensure_future(sending))
-        self._covered = len(self._pending)
+        self._offsets_sent = self._written.positions
+        offsets = {TopicPartition(*tp): at for tp, at in self._offsets_sent.items()}
+        self._written.expect(producer.send_offsets_to_transaction(offsets, self._group))
 
     async def _commit(self) -> None:
         await self._send()
         producer = await self._producer.get()
-        if self._covered < len(self._pending):
+        if self._offsets_sent != self._written.positions:
             self._send_offsets(producer)
-        await asyncio.gather(*self._sent)
+        await self._written.acknowledged()
         await producer.commit_transaction()
 
     async def _recover(self) -> None:
@@ -182,17 +173,15 @@ class TransactionalWriter:
         """
         if not await self._asked(self._in_group):
             raise PartitionLost(f"partition {self._partition} was given to another worker")
-        self._forget_sent()
+        self._forget_transaction()
         await self._producer.close()
         await self._producer.get()
         found = await self._find_committed()
         self._broken = False
-        if found == {**self._committed, **self._positions()}:
+        if found == self._intended():
             self._committed = found
             self._done()
-        elif found == self._committed:
-            self._unsent = [outputs for outputs, _ in self._pending]
-        else:
+        elif found != self._committed:
             at = {tp.topic: offset for tp, offset in found.items()}
             raise ForeignCommit(
                 f"another process has committed {at} for partition {self._partition} - "
@@ -212,17 +201,17 @@ class TransactionalWriter:
 
         return await patiently()(ask)
 
-    def _positions(self) -> dict[TP, int]:
-        return _last(positions for _, positions in self._pending)
+    def _intended(self) -> dict[TP, int]:
+        """What is committed once what was written is."""
+        return {**self._committed, **self._written.positions}
 
     def _done(self) -> None:
-        self._forget_sent()
-        self._pending.clear()
-        self._unsent.clear()
+        self._forget_transaction()
+        self._written.clear()
 
-    def _forget_sent(self) -> None:
-        forget(self._sent)
-        self._covered = 0
+    def _forget_transaction(self) -> None:
+        self._written.unsend()
+        self._offsets_sent = {}
         self._in_transaction = False
 
 
@@ -242,37 +231,31 @@ class IdempotentWriter:
         self._timeout = timeout
         self._used: AIOKafkaProducer | None = None
         """The producer that has what was sent."""
-        self._pending: list[tuple[Outputs, Mapping[TP, int]]] = []
-        """Written since the last commit."""
-        self._unsent: list[Outputs] = []
-        """What of it that producer does not have yet."""
-        self._sent: list[asyncio.Future[Any]] = []
-        """What the broker has to acknowledge before the commit."""
+        self._written = Written(partition)
 
     async def open(self) -> None:
         await self._producer.get()
 
     async def write(self, outputs: Outputs, positions: Mapping[TP, int]) -> None:
-        self._pending.append((outputs, positions))
-        self._unsent.append(outputs)
+        self._written.add(outputs, positions)
         await self._attempt(self._send)
 
     async def commit(self) -> None:
-        if not self._pending:
+        if not self._written.positions:
             return
         while not await self._attempt(self._flush):
             pass
         async for attempt in patiently():
             with attempt:
                 try:
-                    await self._commit(_last(positions for _, positions in self._pending))
+                    await self._commit(self._written.positions)
                 except _STALE as error:
                     raise PartitionLost(f"partition {self._partition} was reassigned") from error
-        self._done()
+        self._written.clear()
 
     async def close(self) -> None:
         """Nothing of its own; the producer is its application's."""
-        self._done()
+        self._written.clear()
 
     async def _attempt(self, action: Callable[[], Awaitable[None]]) -> bool:
         """Whether it went well; else there is a new producer, which waits for the broker."""
@@ -289,31 +272,9 @@ class IdempotentWriter:
         producer = await self._producer.get()
         if producer is not self._used:  # another writer may have replaced it, too
             self._used = producer
-            self._unsent = [outputs for outputs, _ in self._pending]
-            forget(self._sent)
-        outputs, self._unsent = _merged(self._unsent), []
-        self._sent += await send(producer, outputs, self._partition)
+            self._written.unsend()
+        await self._written.send(producer)
 
     async def _flush(self) -> None:
         await self._send()
-        await asyncio.gather(*self._sent)
-
-    def _done(self) -> None:
-        self._pending.clear()
-        self._unsent.clear()
-        forget(self._sent)
-
-
-def _merged(written: Iterable[Outputs]) -> Outputs:
-    merged: Outputs = defaultdict(list)
-    for outputs in written:
-        for topic, records in outputs.items():
-            merged[topic] += records
-    return merged
-
-
-def _last(written: Iterable[Mapping[TP, int]]) -> dict[TP, int]:
-    positions: dict[TP, int] = {}
-    for covered in written:
-        positions.update(covered)
-    return positions
+        await self._written.acknowledged()

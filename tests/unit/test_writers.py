@@ -338,7 +338,7 @@ async def test_at_least_once_does_not_wait_for_one_write_before_the_next(broker:
         return [acknowledged]
 
     with pytest.MonkeyPatch.context() as patching:
-        patching.setattr("streams.transport.writers.send", later)
+        patching.setattr("streams.transport.written.send", later)
         await writer.write(outputs(b"1"), {EVENTS: 1})
         await writer.write(outputs(b"2"), {EVENTS: 2})
         assert broker.log == [b"1", b"2"]
