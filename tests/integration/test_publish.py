@@ -173,6 +173,17 @@ async def test_after_a_restart_of_triton_the_champion_serves(settings: Settings)
     await life.close()
 
 
+async def test_a_publish_leaves_the_processes_of_other_versions_alone(settings: Settings) -> None:
+    declared = declare("publish-beside")
+    life = await released(settings, declared, 2)
+    before = set(embedded("triton_python", declared.name))
+    await life.release(judged(declared, 0.3, parent=2))
+    await life.close()
+    after = set(embedded("triton_python", declared.name))
+    assert len(after - before) == 1, "the new version has one"
+    assert before <= after
+
+
 async def test_a_backend_process_that_dies_is_replaced(settings: Settings) -> None:
     declared = declare("publish-stub")
     life = await released(settings, declared, 1)
