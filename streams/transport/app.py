@@ -83,7 +83,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """The producer of all partitions, under at_least_once."""
         self._offsets = CommittedOffsets(self._committed)
         self.lanes = Lanes(
-            self._new_lane, work.topics, self._offsets.find, self._lane_failed, grace=session / 3
+            self._new_lane, work.topics, self._offsets.find, self.failed, grace=session / 3
         )
         batches = self.topic(*work.topics, schema=BatchSchema(), maxsize=64)
         self.agent(batches, name=work.group)(self._hand_over)
@@ -162,7 +162,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         self._offsets.acknowledge(positions)
         return [None] * len(asked)
 
-    def _lane_failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
+        """End the worker for what a lane, or a takeover, could not go on after."""
         self.add_future(self._end(error, self.lanes.generation))
 
     async def _end(self, error: BaseException, generation: int) -> None:

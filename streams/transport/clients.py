@@ -26,6 +26,8 @@ mend()
 
 MAX_MESSAGE_BYTES = 2 << 20
 """Dead letters carry the whole record, which may be as large as the broker took, and headers."""
+_READ_AGAIN = 0.25
+"""Seconds until a broker that is away is asked again for a range of records."""
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -194,8 +196,29 @@ async def read_range(
 ) -> AsyncIterator[list[ConsumerRecord]]:
     """Committed records of [first, end) in offset order, in lists of at most `batch`.
 
-    Offsets that retention has deleted are passed over.
+    Waits while Kafka is away, and goes on where it was. Offsets that retention has deleted are
+    passed over.
     """
+    position = first
+    while position < end:
+        try:
+            async with _reader(settings, partition, position) as consumer:
+                while (position := await consumer.position(partition)) < end:
+                    found = await consumer.getmany(timeout_ms=500, max_records=batch)
+                    records = [r for r in found.get(partition, []) if r.offset < end]
+                    if records:
+                        position = records[-1].offset + 1
+                        yield records
+        except (KafkaError, OSError) as error:
+            log.warning("kafka is away, retrying", reading=partition.topic, error=repr(error))
+            await asyncio.sleep(_READ_AGAIN)
+
+
+@asynccontextmanager
+async def _reader(
+    settings: Settings, partition: TopicPartition, first: int
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer at an offset of a partition, or at the first that retention has left above it."""
     consumer = AIOKafkaConsumer(
         **client_options(settings),
         isolation_level="read_committed",
@@ -203,16 +226,12 @@ async def read_range(
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=4 << 20,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([partition])
         start = (await consumer.beginning_offsets([partition]))[partition]
         consumer.seek(partition, max(first, start))
-        while await consumer.position(partition) < end:
-            found = await consumer.getmany(timeout_ms=500, max_records=batch)
-            records = [r for r in found.get(partition, []) if r.offset < end]
-            if records:
-                yield records
+        yield consumer
     finally:
         await consumer.stop()
 

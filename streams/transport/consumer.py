@@ -262,8 +262,16 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         # Faust does not stop it for a worker that had no partition before: what arrived meanwhile
         # would be dropped, and what follows it would not
         self.stop_flow()
-        # a worker that is told to stop meanwhile would wait for a thread that answers no more
-        await self.app.wait_first(self.app.lanes.open({TP(*tp) for tp in assigned}, generation_id))
+        try:
+            # a worker that is told to stop meanwhile would wait for a thread that answers no more
+            opening = self.app.lanes.open({TP(*tp) for tp in assigned}, generation_id)
+            await self.app.wait_first(opening)
+        except (Exception, asyncio.CancelledError) as error:
+            if self.app.should_stop:
+                raise
+            # aiokafka would log it, and stay a member with partitions that nobody works on
+            self.app.failed(error)
+            return
         if not self.app.should_stop:
             await super().on_partitions_assigned(assigned, generation_id)
 

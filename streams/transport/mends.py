@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import conn
-from aiokafka.consumer import consumer
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
     IllegalGenerationError,
@@ -80,9 +82,31 @@ class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
         return KafkaConnectionError(f"connection to {self.host}:{self.port} is broken: {why}")
 
 
+class Fetcher(fetcher.Fetcher):  # type: ignore[misc]
+    """Ends without looking like a cancellation of who ends it."""
+
+    async def close(self) -> None:
+        """Cancel the fetches under way.
+
+        Stock awaits each that it cancels, and one that a lost connection has made wait for its
+        retry raises that. So `stop()` of a consumer raised `CancelledError`: the task that made it
+        ended, silently.
+        """
+        self._fetch_task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._fetch_task
+        fetches = list(self._pending_tasks)
+        self._pending_tasks.clear()
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+        await super().close()
+
+
 def mend() -> None:
     """Replace what is faulty; again changes nothing."""
     conn.AIOKafkaConnection = Connection
     consumer.GroupCoordinator = Coordinator
+    consumer.Fetcher = Fetcher
     # it waits 20 ms while the last transaction's markers are being written: they take about 2
     sender.BACKOFF_OVERRIDE = 0.002

@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic
 
 from streams.records import Prediction, decoder
 from streams.settings import Settings
-from streams.transport.clients import ensure_topics
-from tests.faults.harness import Output, Workers, card_fraud_module, trickle, until
+from streams.transport.clients import admin_client, ensure_topics, read_range
+from tests.faults.harness import (
+    Output,
+    Workers,
+    card_fraud_module,
+    publish,
+    trickle,
+    until,
+)
 from tests.models import linear, promote_first
 from tests.stack import own_stack
 from workers.devstack.stack import Stack
@@ -60,3 +70,32 @@ async def test_an_outage_loses_and_doubles_nothing(own: Own, tmp_path: Path, ser
     seen = [decode(record.value) for record in predictions.records]
     assert len(seen) == len({prediction.event_id for prediction in seen}) == len(records)
     assert {prediction.version for prediction in seen} == {1}
+
+
+async def test_a_range_is_read_once_and_in_order_whatever_happens_to_the_broker(own: Own) -> None:
+    stack, settings = own
+    partition = TopicPartition("read-range", 0)
+    async with admin_client(settings) as admin:
+        await admin.create_topics([NewTopic(partition.topic, 1, 1)])
+    await publish(settings, partition.topic, [(None, b"%d" % n) for n in range(20_000)])
+    read: list[int] = []
+
+    async def kill() -> None:
+        os.kill(stack.pids()["kafka"], signal.SIGKILL)
+        while await asyncio.to_thread(reachable, settings.kafka):
+            await asyncio.sleep(0.01)
+
+    await kill()  # so that the first reader finds nobody
+    async for records in read_range(settings, partition, 0, 20_000, batch=500):
+        read += [record.offset for record in records]
+        if len(read) == 5000:
+            await kill()
+    await asyncio.to_thread(stack.wait_healthy)
+    assert read == list(range(20_000))
+
+
+def reachable(address: str) -> bool:
+    """Whether somebody listens there."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0

@@ -24,7 +24,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.transport import clients
-from streams.transport.mends import Connection, Coordinator
+from streams.transport.mends import Connection, Coordinator, Fetcher
 
 EVENTS = TopicPartition("events", 0)
 NOBODY, LOADING, MOVED, REFUSED = 0, 14, 16, 30
@@ -159,6 +159,23 @@ async def test_who_is_no_member_any_more_commits_nothing(
     assert len(sent) == 1
 
 
+@stock_and_ours(
+    Fetcher.__bases__[0], Fetcher, pytest.fail.Exception,
+    "A17: a consumer that is stopped after a lost connection cancels the task that stops it",
+)  # fmt: skip
+async def test_who_stops_a_consumer_goes_on(kind: type[Any]) -> None:
+    made = object.__new__(kind)
+    made._fetch_task = asyncio.create_task(asyncio.sleep(60))
+    retry = asyncio.create_task(asyncio.sleep(60))
+    made._pending_tasks, made._fetch_waiters = {retry}, set()
+    await asyncio.sleep(0)
+    try:
+        await made.close()
+    except asyncio.CancelledError:
+        pytest.fail("nobody has cancelled this task")
+    assert retry.cancelled()
+
+
 STOCK_CONNECTION: type[Any] = Connection.__bases__[0]  # ours has taken its name by now
 
 
@@ -191,4 +208,5 @@ def test_a_lost_connection_is_an_error_that_clients_handle(kind: type[Any]) -> N
 def test_every_client_of_the_process_has_them() -> None:
     assert clients is not None  # the module that mends
     assert consumer.GroupCoordinator is Coordinator
+    assert consumer.Fetcher is Fetcher
     assert conn.AIOKafkaConnection is Connection

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
+from tests.specs.applications import Doing
 from tests.specs.broker import Broker
 from tests.specs.subjects import EVENTS, OURS, running, until
 
@@ -151,6 +153,18 @@ async def test_a_worker_that_is_stopped_while_it_takes_partitions_over_ends(
             await subject.app.stop()
         await asyncio.wait([joining], timeout=1.0)
         assert all(p.stopped for p in broker.producers if p.transactional_id)
+
+
+@ours
+@pytest.mark.parametrize("error", [ValueError("no state"), asyncio.CancelledError()])
+async def test_a_worker_that_cannot_take_partitions_over_ends(
+    kind: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker()
+    async with running(kind, broker, monkeypatch) as subject:
+        monkeypatch.setattr(Doing, "open", AsyncMock(side_effect=error))
+        await broker.rebalance({EVENTS})
+        await until(lambda: subject.ended, "the worker ends")
 
 
 @ours
