@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -62,17 +63,20 @@ class Endpoint:
         self._scorer = scorer
         self._control = control
         self._clock = clock
-        self._in_flight = 0
+        self._waiting: set[asyncio.Timeout] = set()
+        """The requests in flight."""
         self._seconds = 0.001
         self._answered = clock() - QUIET_SECONDS
         self._repair: asyncio.Task[None] | None = None
+        self._repaired = -math.inf
+        """What was asked before this time tells nothing about what answers now."""
         self._logged: State = "closed"
         self._gauge.set(_GAUGE["closed"])
 
     @property
     def load(self) -> float:
         """Seconds that one more request would take: what is in flight, at the recent pace."""
-        return (self._in_flight + 1) * self._seconds
+        return (len(self._waiting) + 1) * self._seconds
 
     @property
     def unproven(self) -> bool:
@@ -89,27 +93,28 @@ class Endpoint:
         usual.
         """
         self.circuit.sending()
-        self._in_flight += 1
         begun, patience = self._clock(), max(PATIENCE, _TIMES_USUAL * self._seconds)
+        scope = asyncio.timeout(None if patient else patience)
         try:
-            async with asyncio.timeout(None if patient else patience):
+            async with scope:
+                self._waiting.add(scope)
                 scores = await self._scorer.infer(version, vectors)
         except ModelError:  # the version may be at fault, or the endpoint: others will tell
             self.circuit.undecided()
             raise
         except NotServing as error:
             self._failed(begun, certain=error.died)
-            self._mend(version, vectors[:1])
+            self._mend(version, vectors[:1], error)
             raise
         except TimeoutError:
             self._failed(begun)
-            reason = f"no answer in {patience:.2g} s"
+            reason = f"no answer in {self._clock() - begun:.2g} s"
             raise Unavailable("Triton", self.address, SETTING, reason) from None
         except (Unavailable, asyncio.CancelledError):  # cancelled: its caller could not wait longer
             self._failed(begun)
             raise
         finally:
-            self._in_flight -= 1
+            self._waiting.discard(scope)
         self._learn(self._clock() - begun)
         self._succeeded()
         return scores
@@ -124,6 +129,9 @@ class Endpoint:
         await self._control.close()
 
     def _failed(self, begun: float, *, certain: bool = False) -> None:
+        if begun < self._repaired:
+            self.circuit.undecided()
+            return
         took = self._clock() - begun
         if took >= PATIENCE:
             self._learn(took)
@@ -136,23 +144,45 @@ class Endpoint:
         self._answered = self._clock()
         self.circuit.succeeded()
 
-    def _mend(self, version: int, vector: NDArray[np.float32]) -> None:
+    def _mend(self, version: int, vector: NDArray[np.float32], lost: NotServing) -> None:
         if self._repair is None or self._repair.done():
-            self._repair = asyncio.create_task(self._restored(version, vector))
+            self._repair = asyncio.create_task(self._restored(version, vector, lost))
 
-    async def _restored(self, version: int, vector: NDArray[np.float32]) -> None:
-        """Ask once more, since another worker may have repaired it: unloading it would harm all."""
+    async def _restored(self, version: int, vector: NDArray[np.float32], lost: NotServing) -> None:
         await asyncio.sleep(_SPREAD * random.random())  # noqa: S311 - only so that workers differ
         try:
-            try:
-                await self._scorer.infer(version, vector)
-            except NotServing as error:
-                await self._control.restore(version, died=error.died)
+            if still := await self._still(version, vector, lost):
+                await self._control.restore(version, died=still.died)
                 await self._scorer.infer(version, vector)
         except DriftloopError as error:
             log.warning("endpoint is not repaired", endpoint=self.address, error=str(error))
         else:
+            self._repaired = self._clock()
             self._succeeded()
+            self._give_up_waiting()
+
+    async def _still(
+        self, version: int, vector: NDArray[np.float32], lost: NotServing
+    ) -> NotServing | None:
+        """What it lacks now: another worker may have repaired it, and unloading it would harm all.
+
+        A dead process keeps each of the requests that wait for it a second, one after the other.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._scorer.infer(version, vector)
+        except NotServing as error:
+            return error
+        except TimeoutError:
+            return lost
+        return None
+
+    def _give_up_waiting(self) -> None:
+        """Have what waits for a process that is gone fail now, so that it is asked anew."""
+        now = asyncio.get_running_loop().time()
+        for scope in self._waiting:
+            if not scope.expired():
+                scope.reschedule(now)
 
     def _report(self, state: State) -> None:
         self._gauge.set(_GAUGE[state])

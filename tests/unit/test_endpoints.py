@@ -247,6 +247,36 @@ async def test_what_another_worker_has_repaired_is_left_alone(clock: Clock) -> N
     await scorer.close()
 
 
+async def test_what_waits_for_a_dead_process_is_asked_anew_once_there_is_another(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_endpoint, "PATIENCE", 0.01)
+    server = Triton(1, clock)
+    scorer = of(clock, server)
+    server.answers.clear()
+    waiting = asyncio.create_task(scorer.infer(1, ONE))
+    await asyncio.sleep(0)
+    clock.now += 1
+    with pytest.raises(Unavailable):
+        await dies(scorer, server)
+    clock.now += 1
+    with pytest.raises(Unavailable, match="no answer"):
+        await waiting
+    assert server.restored == [(1, True)]
+    assert states(scorer) == ["closed"], "what was asked of the dead one is not held against it"
+    assert (await scorer.infer(1, ONE)).tolist() == [[1]]
+
+
+async def dies(scorer: TritonEndpoints, server: Triton) -> None:
+    """The next request learns that the process has died; those after it wait until it is new."""
+    server.answers, server.error = asyncio.Event(), not_serving(died=True)
+    server.answers.set()
+    asked = asyncio.create_task(scorer.infer(1, ONE))
+    await asyncio.sleep(0)
+    server.answers = asyncio.Event()
+    await asked
+
+
 async def test_the_watchdog_repairs_a_dead_backend_without_traffic(clock: Clock) -> None:
     server = Triton(1, clock)
     server.error = not_serving(died=True)

@@ -48,6 +48,7 @@ class Triton:
     async def restore(self, version: int, *, died: bool = False) -> None:
         self.restored.append((version, died))
         self.error = None
+        self.answers.set()
 
     async def close(self) -> None:
         """Nothing to release."""
