@@ -104,7 +104,8 @@ class Endpoint:
             raise
         except NotServing as error:
             self._failed(begun, certain=error.died)
-            self._mend(version, vectors[:1], error)
+            if begun >= self._repaired:
+                self._mend(version, vectors[:1], error)
             raise
         except TimeoutError:
             self._failed(begun)
