@@ -5,6 +5,7 @@ Nothing connects before the application starts.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -17,6 +18,7 @@ from streams.folding import ReadRange
 from streams.labelling import Labelling
 from streams.ledger import LedgerFollower
 from streams.ports import FeatureState
+from streams.retrying import until_available
 from streams.scoring import PartitionScoring, Scoring
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -99,9 +101,14 @@ class _Parts:
         return self._opened
 
     async def start(self) -> None:
-        """Connect."""
+        """Connect; a server that has gone since it was checked is waited for as long."""
         await clients.ensure_topics(self._settings, self._pipeline)
-        self._opened = await _connect_state(self._settings, self._pipeline)
+        self._opened = await until_available(
+            self._pipeline.name,
+            "connect",
+            lambda: _connect_state(self._settings, self._pipeline),
+            time.monotonic() + self._settings.connect_timeout,
+        )
 
     async def stop(self) -> None:
         """Disconnect."""
