@@ -101,7 +101,7 @@ class _Parts:
         return self._opened
 
     async def start(self) -> None:
-        """Connect; a server that has gone since it was checked is waited for as long."""
+        """Connect; wait for a Redis that has gone since it was checked."""
         await clients.ensure_topics(self._settings, self._pipeline)
         self._opened = await until_available(
             self._pipeline.name,
