@@ -100,8 +100,8 @@ def _backends(home: Path, python_backend: Path) -> Path:
     ours.mkdir(parents=True, exist_ok=True)
     shutil.copy2(Path(__file__).with_name("triton_backend.py"), ours / "model.py")
     pythons.unlink(missing_ok=True)
-    pythons.symlink_to(python_backend)
-    return home / "backends"
+    pythons.symlink_to(python_backend.resolve())
+    return (home / "backends").resolve()
 
 
 def triton_answers(address: str) -> bool:
