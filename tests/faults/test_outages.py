@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tests.faults.harness import (
 )
 from tests.models import linear, promote_first
 from tests.stack import own_stack
+from workers.devstack.servers import listens
 from workers.devstack.stack import Stack
 from workers.simulator import World, event_records, simulate
 
@@ -74,21 +74,14 @@ async def test_an_outage_loses_and_doubles_nothing(own: Own, tmp_path: Path, ser
 
 async def test_a_range_whose_broker_is_away_is_read_when_it_is_back(own: Own) -> None:
     stack, settings = own
-    partition = TopicPartition("read-range", 0)
+    partition, port = TopicPartition("read-range", 0), int(settings.kafka.rpartition(":")[2])
     async with admin_client(settings) as admin:
         await admin.create_topics([NewTopic(partition.topic, 1, 1)])
     await publish(settings, partition.topic, [(None, b"%d" % n) for n in range(5000)])
     os.kill(stack.pids()["kafka"], signal.SIGKILL)
-    while reachable(settings.kafka):
+    while listens(port):
         await asyncio.sleep(0.01)
     read: list[int] = []
     async for records in read_range(settings, partition, 1000, 4000, batch=500):
         read += [record.offset for record in records]
     assert read == list(range(1000, 4000))
-
-
-def reachable(address: str) -> bool:
-    """Whether somebody listens there."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) == 0
