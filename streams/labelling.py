@@ -1,9 +1,4 @@
-"""The late-label join: what was served and what was fed back, in any order, become examples.
-
-An event's example is written once, when its horizon has passed (by the event time of what was
-served since), with the label known by then or what no label means; so examples come in the order
-of event time, and immature negatives never become examples. A label that comes later, or changes,
-writes a correction.
+"""The labeller's work on one partition: the join, its store, and the windows of labels.
 
 The store on disk is never ahead of the committed offsets: changes are kept in memory until the
 outputs are committed. A store that is behind - a crash in between, a partition that moved, a lost
@@ -16,25 +11,22 @@ offsets. So the windows, too, are folded after a commit, and remember the pair o
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 import numpy as np
 import structlog
-from aiokafka import ConsumerRecord
 
 from streams import telemetry
-from streams.errors import BadRecord, StateBehind
+from streams.decoding import Rejected
+from streams.errors import StateBehind
 from streams.folding import ReadRange
-from streams.ports import Changes, FeatureState, Label, LabelBatch, LabelsFolded, LabelStore, Served
-from streams.records import Example, FeedbackRecord, Scored, decoder, encode
+from streams.joining import Delta, Join
+from streams.ports import FeatureState, LabelBatch, LabelsFolded, LabelStore
+from streams.records import Scored, decoder
 from streams.retrying import until_available
 from streams.scoring import dead_letter
 from streams.spec import Pipeline
@@ -48,49 +40,46 @@ _NOTE = struct.Struct("<QQ")
 """The two offsets themselves, kept beside the fence: one without the other would say nothing."""
 _MARK_EVERY = 10_000
 """After so many records the fence moves even if no label has met an event."""
+_IN_USE = 10.0
+"""Seconds to wait for a store that another process has open: who had the partition, a standby."""
 
 _decode_scored = decoder(Scored).decode
-_decode_feedback = decoder(FeedbackRecord).decode
 
 T = TypeVar("T")
-
-
-class _Named(msgspec.Struct):
-    event_id: str
-
-
-_decode_name = decoder(_Named).decode
-
-
-@dataclass(frozen=True)
-class Delta:
-    """A change of an event's label, to be added to the windows of its entities."""
-
-    served: Served
-    change: float
 
 
 class Labelling:
     """Joins one partition's `P.scored` and `P.feedback` into `P.examples`."""
 
-    def __init__(self, pipeline: Pipeline, partition: int, store: LabelStore, state: FeatureState,
-                 read_range: ReadRange) -> None:  # fmt: skip
+    def __init__(self, pipeline: Pipeline, partition: int, open_store: Callable[[], LabelStore],
+                 state: FeatureState, read_range: ReadRange) -> None:  # fmt: skip
         self._pipeline = pipeline
         self._partition = partition
-        self._store = store
+        self._open_store = open_store
         self._state = state
         self._read_range = read_range
-        self._join = Join(pipeline, store)
+        self._opened: tuple[LabelStore, Join] | None = None
         self._unfolded: list[Delta] = []
         self._marked = 0
 
     async def open(self, committed: Mapping[str, int | None]) -> None:
-        """Bring the store and the label windows up to the committed offsets."""
+        """Open the store, and bring it and the label windows up to the committed offsets.
+
+        Raises:
+            Busy: another process has the store, for ten seconds already.
+        """
+
+        async def open_store() -> LabelStore:
+            return self._open_store()
+
+        deadline = time.monotonic() + _IN_USE
+        store = await until_available(self._pipeline.name, "open", open_store, deadline)
+        self._opened = store, Join(self._pipeline, store)
         ends = {topic: committed.get(topic) or 0 for topic in self._topics}
         folded = await self._folded() if self._pipeline.plan.label_keys else ends
         for topic in self._topics:
             async for _ in self._missed(topic, min(folded[topic], ends[topic])):
-                self._join.commit({})
+                self._join.commit()
         # labels that met their events after this point are in no window yet
         self._unfolded = await self._lost(folded)
         for topic in self._topics:
@@ -104,30 +93,50 @@ class Labelling:
         topics, name = self._pipeline.topics, self._pipeline.name
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         examples: list[Record] = []
-        letters: list[Record] = []
+        rejected: list[Rejected] = []
         with telemetry.STAGE_SECONDS.labels(name, "join").time():
             if batch.topic == topics.scored:
                 deltas = self._join.served(batch.records)
                 examples = self._join.matured()
             else:
-                deltas, examples, letters = self._join.labelled(batch.records)
+                deltas, examples, rejected = self._join.labelled(batch.records)
         self._unfolded += deltas
         self._join.positions[batch.topic] = batch.next
-        telemetry.EXAMPLES.labels(name).inc(len(examples))
+        self._observe(examples, rejected)
+        letters = [dead_letter(*one) for one in rejected]
         return {topics.examples: examples, topics.dead_letters: letters}
 
     async def commit(self) -> None:
         """Outputs are committed: fold the labels they stand for, and write all that to disk."""
         await self._fold()
-        self._join.commit({})
+        self._join.commit()
 
     async def close(self) -> None:
         """Drop what is uncommitted and release the disk."""
-        self._store.close()
+        if self._opened is not None:
+            self._store.close()
+
+    @property
+    def _store(self) -> LabelStore:
+        assert self._opened is not None, "the labeller was not opened"
+        return self._opened[0]
+
+    @property
+    def _join(self) -> Join:
+        assert self._opened is not None, "the labeller was not opened"
+        return self._opened[1]
 
     @property
     def _topics(self) -> tuple[str, str]:
         return self._pipeline.topics.scored, self._pipeline.topics.feedback
+
+    def _observe(self, examples: list[Record], rejected: list[Rejected]) -> None:
+        name = self._pipeline.name
+        telemetry.EXAMPLES.labels(name).inc(len(examples))
+        for outcome, labels in self._join.outcomes().items():
+            telemetry.LABELS.labels(name, outcome).inc(labels)
+        for _, error in rejected:
+            telemetry.DEAD_LETTERS.labels(name, error.cause).inc()
 
     async def _missed(self, topic: str, end: int) -> AsyncIterator[list[Delta]]:
         """Join what the store has not seen of a topic; what came out of it was written before."""
@@ -136,13 +145,7 @@ class Labelling:
             return
         log.info("label store is behind, reading", topic=topic, first=first, end=end)
         async for records in self._read_range(topic, self._partition, first, end):
-            if topic == self._pipeline.topics.scored:
-                deltas = self._join.served(records)
-                self._join.matured()
-            else:
-                deltas, _, _ = self._join.labelled(records)
-            self._join.positions[topic] = records[-1].offset + 1
-            yield deltas
+            yield self._join.replay(topic, records)
         self._join.positions[topic] = end
 
     async def _lost(self, folded: Mapping[str, int]) -> list[Delta]:
@@ -211,185 +214,3 @@ class Labelling:
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, "fold", call)
-
-
-class Join:
-    """The join itself: pure but for its store. Uncommitted changes lie over the store."""
-
-    def __init__(self, pipeline: Pipeline, store: LabelStore) -> None:
-        self._name = pipeline.name
-        self._feedback = pipeline.feedback
-        self._store = store
-        self._served: dict[str, Served] = {}
-        self._early: dict[str, tuple[Label, ...]] = {}
-        self._watermark = store.watermark
-        self._expired = -math.inf
-        self.positions = store.positions
-
-    def served(self, records: Iterable[ConsumerRecord]) -> list[Delta]:
-        """Take in what was served; returns the labels that had come before it."""
-        entries = []
-        for record in records:
-            scored = _decode_scored(record.value)
-            entries.append(Served(scored.event_id, record.key, scored.event_time, record.value))
-        self._watermark = max([self._watermark, *(entry.event_time for entry in entries)])
-        ids = [entry.event_id for entry in entries]
-        self._prefetch(ids)
-        deltas: list[Delta] = []
-        for entry in entries:
-            if entry.event_id in self._served:  # written twice under at_least_once
-                continue
-            self._served[entry.event_id] = entry
-            labels = self._early.get(entry.event_id, ())
-            if labels:
-                self._early[entry.event_id] = ()
-            for label in labels:  # as if they came now, one after the other
-                self._label(entry.event_id, label, deltas, [])
-        return deltas
-
-    def labelled(
-        self, records: Iterable[ConsumerRecord]
-    ) -> tuple[list[Delta], list[Record], list[Record]]:
-        """Take in labels; returns their changes, corrections to write, and dead letters."""
-        good: list[tuple[ConsumerRecord, FeedbackRecord, Label]] = []
-        letters: list[Record] = []
-        for record in records:
-            try:
-                feedback, label = self._decode(record)
-                good.append((record, feedback, label))
-            except BadRecord as error:
-                telemetry.DEAD_LETTERS.labels(self._name, error.cause).inc()
-                letters.append(dead_letter(record, error))
-        self._prefetch([feedback.event_id for _, feedback, _ in good])
-        deltas: list[Delta] = []
-        corrections: list[Record] = []
-        for _, feedback, label in good:
-            self._label(feedback.event_id, label, deltas, corrections)
-        return deltas, corrections, letters
-
-    def known(
-        self, records: Iterable[ConsumerRecord], of: Callable[[ConsumerRecord, Label], bool]
-    ) -> list[Delta]:
-        """The label changes in the store of the events that these records of either topic name."""
-        named = {}
-        for record in records:
-            with suppress(msgspec.MsgspecError):
-                named[record.offset] = (record, _decode_name(record.value or b"").event_id)
-        found = self._store.served([event_id for _, event_id in named.values()])
-        deltas = []
-        for (record, _), served in zip(named.values(), found, strict=True):
-            before = 0.0
-            for label in served.labels if served is not None else ():
-                if served is not None and of(record, label):
-                    deltas.append(Delta(served, label[1] - before))
-                before = label[1]
-        return deltas
-
-    def matured(self) -> list[Record]:
-        """The examples of events whose horizon has passed, in the order of event time."""
-        horizon = self._feedback.horizon_seconds
-        before = self._watermark - horizon
-        due = {served.event_id: served for served in self._store.due(before)}
-        due.update({k: s for k, s in self._served.items() if s.matured or s.event_time < before})
-        examples = []
-        for served in sorted(due.values(), key=lambda s: (s.event_time, s.event_id)):
-            if served.matured:
-                continue
-            self._served[served.event_id] = replace(served, matured=True)
-            if served.labels:
-                examples.append(self._example(served, served.labels[-1], "feedback"))
-            elif self._feedback.missing is not None:
-                known = served.event_time + horizon
-                absent = (-1, float(self._feedback.missing), known)
-                examples.append(self._example(served, absent, "horizon"))
-        return examples
-
-    def commit(self, positions: Mapping[str, int]) -> None:
-        """Write the changes so far to the store, and drop what no label can reach any more."""
-        self.positions.update(positions)
-        self._store.write(Changes(self._served, self._early, dict(self.positions), self._watermark))
-        self._served, self._early = {}, {}
-        self._expire()
-
-    def _expire(self) -> None:
-        before = self._watermark - self._feedback.keep_seconds
-        if before >= self._expired + self._feedback.keep_seconds / 100:
-            self._store.expire(before)
-            self._expired = before
-
-    def _label(
-        self, event_id: str, label: Label, deltas: list[Delta], corrections: list[Record]
-    ) -> None:
-        served = self._served.get(event_id)
-        if served is None:
-            self._early[event_id] = (*self._early.get(event_id, ()), label)
-            self._count("unmatched")
-            return
-        before = served.labels[-1] if served.labels else None
-        if before is not None and (before[1] == label[1] or before[2] > label[2]):
-            # said before, or overtaken by a later word on the same event
-            self._count("duplicate" if before[1] == label[1] else "stale")
-            return
-        changed = replace(served, labels=(*served.labels, label))
-        self._served[event_id] = changed
-        deltas.append(Delta(changed, label[1] - (before[1] if before else 0.0)))
-        self._count("corrected" if before else "late" if served.matured else "joined")
-        if served.matured and (before is not None or label[1] != self._feedback.missing):
-            corrections.append(self._example(changed, label, "correction"))
-
-    def _prefetch(self, ids: list[str]) -> None:
-        """Lay the store's entries for these events under the changes to come."""
-        missing = [event_id for event_id in dict.fromkeys(ids) if event_id not in self._served]
-        found = self._store.served(missing)
-        self._served.update({served.event_id: served for served in found if served is not None})
-        unknown = [i for i in missing if i not in self._served and i not in self._early]
-        for event_id, labels in zip(unknown, self._store.early(unknown), strict=True):
-            if labels:
-                self._early[event_id] = labels
-
-    def _decode(self, record: ConsumerRecord) -> tuple[FeedbackRecord, Label]:
-        try:
-            feedback = _decode_feedback(record.value or b"")
-        except msgspec.ValidationError as error:
-            raise BadRecord("invalid", str(error)) from None
-        except msgspec.DecodeError as error:
-            raise BadRecord("malformed", str(error)) from None
-        if not record.key:
-            raise BadRecord("missing-key", "key the label as its event was keyed")
-        classes = self._feedback.classes
-        if not math.isfinite(feedback.label) or (
-            classes and feedback.label not in range(len(classes))
-        ):
-            raise BadRecord("label", f"{feedback.label} is not one of 0..{len(classes) - 1}")
-        return feedback, (record.offset, feedback.label, _epoch(feedback.labelled_at))
-
-    def _example(self, served: Served, label: Label, origin: str) -> Record:
-        scored = _decode_scored(served.payload)
-        example = Example(
-            event_id=served.event_id,
-            event_time=served.event_time,
-            vector=scored.vector,
-            score=scored.score,
-            version=scored.version,
-            label=label[1],
-            labelled_at=label[2],
-            origin=origin,
-            key=served.key.decode(errors="replace"),
-        )
-        return served.key, encode(example), []
-
-    def _count(self, outcome: str) -> None:
-        telemetry.LABELS.labels(self._name, outcome).inc()
-
-
-def _epoch(at: Any) -> float:
-    """Seconds since 1970 of ISO 8601 text (UTC where it names no zone) or of a number."""
-    if isinstance(at, str):
-        try:
-            parsed = datetime.fromisoformat(at)
-        except ValueError:
-            raise BadRecord("time", f"labelled_at {at!r} is not ISO 8601") from None
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(at):
-        raise BadRecord("time", f"labelled_at {at} is not a time")
-    return float(at)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -154,8 +155,7 @@ Label = tuple[int, float, float]
 """Offset of the feedback record, label, and when the label was known (seconds since 1970)."""
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(msgspec.Struct, frozen=True, gc=False):
     """What was served for an event, waiting for its label."""
 
     event_id: str

@@ -81,7 +81,7 @@ class Rehearsal:
             _Champion(1 if network else 0, threshold),
             _nothing,
         ).partition(0)
-        self._labelling = Labelling(pipeline, 0, MemoryLabelStore(), self._state, _nothing)
+        self._labelling = Labelling(pipeline, 0, MemoryLabelStore, self._state, _nothing)
         self._offsets: dict[str, int] = {}
 
     async def score(self, events: Iterable[Mapping[str, Any] | bytes]) -> Rehearsed:
@@ -89,6 +89,7 @@ class Rehearsal:
 
         Examples of events whose horizon has passed come out too.
         """
+        await self._open()
         key = self._pipeline.event.key
         values = [e if isinstance(e, bytes) else orjson.dumps(e) for e in events]
         keys = [_key(value, key) for value in values]
@@ -107,11 +108,16 @@ class Rehearsal:
 
     async def label(self, feedback: Iterable[Mapping[str, Any]]) -> Rehearsed:
         """Feed labels back: `{"event_id": ..., "label": ..., "labelled_at": ...}`."""
+        await self._open()
         values = [orjson.dumps(record) for record in feedback]
         topic = self._pipeline.topics.feedback
         outputs = await self._run(self._labelling, topic, [b"key"] * len(values), values)
         await self._labelling.commit()
         return self._read(outputs)
+
+    async def _open(self) -> None:
+        if not self._offsets:  # nothing was run yet
+            await self._labelling.open({})
 
     async def _run(
         self, processor: Processor, topic: str, keys: list[bytes], values: list[bytes]

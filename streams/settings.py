@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     """After this the broker aborts a transaction whose worker is gone."""
     session_timeout_ms: int = Field(10_000, ge=6000)
     """After this the broker gives a silent worker's partitions to another."""
+    standby: bool = True
+    """Labellers keep copies of one another's label stores: a takeover takes seconds."""
     delivery: Literal["", "exactly_once", "at_least_once"] = ""
     """Delivery mode; empty for the pipeline's own policy."""
     connect_timeout: float = Field(10.0, gt=0)

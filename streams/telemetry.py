@@ -42,6 +42,11 @@ STAGE_SECONDS = Histogram(
 )
 LAG = Gauge("driftloop_lag_records", "Records behind the log's end.",
             ["pipeline", "topic", "partition"])  # fmt: skip
+STANDBY_LAG = Gauge(
+    "driftloop_standby_lag_records",
+    "Committed records that this worker's copy of another's label store lacks.",
+    ["pipeline", "partition"],
+)
 SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
 EVENT_TIME = Gauge("driftloop_event_time_seconds", "Largest event time scored.", ["pipeline"])
 TRAINING_RUNS = Counter(

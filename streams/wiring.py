@@ -6,7 +6,8 @@ Nothing connects before the application starts.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -22,9 +23,10 @@ from streams.retrying import until_available
 from streams.scoring import PartitionScoring, Scoring
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.standby import Standby
 from streams.transport import clients
 from streams.transport.app import BatchApp, Work, observe_lag
-from streams.transport.lanes import Processor
+from streams.transport.lanes import Beside, Processor
 
 _LAG_SECONDS = 1.0
 
@@ -73,6 +75,7 @@ def _app(
         new_processor=parts.processor,
         on_start=parts.start,
         on_stop=parts.stop,
+        beside=parts.beside,
     )
     app = BatchApp(work, settings)
 
@@ -89,6 +92,8 @@ def _exactly_once(settings: Settings, pipeline: Pipeline) -> bool:
 
 class _Parts:
     """What an application's processors share; connected while it runs."""
+
+    beside: Beside | None = None
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings
@@ -146,10 +151,23 @@ class _ScoringParts(_Parts):
 
 
 class _LabellingParts(_Parts):
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        super().__init__(settings, pipeline)
+        self._read_range = _reader(settings)
+        standby = Standby(pipeline, self._store, self._committed, self._read_range)
+        self.beside = standby.run if settings.standby else None
+
     def processor(self, partition: int) -> Labelling:
+        store = partial(self._store, partition)
+        return Labelling(self._pipeline, partition, store, self._state, self._read_range)
+
+    def _store(self, partition: int) -> RocksLabelStore:
         home = self._settings.state_dir / "labels" / self._pipeline.name
-        store = RocksLabelStore(home / str(partition))
-        return Labelling(self._pipeline, partition, store, self._state, _reader(self._settings))
+        return RocksLabelStore(home / str(partition))
+
+    async def _committed(self) -> Mapping[TopicPartition, int | None]:
+        group = clients.group_id(self._pipeline.name, "label")
+        return await clients.committed_offsets(self._settings, group)
 
 
 async def _connect_state(settings: Settings, pipeline: Pipeline) -> RedisFeatureState:

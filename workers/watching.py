@@ -12,7 +12,7 @@ from rich.table import Table
 
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import admin_client, client_options, partitions_of
+from streams.transport.clients import admin_client, client_options, group_id, partitions_of
 
 INTERVAL = 1.0
 
@@ -29,9 +29,9 @@ class Watch:
         """Consumer group by the topic that it reads."""
         name, topics = self.pipeline.name, self.pipeline.topics
         return {
-            topics.events: f"driftloop.{name}.score",
-            topics.scored: f"driftloop.{name}.label",
-            topics.feedback: f"driftloop.{name}.label",
+            topics.events: group_id(name, "score"),
+            topics.scored: group_id(name, "label"),
+            topics.feedback: group_id(name, "label"),
         }
 
 

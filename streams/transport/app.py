@@ -21,7 +21,7 @@ from streams.together import Together
 from streams.transport import clients
 from streams.transport.batches import BatchSchema, Limits
 from streams.transport.consumer import BatchTransport
-from streams.transport.lanes import Lane, Lanes, Processor
+from streams.transport.lanes import Beside, Lane, Lanes, Processor
 from streams.transport.offsets import CommittedOffsets
 from streams.transport.producers import Replaceable
 from streams.transport.writers import IdempotentWriter, TransactionalWriter, Writer
@@ -41,11 +41,12 @@ class Work:
     new_processor: Callable[[int], Processor]
     on_start: Callable[[], Awaitable[None]]
     on_stop: Callable[[], Awaitable[None]]
+    beside: Beside | None = None
 
     @property
     def group(self) -> str:
         """The consumer group."""
-        return f"driftloop.{self.pipeline}.{self.role}"
+        return clients.group_id(self.pipeline, self.role)
 
 
 class BatchApp(faust.App):  # type: ignore[misc]
@@ -83,7 +84,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """The producer of all partitions, under at_least_once."""
         self._offsets = CommittedOffsets(self._committed)
         self.lanes = Lanes(
-            self._new_lane, work.topics, self._offsets.find, self.failed, grace=session / 3
+            self._new_lane, work.topics, self._offsets.find, self.failed, session / 3, work.beside
         )
         batches = self.topic(*work.topics, schema=BatchSchema(), maxsize=64)
         self.agent(batches, name=work.group)(self._hand_over)

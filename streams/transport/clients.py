@@ -50,6 +50,11 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
+def group_id(pipeline: str, role: str) -> str:
+    """The consumer group of a pipeline's workers; `role` is `score` or `label`."""
+    return f"driftloop.{pipeline}.{role}"
+
+
 def client_options(settings: Settings) -> dict[str, Any]:
     """Options that every aiokafka client takes: addresses, TLS and SASL."""
     options: dict[str, Any] = {
@@ -62,6 +67,10 @@ def client_options(settings: Settings) -> dict[str, Any]:
         options["sasl_plain_username"] = settings.kafka_username
         options["sasl_plain_password"] = settings.kafka_password.get_secret_value()
     return options
+
+
+def _away(settings: Settings, reason: object) -> Unavailable:
+    return Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", reason)
 
 
 @asynccontextmanager
@@ -83,9 +92,7 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
                 await admin.start()
     except (KafkaError, OSError) as error:
         await admin.close()
-        raise Unavailable(
-            "Kafka", settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__
-        ) from None
+        raise _away(settings, type(error).__name__) from None
     try:
         yield admin
     finally:
@@ -141,7 +148,7 @@ async def check_transactions(settings: Settings, name: str) -> None:
     except TimeoutError:
         pass
     except KafkaConnectionError as error:
-        raise Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", error) from None
+        raise _away(settings, error) from None
     except KafkaError as error:
         reason = repr(error)
     finally:
@@ -171,23 +178,26 @@ async def _wait_for_topics(admin: AIOKafkaAdminClient, names: list[str], timeout
 
 
 async def committed_offsets(
-    settings: Settings, group: str, partitions: list[TopicPartition]
+    settings: Settings, group: str, partitions: list[TopicPartition] | None = None
 ) -> dict[TopicPartition, int | None]:
-    """The group's committed offset by partition; None where it has none.
+    """The group's committed offset by partition, None where it has none; by default, all it has.
 
     Raises:
-        Unavailable: the group's coordinator is not ready within `connect_timeout`.
+        Unavailable: the group's coordinator is not ready within `connect_timeout`, or went away.
     """
-    async with admin_client(settings) as admin:
-        deadline = time.monotonic() + settings.connect_timeout
-        while True:
-            found = await admin.list_consumer_group_offsets(group, partitions=partitions)
-            if len(found) == len(partitions):
-                break
-            # a coordinator that still loads its log names no partition, and aiokafka no error
-            if time.monotonic() > deadline:
-                raise Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", "groups are loading")
-            await asyncio.sleep(0.1)
+    deadline = time.monotonic() + settings.connect_timeout
+    try:
+        async with admin_client(settings) as admin:
+            while True:
+                found = await admin.list_consumer_group_offsets(group, partitions=partitions)
+                if len(found) >= len(partitions or ()):
+                    break
+                # a coordinator that still loads its log names no partition, and aiokafka no error
+                if time.monotonic() > deadline:
+                    raise _away(settings, "groups are loading")
+                await asyncio.sleep(0.1)
+    except (KafkaError, OSError) as error:
+        raise _away(settings, type(error).__name__) from None
     return {tp: meta.offset if meta.offset >= 0 else None for tp, meta in found.items()}
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -58,6 +58,10 @@ class Flow(Protocol):
     def on_buffer_drop(self, tp: TP) -> None:
         """Fetch again."""
         ...
+
+
+Beside = Callable[[Collection[int]], Coroutine[None, None, None]]
+"""What a worker does until the next assignment besides working on the partitions that it owns."""
 
 
 class Uncommitted(NamedTuple):
@@ -222,15 +226,17 @@ class Lanes:
 
     def __init__(self, new_lane: Callable[[int, int], Lane], topics: Iterable[str],
                  committed: Ask, on_error: Callable[[BaseException], None],
-                 grace: float = 3.0) -> None:  # fmt: skip
+                 grace: float = 3.0, beside: Beside | None = None) -> None:  # fmt: skip
         self._new_lane = new_lane
         self._topics = tuple(topics)
         self._committed = committed
         self._on_error = on_error
         self._grace = grace
+        self._beside = beside
         self.generation = -1
         """The group's, of the last assignment."""
-        self._opening: list[asyncio.Task[None]] = []
+        self._interruptible: list[asyncio.Task[None]] = []
+        """Takeovers under way, and what goes on beside the lanes."""
         self._lanes: dict[int, Lane] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -243,14 +249,18 @@ class Lanes:
         numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
         lanes = {number: self._new_lane(number, len(numbers)) for number in numbers}
         self._lanes = lanes
-        self._opening = [
+        self._interruptible = [
             asyncio.create_task(lane.open(self._topics, self._committed)) for lane in lanes.values()
         ]
-        await asyncio.gather(*self._opening)
+        await asyncio.gather(*self._interruptible)
         for number, lane in lanes.items():
             task = asyncio.create_task(lane.run(), name=f"lane-{number}")
             task.add_done_callback(self._ended)
             self._tasks[number] = task
+        if self._beside is not None:
+            task = asyncio.create_task(self._beside(lanes.keys()), name="beside")
+            task.add_done_callback(self._ended)
+            self._interruptible.append(task)
         log.info("partitions assigned", partitions=numbers)
 
     def put(self, fetched: Fetched) -> None:
@@ -262,12 +272,13 @@ class Lanes:
     async def close(self) -> None:
         """Let each lane finish its micro-batch and commit, for a grace period; then cut it off.
 
-        A takeover that is under way is cut off at once, and what it has opened is closed.
+        A takeover that is under way is cut off at once, and what it has opened is closed; so is
+        what goes on beside the lanes.
         """
-        opening, self._opening = self._opening, []
-        for one in opening:
+        interrupted, self._interruptible = self._interruptible, []
+        for one in interrupted:
             one.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await asyncio.gather(*interrupted, return_exceptions=True)
         lanes, self._lanes = self._lanes, {}
         tasks, self._tasks = self._tasks, {}
         for lane in lanes.values():

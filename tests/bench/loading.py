@@ -17,7 +17,13 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import admin_client, client_options, ensure_topics, producer
+from streams.transport.clients import (
+    admin_client,
+    client_options,
+    ensure_topics,
+    group_id,
+    producer,
+)
 from tests.bench.workloads import Workload
 from tests.models import promote_first
 from workers.networks import Normalise, Served, build, export
@@ -128,7 +134,7 @@ async def rewind(settings: Settings, pipeline: Pipeline, timeout: float = 30.0) 
         while True:
             consumer = AIOKafkaConsumer(
                 **client_options(settings),
-                group_id=f"driftloop.{pipeline.name}.score",
+                group_id=group_id(pipeline.name, "score"),
                 enable_auto_commit=False,
             )
             await consumer.start()

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options, committed_offsets, producer
+from streams.transport.clients import client_options, committed_offsets, group_id, producer
 from workers.commands.common import environment
 from workers.supervision import PARENT
 
@@ -246,6 +246,5 @@ async def caught_up(settings: Settings, pipeline: Pipeline, role: str, topic: st
         ends = await consumer.end_offsets(partitions)
     finally:
         await consumer.stop()
-    group = f"driftloop.{pipeline.name}.{role}"
-    committed = await committed_offsets(settings, group, partitions)
+    committed = await committed_offsets(settings, group_id(pipeline.name, role), partitions)
     return all((committed[tp] or 0) >= end for tp, end in ends.items())

@@ -172,8 +172,9 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
 
     store = MemoryLabelStore()
     served = [Served(f"o{n}", b"ann", T0, scored(f"o{n}")) for n in (1, 2)]
-    before = Labelling(pipeline, 0, store, MemoryFeatureState(pipeline.plan), read)
+    before = Labelling(pipeline, 0, lambda: store, MemoryFeatureState(pipeline.plan), read)
     store.write(Changes({s.event_id: s for s in served}, {}, {}, T0))
+    await before.open({})
     await before.process(MicroBatch(pipeline.topics.feedback, 0, records, 0, 0))
     await before.commit()
 
@@ -187,7 +188,7 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
             stream="met", note=struct.pack("<QQ", 0, 1),
         )
     )  # fmt: skip
-    after = Labelling(pipeline, 0, store, state, read)
+    after = Labelling(pipeline, 0, lambda: store, state, read)
     await after.open({pipeline.topics.feedback: len(records), pipeline.topics.scored: None})
     late = await rehearsal.score([basket(3, T0 + HOUR + 1)])
     assert unpack([late.scored[0].vector])[0, rate] == pytest.approx(0.5)
@@ -211,7 +212,8 @@ async def test_labels_that_the_feature_state_loses_under_a_running_worker_come_b
 
     rehearsal = Rehearsal(pipeline)
     await rehearsal.score([basket(n, T0) for n in (1, 2, 3, 4)])
-    worker = Labelling(pipeline, 0, MemoryLabelStore(), rehearsal._state, read)
+    worker = Labelling(pipeline, 0, MemoryLabelStore, rehearsal._state, read)
+    await worker.open({})
     for n in (1, 2, 3, 4):
         await take(topics.scored, scored(f"o{n}"))
     await take(topics.feedback, orjson.dumps(label(1, 1, T0 + 1)))

@@ -92,7 +92,7 @@ class World:
 
     async def work(self, transactions: int) -> bool:
         """Open, and do some transactions; whether everything is done."""
-        labelling = Labelling(PIPELINE, 0, self.store, self.windows, self.read)
+        labelling = Labelling(PIPELINE, 0, lambda: self.store, self.windows, self.read)
         await labelling.open(self.committed)
         positions = {topic: at or 0 for topic, at in self.committed.items()}
         for _ in range(transactions):

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.spec import Pipeline
+from streams.transport.clients import group_id
 from workers.simulator import event_records, feedback_records
 
 Record = tuple[bytes, bytes]
@@ -91,8 +92,8 @@ class Publisher:
         topics, name = pipeline.topics, pipeline.name
         self._topics = topics
         self._groups = {
-            topics.events: f"driftloop.{name}.score",
-            topics.feedback: f"driftloop.{name}.label",
+            topics.events: group_id(name, "score"),
+            topics.feedback: group_id(name, "label"),
         }
         self._trained = trained
         self._ends: dict[TopicPartition, int] = {}
