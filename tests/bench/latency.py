@@ -2,7 +2,8 @@
 
     python -m tests.bench.latency --json latency.json
 
-The load is open-loop, at shares of the maximum that the worker reaches on a backlog. The floor, at
+The load is open-loop, at shares of the maximum that the worker reaches on a backlog, with windows
+that are as full as they get: 30 days of events come before all. The floor, at
 the same rates in the same run: the same producer and consumer on one topic with nothing between
 them, plus a bare call of Triton with a batch as large as the worker's were. Events of the first
 eight seconds do not count, and before the first rate there is half the maximum for `--warm`
@@ -45,6 +46,8 @@ from tests.bench.servers import servers
 from tests.faults.harness import ROOT, Worker, Workers, card_fraud_module
 
 WARM_SECONDS = 8.0
+FILL = 200_000
+"""Events until windows of 30 days are full."""
 LEVELS = (50, 95, 99, 100)
 Samples = NDArray[np.float64]
 out = Console(stderr=True)
@@ -168,6 +171,17 @@ async def floor(
     )
 
 
+async def maximum(settings: Settings, pipeline: Pipeline, worker: Worker, backlog: int) -> float:
+    """Events per second on a backlog, once the windows are full."""
+    predictions = pipeline.topics.predictions
+    await measured(settings, predictions, worker, {}, Limits(FILL, 120.0))
+    worker.suspend()
+    await write_events(settings, pipeline, events(FILL, backlog))
+    worker.resume()
+    span = await measured(settings, predictions, worker, {}, Limits(FILL + backlog, 60.0))
+    return span.rate
+
+
 async def measure(options: argparse.Namespace, settings: Settings, folder: Path) -> dict[str, Any]:
     """All rates in all modes, each with its floor."""
     report: dict[str, Any] = {"machine": cpu_model(), "modes": {}}
@@ -176,14 +190,12 @@ async def measure(options: argparse.Namespace, settings: Settings, folder: Path)
         own = settings.model_copy(update={"delivery": delivery})
         await ensure_topics(own, pipeline)
         await publish_network(own, pipeline)
-        await write_events(own, pipeline, events(0, options.backlog))
+        await write_events(own, pipeline, events(0, FILL))
         with Workers(own, pipeline, folder) as workers:
             out.print(f"{delivery}: the maximum on a backlog ...")
             worker = workers.start("score")
-            limits = Limits(options.backlog, 60.0)
-            drained = await measured(own, pipeline.topics.predictions, worker, {}, limits)
-            most = options.maximum or drained.rate
-            rows, resident, first = [], [_resident(worker)], options.backlog
+            most = options.maximum or await maximum(own, pipeline, worker, options.backlog)
+            rows, resident, first = [], [_resident(worker)], FILL + options.backlog
             out.print(f"{delivery}: {most:,.0f} events/s")
             warm = (most / 2, options.warm)
             await arrivals(own, pipeline.topics.events, pipeline.topics.predictions, first, *warm)

@@ -27,6 +27,9 @@ TICK = 0.002
 SAMPLE = 8
 """The observer decodes one event in so many: it must not take the machine from what it watches."""
 START = 1_600_000_000
+DAY = 86_400
+PER_CUSTOMER = 57 / 30
+"""Transactions of a customer in a day: as many as the handbook's simulator makes."""
 
 
 class _Named(msgspec.Struct):
@@ -35,14 +38,15 @@ class _Named(msgspec.Struct):
 
 
 def events(first: int, count: int, entities: int = 10_000) -> Iterator[tuple[bytes, bytes]]:
-    """Key and value of card-fraud transactions with these numbers, 0.1 s of event time apart."""
+    """Key and value of card-fraud transactions with these numbers, evenly over event time."""
     rng = np.random.default_rng(first)
+    step = DAY / (entities // 3 * PER_CUSTOMER)
     for start in range(first, first + count, 4096):
         n = min(4096, first + count - start)
         customers, terminals = rng.integers(0, entities // 3, n), rng.integers(0, entities, n)
         amounts = np.round(rng.gamma(2.0, 27.0, n), 2)
         for i in range(n):
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(START + (start + i) / 10))
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(START + (start + i) * step))
             event = (
                 f'{{"transaction_id":"{start + i}","customer_id":"{customers[i]}",'
                 f'"terminal_id":"{terminals[i]}","amount":{amounts[i]:.2f},"tx_time":"{stamp}"}}'
