@@ -30,9 +30,8 @@ WORKER_LIMIT = 10.0
 SERVER_LIMIT = 5.0
 """Seconds from a server's return to the same."""
 SCORERS = ("score-1", "score-2")
+LABELLERS = ("label-1", "label-2")
 _START = 40.0
-_REBUILD = 180.0
-"""Seconds for a labeller on another machine: its store is as old as its last visit."""
 _WATCH = 0.1
 _QUIET = 3.0
 
@@ -55,10 +54,11 @@ Recovered = Callable[[Mark], Awaitable[None]]
 
 
 class Crew:
-    """Workers by name, each started again when it ends."""
+    """Workers by name, each started again when it ends; each has a machine's disk of its own."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, disks: Path) -> None:
         self._workers = workers
+        self._disks = disks
         self._kept: dict[str, Worker] = {}
         self.endings: list[str] = []
         """Of those that ended without a fault that ends them."""
@@ -68,7 +68,8 @@ class Crew:
 
     def start(self, name: str) -> Worker:
         """Start a worker and keep it running; its name begins with its role."""
-        self._kept[name] = self._workers.start(name.partition("-")[0])
+        role, disk = name.partition("-")[0], self._disks / name
+        self._kept[name] = self._workers.start(role, state_dir=disk)
         return self._kept[name]
 
     def kill(self, name: str) -> float:
@@ -100,14 +101,14 @@ class Cluster:
         self._workers = workers
         self._random = random
         self._recovered = recovered
-        self.crew = Crew(workers)
+        self.crew = Crew(workers, settings.state_dir)
 
     async def start(self) -> None:
         """A first version serves, and every worker is up."""
         await self.publish()
-        for name in (*SCORERS, "label-1", "trainer-1"):
+        for name in (*SCORERS, *LABELLERS, "trainer-1"):
             self.crew.start(name)
-        for name in (*SCORERS, "label-1"):
+        for name in (*SCORERS, *LABELLERS):
             await self._joined(name)
 
     async def publish(self) -> float:
@@ -136,9 +137,9 @@ class Cluster:
             case Kind.score_stop:
                 await self._stop(self._random.choice(SCORERS), fault)
             case Kind.label_kill:
-                await self._kill("label-1", fault, stream="examples")
+                await self._kill(self._random.choice(LABELLERS), fault, "examples")
             case Kind.label_stop:
-                await self._stop("label-1", fault, stream="examples")
+                await self._stop(self._random.choice(LABELLERS), fault, "examples")
             case Kind.trainer_kill:
                 await self._kill_trainer()
             case Kind.trainer_stop:
@@ -174,31 +175,20 @@ class Cluster:
 
     async def _stop(self, name: str, fault: Fault, stream: str = "newest") -> None:
         """Others take over while it is stopped; then it goes on as if nothing had been."""
-        guest = await self._label_guest() if stream == "examples" else None
-        try:
-            await self._joined(name)
-            worker = self.crew[name]
-            stopped = time.time()
-            worker.suspend()
-            await self._worker_mark(fault.kind, stopped, stream)
-            await asyncio.sleep(max(0.0, stopped + fault.lasts - time.time()))
-            before, woken = worker.assignments, time.time()
-            worker.resume()
+        await self._joined(name)
+        worker = self.crew[name]
+        stopped = time.time()
+        worker.suspend()
+        await self._worker_mark(fault.kind, stopped, stream)
+        await asyncio.sleep(max(0.0, stopped + fault.lasts - time.time()))
+        before, woken = worker.assignments, time.time()
+        worker.resume()
 
-            async def settled() -> bool:
-                return not worker.alive or worker.assignments > before
+        async def settled() -> bool:
+            return not worker.alive or worker.assignments > before
 
-            await until(f"{name}, woken, works or has ended", settled, _START)
-            await self._worker_mark(f"{fault.kind}, woken", woken, stream)
-        finally:
-            if guest is not None:
-                await asyncio.to_thread(guest.end)
-
-    async def _label_guest(self) -> Worker:
-        """One more labeller, on another machine as it were: with a store of its own."""
-        guest = self._workers.start("label", state_dir=self._settings.state_dir / "guest")
-        await until("a labelling guest has partitions", guest.joined, _REBUILD)
-        return guest
+        await until(f"{name}, woken, works or has ended", settled, _START)
+        await self._worker_mark(f"{fault.kind}, woken", woken, stream)
 
     async def _kill_trainer(self) -> None:
         killed = self.crew.kill("trainer-1")

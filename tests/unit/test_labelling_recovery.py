@@ -1,4 +1,4 @@
-"""The late-label join through crashes at any point: examples and windows as in one go."""
+"""The late-label join through crashes and moves at any point: examples and windows as in one go."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any
 
 import orjson
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 
+from streams import standby
 from streams.adapters.memory_labels import MemoryLabelStore
 from streams.adapters.memory_state import MemoryFeatureState
 from streams.labelling import Labelling
 from streams.ports import LabelBatch, LabelsFolded
 from streams.records import Example, Scored, decoder, encode
 from streams.spec import Feedback
+from streams.standby import Standby
 from streams.transport.batches import MicroBatch, Outputs
 from tests.unit.pipelines import declare
 
@@ -62,7 +64,7 @@ class World:
         self.committed: dict[str, int | None] = {SCORED: None, FEEDBACK: None}
         self.written: list[Example] = []
         self.windows = Windows()
-        self.store = MemoryLabelStore()
+        self.store, self.copy = MemoryLabelStore(), MemoryLabelStore()
         for number in range(120):
             at = T0 + 60 * number
             scored = Scored(f"o{number}", at, ["ann"], bytes(4), 0.5, 1)
@@ -115,7 +117,21 @@ class World:
             if self.dice.random() < 0.1:
                 raise CrashError  # after it
             await labelling.commit()
+            if self.dice.random() < 0.2:
+                await self.follow()
         return all(positions[topic] == len(records) for topic, records in self.log.items())
+
+    async def follow(self) -> None:
+        """The standby on another machine takes a look: at what is committed, or was a while ago."""
+        seen = {
+            TopicPartition(topic, 0): at and self.dice.choice([at, self.dice.randint(0, at)])
+            for topic, at in self.committed.items()
+        }
+
+        async def committed() -> dict[TopicPartition, int | None]:
+            return seen
+
+        await Standby(PIPELINE, lambda _: self.copy, committed, self.read).follow(set())
 
     async def run(self, *, crashes: bool) -> None:
         """Work to the end."""
@@ -130,6 +146,8 @@ class World:
                     raise
                 if self.dice.random() < 0.3:
                     self.store = MemoryLabelStore()  # the disk is lost too
+                if self.dice.random() < 0.5:
+                    self.store, self.copy = self.copy, self.store  # the other machine takes over
 
     def labels(self) -> dict[str, float]:
         """The last word on each event that had one."""
@@ -148,7 +166,12 @@ def _examples(outputs: Outputs) -> list[Example]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-async def test_crashes_change_neither_examples_nor_windows(seed: int) -> None:
+async def test_crashes_change_neither_examples_nor_windows(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standby, "_BEHIND", 1)
+    monkeypatch.setattr(standby, "_HELD", 10)
+    monkeypatch.setattr(standby, "_STEP", 3)
     world = World(seed)
     await world.run(crashes=True)
     labels = world.labels()

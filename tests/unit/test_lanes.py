@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
-from streams.transport.lanes import Lane, Lanes, Uncommitted
+from streams.transport.lanes import Beside, Lane, Lanes, Uncommitted
 
 EVENTS = TP("t", 0)
 
@@ -83,13 +83,19 @@ def fetched(first: int, count: int, topic: str = "t", generation: int = 1) -> Fe
     return Fetched(topic, 0, records, time.monotonic(), generation)
 
 
-def lanes_of(recorder: Recorder, limits: Limits, errors: list[BaseException]) -> Lanes:
+def lanes_of(
+    recorder: Recorder,
+    limits: Limits,
+    errors: list[BaseException],
+    beside: Beside | None = None,
+) -> Lanes:
     return Lanes(
         lambda partition, of: Lane(partition, "test", Idle(recorder), recorder, limits, recorder),
         ["t", "u"],
         recorder.committed,
         errors.append,
         grace=0.2,
+        beside=beside,
     )
 
 
@@ -278,3 +284,39 @@ async def test_closing_cuts_a_takeover_off_and_closes_what_it_has_opened(limits:
     assert recorder.log == ["close"]
     with pytest.raises(asyncio.CancelledError):
         await opening
+
+
+async def test_what_goes_on_beside_the_lanes_ends_with_the_assignment(limits: Limits) -> None:
+    recorder, errors = Recorder(), list[BaseException]()
+    seen: list[object] = []
+
+    async def beside(owned: Collection[int]) -> None:
+        seen.append(sorted(owned))
+        try:
+            await asyncio.sleep(60)
+        finally:
+            seen.append("ended")
+
+    lanes = lanes_of(recorder, limits, errors, beside)
+    await lanes.open({EVENTS, TP("u", 0)}, 1)
+    await until(lambda: seen)
+    await lanes.close()
+    assert seen == [[0], "ended"]
+    await lanes.open(set(), 2)  # more workers than partitions
+    await until(lambda: len(seen) == 3)
+    await lanes.close()
+    assert seen[2:] == [[], "ended"]
+    assert errors == []
+
+
+async def test_an_error_beside_the_lanes_is_reported(limits: Limits) -> None:
+    recorder, errors = Recorder(), list[BaseException]()
+
+    async def beside(owned: Collection[int]) -> None:
+        raise ValueError(f"a bug: {sorted(owned)}")
+
+    lanes = lanes_of(recorder, limits, errors, beside)
+    await lanes.open({EVENTS}, 1)
+    await until(lambda: errors)
+    await lanes.close()
+    assert [str(error) for error in errors] == ["a bug: [0]"]
