@@ -13,11 +13,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams import telemetry
-from streams.errors import Unavailable
 from streams.records import LedgerEntry, Manifest, decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options
+from streams.transport.clients import away, reader
 
 log = structlog.get_logger(__name__)
 
@@ -100,17 +99,12 @@ class LedgerTail:
 
     async def start(self) -> None:
         """Connect. Raises `Unavailable`."""
-        consumer = AIOKafkaConsumer(
-            **client_options(self._settings),
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        )
+        consumer = reader(self._settings)
         try:
             await consumer.start()
         except (KafkaError, OSError) as error:
             await consumer.stop()
-            raise self._away(error) from None
+            raise away(self._settings, error) from None
         self._consumer = consumer
 
     async def exists(self) -> bool:
@@ -119,7 +113,7 @@ class LedgerTail:
         try:
             return self._partition.topic in await self._consumer.topics()
         except KafkaError as error:
-            raise self._away(error) from None
+            raise away(self._settings, error) from None
 
     async def catch_up(self) -> list[LedgerEntry]:
         """All entries up to the end of the ledger as it is now. Raises `Unavailable`."""
@@ -131,7 +125,7 @@ class LedgerTail:
             while await self._consumer.position(self._partition) < end:
                 entries += await self.following()
         except KafkaError as error:
-            raise self._away(error) from None
+            raise away(self._settings, error) from None
         return entries
 
     async def following(self) -> list[LedgerEntry]:
@@ -152,9 +146,6 @@ class LedgerTail:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await consumer.stop()
-
-    def _away(self, error: Exception) -> Unavailable:
-        return Unavailable("Kafka", self._settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__)
 
 
 class LedgerFollower:

@@ -6,8 +6,6 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from polyfactory.factories.pydantic_factory import ModelFactory
-
 from streams.spec import Pipeline
 from streams.spec.events import base_type
 
@@ -16,6 +14,9 @@ _START = datetime(2024, 1, 1, tzinfo=UTC)
 
 def sample_events(pipeline: Pipeline, count: int, seed: int = 1) -> list[dict[str, Any]]:
     """Valid events, one a minute, over a tenth as many entities; the same for the same seed."""
+    # costs a tenth of a worker's start, and only `driftloop check` needs it
+    from polyfactory.factories.pydantic_factory import ModelFactory
+
     event = pipeline.event
     factory = ModelFactory.create_factory(event.schema, __random_seed__=seed)
     entities = random.Random(seed)  # noqa: S311 - not a secret

@@ -6,8 +6,9 @@ Nothing connects before the application starts.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -29,6 +30,8 @@ from streams.transport.app import BatchApp, Work, observe_lag
 from streams.transport.lanes import Beside, Processor
 
 _LAG_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 async def check_servers(settings: Settings, pipeline: Pipeline, *, triton: bool) -> None:
@@ -106,14 +109,9 @@ class _Parts:
         return self._opened
 
     async def start(self) -> None:
-        """Connect; wait for a Redis that has gone since it was checked."""
+        """Connect."""
         await clients.ensure_topics(self._settings, self._pipeline)
-        self._opened = await until_available(
-            self._pipeline.name,
-            "connect",
-            lambda: _connect_state(self._settings, self._pipeline),
-            time.monotonic() + self._settings.connect_timeout,
-        )
+        self._opened = await self._connected(lambda: _connect_state(self._settings, self._pipeline))
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -123,6 +121,11 @@ class _Parts:
     def processor(self, partition: int) -> Processor:
         """The processor of a partition."""
         raise NotImplementedError
+
+    async def _connected(self, connect: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a server that has gone since it was checked, as long as one is waited for."""
+        deadline = time.monotonic() + self._settings.connect_timeout
+        return await until_available(self._pipeline.name, "connect", connect, deadline)
 
 
 class _ScoringParts(_Parts):
@@ -134,7 +137,7 @@ class _ScoringParts(_Parts):
 
     async def start(self) -> None:
         await super().start()
-        await self._champion.start()
+        await self._connected(self._champion.start)
         self._scorer.watch(lambda: self._champion.version)
         self._scoring = Scoring(
             self._pipeline, self._state, self._scorer, self._champion, _reader(self._settings)

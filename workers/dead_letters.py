@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import ConsumerRecord
 
 from streams.scoring import ATTEMPT
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.transport.clients import (
-    client_options,
     ensure_topics,
     partitions_of,
     producer,
     read_range,
+    reader,
 )
 
 REPLAYED = "replayed"
@@ -85,7 +85,7 @@ def _letter(record: ConsumerRecord, headers: dict[str, str]) -> DeadLetter:
 
 async def _read_all(settings: Settings, topic: str) -> list[ConsumerRecord]:
     """The committed records of a topic, up to its end as of now."""
-    consumer = AIOKafkaConsumer(**client_options(settings), isolation_level="read_committed")
+    consumer = reader(settings)
     await consumer.start()
     try:
         ends = await consumer.end_offsets(await partitions_of(consumer, topic))

@@ -7,10 +7,9 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.errors import Unavailable
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options
+from streams.transport.clients import away, reader
 from workers.schedule import Index
 
 
@@ -34,21 +33,14 @@ class ExampleTail:
 
     async def start(self) -> None:
         """Connect. Raises `Unavailable`."""
-        consumer = AIOKafkaConsumer(
-            self._pipeline.topics.examples,
-            **client_options(self._settings),
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=4 << 20,
-        )
+        consumer = reader(self._settings, self._pipeline.topics.examples)
         self._consumer = consumer
         try:
             await consumer.start()
             self._ends = await consumer.end_offsets(list(consumer.assignment()))
         except (KafkaError, OSError) as error:
             await self.stop()
-            raise self._away(error) from None
+            raise away(self._settings, error) from None
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -62,7 +54,7 @@ class ExampleTail:
         try:
             found = await self._consumer.getmany(timeout_ms=int(timeout * 1000), max_records=16384)
         except KafkaError as error:
-            raise self._away(error) from None
+            raise away(self._settings, error) from None
         for partition, records in found.items():
             self._add(partition.partition, records)
         return sum(map(len, found.values()))
@@ -76,7 +68,7 @@ class ExampleTail:
                     return False
                 del self._ends[partition]
         except KafkaError as error:
-            raise self._away(error) from None
+            raise away(self._settings, error) from None
         return True
 
     async def expected(self) -> set[int]:
@@ -90,7 +82,7 @@ class ExampleTail:
         try:
             ends = await self._consumer.end_offsets(partitions)
         except KafkaError as error:
-            raise self._away(error) from None
+            raise away(self._settings, error) from None
         return {partition.partition for partition, end in ends.items() if end}
 
     def _add(self, partition: int, records: list[ConsumerRecord]) -> None:
@@ -101,6 +93,3 @@ class ExampleTail:
             np.array([one.event_time for one in dated]),
             np.array([one.label for one in dated], np.float32),
         )
-
-    def _away(self, error: Exception) -> Unavailable:
-        return Unavailable("Kafka", self._settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__)

@@ -14,11 +14,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from numpy.typing import NDArray
 
-from streams.errors import ConfigurationError, TrainingError, Unavailable
+from streams.errors import ConfigurationError, TrainingError
 from streams.records import Example, unpack
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options
+from streams.transport.clients import away, reader
 
 log = structlog.get_logger(__name__)
 
@@ -147,13 +147,7 @@ async def read_examples(settings: Settings, pipeline: Pipeline, window: Window) 
         Unavailable: no broker answers.
     """
     topic = pipeline.topics.examples
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        max_partition_fetch_bytes=4 << 20,
-    )
+    consumer = reader(settings, start="none")
     try:
         await consumer.start()
         spans = {TopicPartition(topic, p): span for p, span in sorted(window.ranges.items())}
@@ -161,9 +155,7 @@ async def read_examples(settings: Settings, pipeline: Pipeline, window: Window) 
         # one by one: a fixed order
         found = [await _read(consumer, partition, *span) for partition, span in spans.items()]
     except KafkaError as error:
-        raise Unavailable(
-            "Kafka", settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__
-        ) from None
+        raise away(settings, error) from None
     finally:
         await consumer.stop()
     latest = [max(example.event_time for example in part) for part in found if part]

@@ -7,12 +7,11 @@ import time
 import structlog
 from aiokafka.errors import KafkaError
 
-from streams.errors import Unavailable
 from streams.ledger import Serving, read_ledger, serving
 from streams.records import LedgerEntry, Manifest, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import producer
+from streams.transport.clients import away, producer
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +28,7 @@ async def append(settings: Settings, pipeline: Pipeline, entry: LedgerEntry) -> 
         await writing.start()
         await writing.send_and_wait(pipeline.topics.models, encode(entry), partition=0)
     except (KafkaError, OSError) as error:
-        raise Unavailable(
-            "Kafka", settings.kafka, "DRIFTLOOP_KAFKA", type(error).__name__
-        ) from None
+        raise away(settings, error) from None
     finally:
         await writing.stop()
     log.info("ledger", action=entry.action, version=entry.version, previous=entry.previous,

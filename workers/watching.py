@@ -12,7 +12,7 @@ from rich.table import Table
 
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import admin_client, client_options, group_id, partitions_of
+from streams.transport.clients import admin_client, group_id, partitions_of, reader
 
 INTERVAL = 1.0
 
@@ -37,7 +37,7 @@ class Watch:
 
 async def watch(what: Watch, limit: int = 0) -> None:
     """Show records, records per second and lag by topic until interrupted, or `limit` times."""
-    consumer = AIOKafkaConsumer(**client_options(what.settings), isolation_level="read_committed")
+    consumer = reader(what.settings)
     async with admin_client(what.settings) as admin:
         await consumer.start()
         before: dict[str, int] = {}

@@ -69,7 +69,10 @@ def client_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def _away(settings: Settings, reason: object) -> Unavailable:
+def away(settings: Settings, reason: object) -> Unavailable:
+    """What to raise where no broker answers."""
+    if isinstance(reason, BaseException):
+        reason = type(reason).__name__
     return Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", reason)
 
 
@@ -92,7 +95,7 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
                 await admin.start()
     except (KafkaError, OSError) as error:
         await admin.close()
-        raise _away(settings, type(error).__name__) from None
+        raise away(settings, error) from None
     try:
         yield admin
     finally:
@@ -148,7 +151,7 @@ async def check_transactions(settings: Settings, name: str) -> None:
     except TimeoutError:
         pass
     except KafkaConnectionError as error:
-        raise _away(settings, error) from None
+        raise away(settings, error) from None
     except KafkaError as error:
         reason = repr(error)
     finally:
@@ -194,10 +197,10 @@ async def committed_offsets(
                     break
                 # a coordinator that still loads its log names no partition, and aiokafka no error
                 if time.monotonic() > deadline:
-                    raise _away(settings, "groups are loading")
+                    raise away(settings, "groups are loading")
                 await asyncio.sleep(0.1)
     except (KafkaError, OSError) as error:
-        raise _away(settings, type(error).__name__) from None
+        raise away(settings, error) from None
     return {tp: meta.offset if meta.offset >= 0 else None for tp, meta in found.items()}
 
 
@@ -229,13 +232,7 @@ async def _reader(
     settings: Settings, partition: TopicPartition, first: int
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer at an offset of a partition, or at the first that retention has left above it."""
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=4 << 20,
-    )
+    consumer = reader(settings)
     try:
         await consumer.start()
         consumer.assign([partition])
@@ -248,7 +245,7 @@ async def _reader(
 
 async def lag(settings: Settings, group: str, topics: list[str]) -> Mapping[TopicPartition, int]:
     """Records between the group's committed offset and the end of the log, by partition."""
-    consumer = AIOKafkaConsumer(**client_options(settings), isolation_level="read_committed")
+    consumer = reader(settings)
     await consumer.start()
     try:
         partitions = [tp for topic in topics for tp in await partitions_of(consumer, topic)]
@@ -258,6 +255,18 @@ async def lag(settings: Settings, group: str, topics: list[str]) -> Mapping[Topi
         await consumer.stop()
     committed = await committed_offsets(settings, group, partitions)
     return {tp: ends[tp] - max(committed[tp] or 0, starts[tp]) for tp in partitions}
+
+
+def reader(settings: Settings, *topics: str, start: str = "earliest") -> AIOKafkaConsumer:
+    """A consumer of no group that sees what is committed; `start` is for where it has no offset."""
+    return AIOKafkaConsumer(
+        *topics,
+        **client_options(settings),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset=start,
+        max_partition_fetch_bytes=4 << 20,
+    )
 
 
 def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:

@@ -113,18 +113,12 @@ def tail(
 
 
 async def _tail_topic(settings: Settings, topic: str, limit: int, beginning: bool) -> None:
-    from aiokafka import AIOKafkaConsumer
 
-    from streams.transport.clients import admin_client, client_options
+    from streams.transport.clients import admin_client, reader
 
     async with admin_client(settings):
         pass  # says so where there is no broker
-    consumer = AIOKafkaConsumer(
-        topic,
-        **client_options(settings),
-        isolation_level="read_committed",
-        auto_offset_reset="earliest" if beginning else "latest",
-    )
+    consumer = reader(settings, topic, start="earliest" if beginning else "latest")
     await consumer.start()
     console.print(f"[dim]{topic} - Ctrl-C ends[/]")
     shown = 0

@@ -9,13 +9,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer
 from numpy.typing import NDArray
 
 from streams.records import LedgerEntry, Prediction, Scored, unpack
 from streams.settings import Settings
 from streams.spec.pipeline import Topics
-from streams.transport.clients import client_options
+from streams.transport.clients import reader
 
 
 @dataclass
@@ -76,13 +75,8 @@ class Observer:
     async def run(self) -> None:
         """Consume until cancelled."""
         topics = self._topics
-        consumer = AIOKafkaConsumer(
-            topics.predictions, topics.scored, topics.dead_letters, topics.models,
-            **client_options(self._settings),
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=4 << 20,
-        )  # fmt: skip
+        read = (topics.predictions, topics.scored, topics.dead_letters, topics.models)
+        consumer = reader(self._settings, *read)
         await consumer.start()
         try:
             while True:
