@@ -47,6 +47,8 @@ class Standby:
         self._read_range = read_range
         self._reached: dict[int, dict[str, int]] = {}
         """Where each copy ended when it was let go."""
+        self._refused: set[int] = set()
+        """Copies that could not be opened; said once."""
 
     async def run(self, owned: Collection[int]) -> None:
         """Follow the others' partitions until cancelled; a server that is away is waited for."""
@@ -71,8 +73,11 @@ class Standby:
             try:
                 while self._lag(partition, committed) >= _BEHIND:
                     await self._catch_up(partition, committed)
+                self._refused.discard(partition)
             except Busy as error:  # its owner shares our disk and has no need of a copy
-                log.debug("no copy of a label store", partition=partition, reason=str(error))
+                if partition not in self._refused:
+                    log.info("no copy of a label store", partition=partition, reason=str(error))
+                self._refused.add(partition)
 
     def _lag(self, partition: int, committed: Mapping[str, int]) -> int:
         """Records that the copy lacks; opens it once to ask."""
