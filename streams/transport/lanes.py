@@ -20,12 +20,11 @@ from faust.types import TP
 
 from streams import telemetry
 from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
+from streams.transport.delays import Delay
 from streams.transport.offsets import Ask
 from streams.transport.writers import PartitionLost, Writer
 
 log = structlog.get_logger(__name__)
-
-_SMOOTHING = 0.2
 
 
 class Processor(Protocol):
@@ -100,8 +99,8 @@ class Lane:
         self._positions: dict[str, int] = {}
         self._committed: dict[str, int] = {}
         self._uncommitted: Uncommitted | None = None
-        self._commit_seconds = 0.0
-        """What a commit takes, lately."""
+        self._commits = Delay()
+        """From when a commit is due, in the middle of a micro-batch perhaps, until it is done."""
 
     async def open(self, topics: Iterable[str], committed: Ask) -> None:
         """Take the partition over, then bring the processor in line with what is committed."""
@@ -172,11 +171,11 @@ class Lane:
         )
 
     async def _commit(self) -> None:
-        begun = time.monotonic()
+        begun, due = time.monotonic(), self._due_at()
         await self._writer.commit()
-        took = time.monotonic() - begun
-        telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").observe(took)
-        self._commit_seconds += _SMOOTHING * (took - self._commit_seconds)
+        done = time.monotonic()
+        telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").observe(done - begun)
+        self._commits.observe(done - min(begun, due or begun))
         await self._processor.commit()
         self._committed = dict(self._positions)
         self._uncommitted = None
@@ -211,7 +210,7 @@ class Lane:
         """When to begin the next commit; None where there is nothing to commit."""
         if self._uncommitted is None:
             return None
-        return self._uncommitted.due(self._limits.span, self._commit_seconds)
+        return self._uncommitted.due(self._limits.span, self._commits.seconds)
 
     async def _wait(self, until: float | None) -> None:
         self._arrived.clear()
