@@ -41,6 +41,7 @@ from workers.commands.common import find_pipeline
 from workers.onnx_files import run, session
 from workers.publisher import TOLERANCE
 from workers.repository import Repository
+from workers.supervision import end_with_parent
 
 HISTORY_EVENTS = 16_000
 _HISTORY_RATE = 4000
@@ -295,6 +296,7 @@ def _say(line: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the oracle."""
+    end_with_parent()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", help="module of the pipeline")
     parser.add_argument("--seed", type=int, default=1)

@@ -35,6 +35,7 @@ from tests.faults.schedule import ROUND, Fault, Kind, schedule
 from tests.stack import own_stack
 from workers.commands.common import environment
 from workers.devstack.stack import Stack
+from workers.supervision import PARENT
 
 SESSION = 6.0
 GIVEN_UP = 60.0
@@ -112,7 +113,12 @@ async def running_oracle(
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.oracle", pipeline.name.replace("-", "_"),
             "--seed", str(seed), "--rate", str(rate),
-            env={**os.environ, **environment(settings), "PYTHONPATH": path},
+            env={
+                **os.environ,
+                **environment(settings),
+                "PYTHONPATH": path,
+                PARENT: str(os.getpid()),
+            },
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=file,
             limit=1 << 20,
         )  # fmt: skip
