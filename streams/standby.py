@@ -52,6 +52,9 @@ class Standby:
 
     async def run(self, owned: Collection[int]) -> None:
         """Follow the others' partitions until cancelled; a server that is away is waited for."""
+        for partition in owned:  # its store is the lane's, and no copy
+            self._reached.pop(partition, None)
+            self._observe(partition, 0)
         while True:
             try:
                 await self.follow(owned)
@@ -87,8 +90,11 @@ class Standby:
             store.close()
         reached = self._reached[partition]
         lag = sum(max(0, end - reached.get(topic, 0)) for topic, end in committed.items())
-        telemetry.STANDBY_LAG.labels(self._pipeline.name, str(partition)).set(lag)
+        self._observe(partition, lag)
         return lag
+
+    def _observe(self, partition: int, lag: int) -> None:
+        telemetry.STANDBY_LAG.labels(self._pipeline.name, str(partition)).set(lag)
 
     async def _catch_up(self, partition: int, committed: Mapping[str, int]) -> None:
         store = self._open_store(partition)

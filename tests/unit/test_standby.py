@@ -118,6 +118,19 @@ async def test_what_is_owned_or_nearly_there_is_left_alone(machine: Machine) -> 
     assert REGISTRY.get_sample_value("driftloop_standby_lag_records", lag) == 0
 
 
+async def test_a_partition_that_was_taken_over_is_no_copy_any_more(machine: Machine) -> None:
+    lag = {"pipeline": PIPELINE.name, "partition": "0"}
+    machine.commit(0, 5, 4)
+    await machine.standby.follow(owned=set())
+    assert REGISTRY.get_sample_value("driftloop_standby_lag_records", lag) == 9
+    following = asyncio.create_task(machine.standby.run(owned={0}))
+    await asyncio.sleep(0.01)
+    assert REGISTRY.get_sample_value("driftloop_standby_lag_records", lag) == 0
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following
+
+
 async def test_a_store_that_is_in_use_does_not_hold_up_the_others(machine: Machine) -> None:
     machine.busy = {0}
     machine.commit(0, 50, 30)
