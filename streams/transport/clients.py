@@ -188,9 +188,9 @@ async def committed_offsets(
     Raises:
         Unavailable: the group's coordinator is not ready within `connect_timeout`, or went away.
     """
-    deadline = time.monotonic() + settings.connect_timeout
     try:
         async with admin_client(settings) as admin:
+            deadline = time.monotonic() + settings.connect_timeout
             while True:
                 found = await admin.list_consumer_group_offsets(group, partitions=partitions)
                 if len(found) >= len(partitions or ()):
@@ -215,7 +215,7 @@ async def read_range(
     position = first
     while position < end:
         try:
-            async with _reader(settings, partition, position) as consumer:
+            async with _reader_at(settings, partition, position) as consumer:
                 while (position := await consumer.position(partition)) < end:
                     found = await consumer.getmany(timeout_ms=500, max_records=batch)
                     records = [r for r in found.get(partition, []) if r.offset < end]
@@ -228,7 +228,7 @@ async def read_range(
 
 
 @asynccontextmanager
-async def _reader(
+async def _reader_at(
     settings: Settings, partition: TopicPartition, first: int
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer at an offset of a partition, or at the first that retention has left above it."""

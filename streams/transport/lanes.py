@@ -253,13 +253,9 @@ class Lanes:
         ]
         await asyncio.gather(*self._interruptible)
         for number, lane in lanes.items():
-            task = asyncio.create_task(lane.run(), name=f"lane-{number}")
-            task.add_done_callback(self._ended)
-            self._tasks[number] = task
+            self._tasks[number] = self._start(lane.run(), f"lane-{number}")
         if self._beside is not None:
-            task = asyncio.create_task(self._beside(lanes.keys()), name="beside")
-            task.add_done_callback(self._ended)
-            self._interruptible.append(task)
+            self._interruptible.append(self._start(self._beside(lanes.keys()), "beside"))
         log.info("partitions assigned", partitions=numbers)
 
     def put(self, fetched: Fetched) -> None:
@@ -290,6 +286,11 @@ class Lanes:
         await asyncio.gather(*(lane.close() for lane in lanes.values()))
         if lanes:
             log.info("partitions given up", partitions=sorted(lanes))
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:

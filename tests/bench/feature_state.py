@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from streams.adapters.redis_state import RedisFeatureState
 from streams.pipelines.card_fraud import pipeline
 from streams.ports import FoldBatch, LabelBatch
+from tests.bench.open_loop import DAY, PER_CUSTOMER
 from tests.valkey import Valkey
 
-DAY = 86_400
 START = 1_500_000_000
 FOLDED = 100_000
 """Entities at most whose history is folded event by event."""
@@ -39,8 +39,6 @@ for _, key in ipairs(KEYS) do
   end
 end
 """
-PER_CUSTOMER = 57 / 30
-"""Transactions of a customer in a day: as many as the handbook's simulator makes."""
 
 
 class Load:

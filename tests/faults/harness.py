@@ -19,7 +19,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options, committed_offsets, group_id, producer
+from streams.transport.clients import (
+    client_options,
+    committed_offsets,
+    group_id,
+    producer,
+    reader,
+)
 from workers.commands.common import environment
 from workers.supervision import PARENT
 
@@ -47,6 +53,13 @@ def _module(name: str) -> str:
     return name.replace("-", "_")
 
 
+def child_environment(settings: Settings, folder: Path) -> dict[str, str]:
+    """For a process that imports a pipeline's module from a folder, and ends when we do."""
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    mine = {"PYTHONPATH": path, PARENT: str(os.getpid())}
+    return {**os.environ, **environment(settings), **mine}
+
+
 class Workers:
     """Worker processes of one pipeline; all are gone when the context is left."""
 
@@ -71,17 +84,11 @@ class Workers:
         self._started += 1
         command = program or ("workers.cli", role)
         settings = self._settings.model_copy(update=changes)
-        path = os.pathsep.join([str(self._folder), str(ROOT)])
         log = self._folder / f"{role}-{self._started}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command, self._module],
-                env={
-                    **os.environ,
-                    **environment(settings),
-                    "PYTHONPATH": path,
-                    PARENT: str(os.getpid()),
-                },
+                env=child_environment(settings, self._folder),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
@@ -203,13 +210,7 @@ class Output:
         self._consumer: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> Self:
-        self._consumer = AIOKafkaConsumer(
-            self._topic,
-            **client_options(self._settings),
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-        )
+        self._consumer = reader(self._settings, self._topic)
         await self._consumer.start()
         return self
 

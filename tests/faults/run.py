@@ -29,13 +29,11 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.transport.clients import ensure_topics
 from tests.faults.cluster import Cluster, Mark
-from tests.faults.harness import ROOT, Workers, card_fraud_module
+from tests.faults.harness import Workers, card_fraud_module, child_environment
 from tests.faults.report import Recovery, Report
 from tests.faults.schedule import ROUND, Fault, Kind, schedule
 from tests.stack import own_stack
-from workers.commands.common import environment
 from workers.devstack.stack import Stack
-from workers.supervision import PARENT
 
 SESSION = 6.0
 GIVEN_UP = 60.0
@@ -108,17 +106,11 @@ async def running_oracle(
 ) -> AsyncIterator[Oracle]:
     """The oracle as a process of its own."""
     log = folder / "oracle.log"
-    path = os.pathsep.join([str(folder), str(ROOT)])
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.faults.oracle", pipeline.name.replace("-", "_"),
             "--seed", str(seed), "--rate", str(rate),
-            env={
-                **os.environ,
-                **environment(settings),
-                "PYTHONPATH": path,
-                PARENT: str(os.getpid()),
-            },
+            env=child_environment(settings, folder),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=file,
             limit=1 << 20,
         )  # fmt: skip
