@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -13,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams import telemetry
+from streams.cancelling import cancel
 from streams.records import LedgerEntry, Manifest, decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -182,9 +182,7 @@ class LedgerFollower:
         """Stop following; `current` stays as it is."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await cancel(task)
         await self._tail.stop()
 
     async def _follow(self) -> None:

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
-from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 from streams import telemetry
-from streams.errors import Busy, Unavailable
+from streams.errors import Busy
 from streams.folding import ReadRange
 from streams.joining import Join
 from streams.ports import LabelStore
 from streams.spec import Pipeline
+from streams.transport.offsets import Committed
 
 log = structlog.get_logger(__name__)
-
-Committed = Callable[[], Awaitable[Mapping[TopicPartition, int | None]]]
-"""The labellers' committed offsets, of all partitions."""
 
 _EVERY = 2.0
 """Seconds between two rounds."""
@@ -51,22 +49,22 @@ class Standby:
         """Copies that could not be opened; said once."""
 
     async def run(self, owned: Collection[int]) -> None:
-        """Follow the others' partitions until cancelled; a server that is away is waited for."""
+        """Follow the others' partitions until cancelled; Kafka is waited for."""
         for partition in owned:  # its store is the lane's, and no copy
             self._reached.pop(partition, None)
             self._observe(partition, 0)
         while True:
             try:
                 await self.follow(owned)
-            except Unavailable as error:
-                log.warning("standby waits", error=str(error))
+            except KafkaError as error:
+                log.warning("standby waits", error=repr(error))
             await asyncio.sleep(_EVERY)
 
     async def follow(self, owned: Collection[int]) -> None:
         """One round: each copy that is behind is brought up to what is committed now.
 
         Raises:
-            Unavailable: Kafka does not say what is committed.
+            KafkaError: Kafka does not say what is committed.
         """
         ends: dict[int, dict[str, int]] = {}
         for tp, offset in (await self._committed()).items():

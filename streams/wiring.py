@@ -6,7 +6,7 @@ Nothing connects before the application starts.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
@@ -26,8 +26,9 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.standby import Standby
 from streams.transport import clients
-from streams.transport.app import BatchApp, Work, observe_lag
+from streams.transport.app import BatchApp, NewBeside, Work, observe_lag
 from streams.transport.lanes import Beside, Processor
+from streams.transport.offsets import Committed
 
 _LAG_SECONDS = 1.0
 
@@ -96,7 +97,7 @@ def _exactly_once(settings: Settings, pipeline: Pipeline) -> bool:
 class _Parts:
     """What an application's processors share; connected while it runs."""
 
-    beside: Beside | None = None
+    beside: NewBeside | None = None
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings
@@ -157,8 +158,7 @@ class _LabellingParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         super().__init__(settings, pipeline)
         self._read_range = _reader(settings)
-        standby = Standby(pipeline, self._store, self._committed, self._read_range)
-        self.beside = standby.run if settings.standby else None
+        self.beside = self._standby if settings.standby else None
 
     def processor(self, partition: int) -> Labelling:
         store = partial(self._store, partition)
@@ -168,9 +168,8 @@ class _LabellingParts(_Parts):
         home = self._settings.state_dir / "labels" / self._pipeline.name
         return RocksLabelStore(home / str(partition))
 
-    async def _committed(self) -> Mapping[TopicPartition, int | None]:
-        group = clients.group_id(self._pipeline.name, "label")
-        return await clients.committed_offsets(self._settings, group)
+    def _standby(self, committed: Committed) -> Beside:
+        return Standby(self._pipeline, self._store, committed, self._read_range).run
 
 
 async def _connect_state(settings: Settings, pipeline: Pipeline) -> RedisFeatureState:

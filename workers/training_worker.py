@@ -14,6 +14,7 @@ from typing import TypeVar
 import structlog
 
 from streams import telemetry
+from streams.cancelling import cancel
 from streams.errors import ModelError, TrainingError
 from streams.retrying import until_available
 from streams.settings import Settings
@@ -46,12 +47,10 @@ async def run_trainer(settings: Settings, pipeline: Pipeline, stop: asyncio.Even
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        work.cancel()
-        stopping.cancel()
-        ended, _ = await asyncio.gather(work, stopping, return_exceptions=True)
+        await cancel(work, stopping)
         await trainer.close()
-    if isinstance(ended, Exception):
-        raise ended
+    if not work.cancelled():
+        work.result()
 
 
 class Trainer:

@@ -7,7 +7,6 @@ import math
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from streams import telemetry
 from streams.adapters.circuit import Circuit, State
 from streams.adapters.triton_client import SETTING, NotServing
+from streams.cancelling import cancel
 from streams.errors import DriftloopError, ModelError, Unavailable
 from streams.ports import Scorer
 
@@ -123,9 +123,7 @@ class Endpoint:
     async def close(self) -> None:
         """Release the connections."""
         if self._repair is not None:
-            self._repair.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._repair
+            await cancel(self._repair)
         await self._scorer.close()
         await self._control.close()
 

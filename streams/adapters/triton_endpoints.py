@@ -17,6 +17,7 @@ from streams.adapters.triton_client import SETTING, each
 from streams.adapters.triton_control import TritonControl
 from streams.adapters.triton_endpoint import Endpoint
 from streams.adapters.triton_scorer import TritonScorer
+from streams.cancelling import cancel
 from streams.errors import DriftloopError, ModelError, Unavailable
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -98,10 +99,7 @@ class TritonEndpoints:
 
     async def close(self) -> None:
         """Stop the watchdogs and release the connections."""
-        for watchdog in self._watchdogs:
-            watchdog.cancel()
-            with suppress(asyncio.CancelledError):
-                await watchdog
+        await cancel(*self._watchdogs)
         await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
 
     def _willing(self, asked: Sequence[Endpoint]) -> list[Endpoint]:

@@ -22,11 +22,13 @@ from streams.transport import clients
 from streams.transport.batches import BatchSchema, Limits
 from streams.transport.consumer import BatchTransport
 from streams.transport.lanes import Beside, Lane, Lanes, Processor
-from streams.transport.offsets import CommittedOffsets
+from streams.transport.offsets import Committed, CommittedOffsets
 from streams.transport.producers import Replaceable
 from streams.transport.writers import IdempotentWriter, TransactionalWriter, Writer
 
 log = structlog.get_logger(__name__)
+
+NewBeside = Callable[[Committed], Beside]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Work:
     new_processor: Callable[[int], Processor]
     on_start: Callable[[], Awaitable[None]]
     on_stop: Callable[[], Awaitable[None]]
-    beside: Beside | None = None
+    beside: NewBeside | None = None
 
     @property
     def group(self) -> str:
@@ -83,8 +85,9 @@ class BatchApp(faust.App):  # type: ignore[misc]
         self._shared: Replaceable | None = None
         """The producer of all partitions, under at_least_once."""
         self._offsets = CommittedOffsets(self._committed)
+        beside = work.beside and work.beside(self._all_committed)
         self.lanes = Lanes(
-            self._new_lane, work.topics, self._offsets.find, self.failed, session / 3, work.beside
+            self._new_lane, work.topics, self._offsets.find, self.failed, session / 3, beside
         )
         batches = self.topic(*work.topics, schema=BatchSchema(), maxsize=64)
         self.agent(batches, name=work.group)(self._hand_over)
@@ -156,6 +159,10 @@ class BatchApp(faust.App):  # type: ignore[misc]
     async def _committed(self, partitions: set[TP]) -> dict[TP, int | None]:
         found: dict[TP, int | None] = await self.consumer.committed(partitions)
         return found
+
+    async def _all_committed(self) -> dict[TP, int | None]:
+        found = map(self.consumer.partitions, self.work.topics)
+        return await self._committed(set().union(*found))
 
     async def _commit(self, asked: Sequence[Mapping[TP, int]]) -> list[None]:
         positions = {tp: at for positions in asked for tp, at in positions.items()}

@@ -84,19 +84,17 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
         Unavailable: no broker answered within `connect_timeout`.
     """
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
+    patiently = AsyncRetrying(
+        retry=retry_if_exception_type((KafkaError, OSError)),
+        stop=stop_after_delay(settings.connect_timeout),
+        wait=wait_fixed(0.25),
+        reraise=True,
+    )
     try:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, OSError)),
-            stop=stop_after_delay(settings.connect_timeout),
-            wait=wait_fixed(0.25),
-            reraise=True,
-        ):
-            with attempt:
-                await admin.start()
-    except (KafkaError, OSError) as error:
-        await admin.close()
-        raise away(settings, error) from None
-    try:
+        try:
+            await patiently(admin.start)
+        except (KafkaError, OSError) as error:
+            raise away(settings, error) from None
         yield admin
     finally:
         await admin.close()
@@ -181,9 +179,9 @@ async def _wait_for_topics(admin: AIOKafkaAdminClient, names: list[str], timeout
 
 
 async def committed_offsets(
-    settings: Settings, group: str, partitions: list[TopicPartition] | None = None
+    settings: Settings, group: str, partitions: list[TopicPartition]
 ) -> dict[TopicPartition, int | None]:
-    """The group's committed offset by partition, None where it has none; by default, all it has.
+    """The group's committed offset by partition, None where it has none.
 
     Raises:
         Unavailable: the group's coordinator is not ready within `connect_timeout`, or went away.
@@ -193,7 +191,7 @@ async def committed_offsets(
             deadline = time.monotonic() + settings.connect_timeout
             while True:
                 found = await admin.list_consumer_group_offsets(group, partitions=partitions)
-                if len(found) >= len(partitions or ()):
+                if len(found) >= len(partitions):
                     break
                 # a coordinator that still loads its log names no partition, and aiokafka no error
                 if time.monotonic() > deadline:

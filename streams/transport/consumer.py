@@ -130,14 +130,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return result
 
     async def committed(self, partitions: set[TP]) -> dict[TP, int | None]:
-        """The group's committed offsets, asked of the broker."""
-        consumer = self._ensure_consumer()
-
-        async def ask() -> dict[TP, int | None]:
-            return {tp: await consumer.committed(TopicPartition(*tp)) for tp in partitions}
-
-        result: dict[TP, int | None] = await self.call_thread(ask)
-        return result
+        """The group's committed offsets, asked of its coordinator at once; owned or not."""
+        coordinator = self._ensure_consumer()._coordinator
+        asked = [TopicPartition(*tp) for tp in partitions]
+        found = await self.call_thread(coordinator.fetch_committed_offsets, asked)
+        return {tp: found[tp].offset if tp in found else None for tp in partitions}
 
     async def in_group(self, generation: int) -> bool:
         """Whether the group still counts this worker in; else aiokafka has begun to join again.
@@ -241,8 +238,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return found
 
     async def committed(self, partitions: set[TP]) -> dict[TP, int | None]:
-        """The group's committed offsets, asked of the broker."""
+        """The group's committed offsets, asked of its coordinator."""
         return await self._thread.committed(partitions)  # type: ignore[no-any-return]
+
+    def partitions(self, topic: str) -> set[TP]:
+        """All of a topic, owned or not, as far as the client knows."""
+        numbers = self._thread._ensure_consumer().partitions_for_topic(topic) or ()
+        return {TP(topic, number) for number in numbers}
 
     async def in_group(self, generation: int) -> bool:
         """Whether the group counts this worker in. Raises `KafkaError` while nobody can tell."""

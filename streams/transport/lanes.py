@@ -19,6 +19,7 @@ import structlog
 from faust.types import TP
 
 from streams import telemetry
+from streams.cancelling import cancel
 from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
 from streams.transport.delays import Delay
 from streams.transport.offsets import Ask
@@ -271,18 +272,14 @@ class Lanes:
         what goes on beside the lanes.
         """
         interrupted, self._interruptible = self._interruptible, []
-        for one in interrupted:
-            one.cancel()
-        await asyncio.gather(*interrupted, return_exceptions=True)
+        await cancel(*interrupted)
         lanes, self._lanes = self._lanes, {}
         tasks, self._tasks = self._tasks, {}
         for lane in lanes.values():
             lane.stop()
         if tasks:
             _, late = await asyncio.wait(tasks.values(), timeout=self._grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await cancel(*late)
         await asyncio.gather(*(lane.close() for lane in lanes.values()))
         if lanes:
             log.info("partitions given up", partitions=sorted(lanes))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import conn
@@ -17,6 +15,8 @@ from aiokafka.errors import (
 )
 from aiokafka.producer import sender
 from aiokafka.protocol.commit import OffsetFetchRequest
+
+from streams.cancelling import cancel
 
 
 class Coordinator(GroupCoordinator):  # type: ignore[misc]
@@ -92,14 +92,9 @@ class Fetcher(fetcher.Fetcher):  # type: ignore[misc]
         retry raises that. So `stop()` of a consumer raised `CancelledError`: the task that made it
         ended, silently.
         """
-        self._fetch_task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._fetch_task
-        fetches = list(self._pending_tasks)
+        await cancel(self._fetch_task)  # no earlier: it begins fetches
+        await cancel(*self._pending_tasks)
         self._pending_tasks.clear()
-        for fetch in fetches:
-            fetch.cancel()
-        await asyncio.gather(*fetches, return_exceptions=True)
         await super().close()
 
 

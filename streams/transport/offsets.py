@@ -14,7 +14,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 log = structlog.get_logger(__name__)
 
-Ask = Callable[[set[TP]], Awaitable[Mapping[TP, int | None]]]
+Offsets = Mapping[TP, int | None]
+"""Committed offsets; None where nothing is committed."""
+Ask = Callable[[set[TP]], Awaitable[Offsets]]
+Committed = Callable[[], Awaitable[Offsets]]
+"""The group's, of all partitions of its topics."""
 
 _WAIT_SECONDS = 0.25
 
@@ -35,7 +39,7 @@ class CommittedOffsets:
         for tp, at in positions.items():
             self._known[tp] = max(at, self._known.get(tp, 0))
 
-    async def find(self, partitions: set[TP]) -> Mapping[TP, int | None]:
+    async def find(self, partitions: set[TP]) -> Offsets:
         """The offset of each partition, None where none is committed; waits while they are old."""
         patiently = AsyncRetrying(
             retry=retry_if_exception_type(StaleOffsets),
@@ -44,7 +48,7 @@ class CommittedOffsets:
         )
         return await patiently(self._find, partitions)
 
-    async def _find(self, partitions: set[TP]) -> Mapping[TP, int | None]:
+    async def _find(self, partitions: set[TP]) -> Offsets:
         found = await self._ask(partitions)
         for tp, at in found.items():
             known = self._known.get(tp, 0)

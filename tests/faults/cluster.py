@@ -166,7 +166,7 @@ class Cluster:
         async def joined() -> bool:
             return await self.crew[name].joined()
 
-        await until(f"{name} has partitions", joined, _START)
+        await until(f"{name} has partitions", joined, _START, self.crew[name].said)
 
     async def _kill(self, name: str, fault: Fault, stream: str = "newest") -> None:
         await self._joined(name)
@@ -187,7 +187,7 @@ class Cluster:
         async def settled() -> bool:
             return not worker.alive or worker.assignments > before
 
-        await until(f"{name}, woken, works or has ended", settled, _START)
+        await until(f"{name}, woken, works or has ended", settled, _START, worker.said)
         await self._worker_mark(f"{fault.kind}, woken", woken, stream)
 
     async def _kill_trainer(self) -> None:
@@ -197,14 +197,14 @@ class Cluster:
         async def ready() -> bool:
             return "trainer is ready" in successor.said()
 
-        await until("the trainer is ready", ready, _START)
+        await until("the trainer is ready", ready, _START, successor.said)
         # it is ready by now, whatever the other workers do
         await self._recovered(Mark(Kind.trainer_kill, killed, 0.0, WORKER_LIMIT))
 
     async def _rebalance(self, fault: Fault) -> None:
         guest = self._workers.start("score")
         try:
-            await until("a guest has partitions", guest.joined, _START)
+            await until("a guest has partitions", guest.joined, _START, guest.said)
             await self._worker_mark(f"{fault.kind}, joined", time.time())
             await asyncio.sleep(fault.lasts)
         finally:

@@ -164,12 +164,16 @@ class Worker:
 
 
 async def until(
-    what: str, condition: Callable[[], Awaitable[bool]], timeout: float = 40.0
+    what: str,
+    condition: Callable[[], Awaitable[bool]],
+    timeout: float = 40.0,
+    said: Callable[[], str] = str,
 ) -> float:
-    """Wait for a condition; returns the seconds that it took."""
+    """Wait for a condition; returns the seconds that it took. Fails with what is `said` then."""
     started = time.monotonic()
     while not await condition():
-        assert time.monotonic() - started < timeout, f"still not after {timeout} s: {what}"
+        late = time.monotonic() - started >= timeout
+        assert not late, f"still not after {timeout} s: {what}\n{said()}"
         await asyncio.sleep(0.05)
     return time.monotonic() - started
 

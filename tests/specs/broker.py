@@ -16,6 +16,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 Fault = Exception | Callable[[], Awaitable[Any]]
@@ -180,8 +181,11 @@ class Consumer:
             raise IllegalStateError(f"{missing} are not assigned")
         self._broker.committed.update({TP(*tp): meta.offset for tp, meta in offsets.items()})
 
-    async def committed(self, tp: TopicPartition) -> int | None:
-        return self._broker.committed.get(TP(*tp))
+    async def fetch_committed_offsets(
+        self, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        found = self._broker.committed
+        return {tp: OffsetAndMetadata(found[tp], "") for tp in partitions if tp in found}
 
     async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
         await self._broker.fault("seek")

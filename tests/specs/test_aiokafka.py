@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 from aiokafka import TopicPartition, conn
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import consumer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -23,6 +24,7 @@ from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchRespons
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import OffsetAndMetadata
 
+from streams.cancelling import cancel
 from streams.transport import clients
 from streams.transport.mends import Connection, Coordinator, Fetcher
 
@@ -32,7 +34,7 @@ COMMITTED = OffsetFetchResponse_v3(0, [("events", [(0, 7, "", 0)])], 0)
 
 
 def stock_and_ours(
-    stock: type[Any], ours: type[Any], fails: type[BaseException], why: str
+    stock: Any, ours: Any, fails: type[BaseException], why: str
 ) -> pytest.MarkDecorator:
     """Runs a spec for both: stock has to fail in the way that is the fault."""
     fault = pytest.mark.xfail(raises=fails, reason=why)
@@ -174,6 +176,31 @@ async def test_who_stops_a_consumer_goes_on(kind: type[Any]) -> None:
     except asyncio.CancelledError:
         pytest.fail("nobody has cancelled this task")
     assert retry.cancelled()
+
+
+async def cancel_once(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+@stock_and_ours(
+    cancel_once, cancel, AssertionError,
+    "A19: who closes a client passes over a cancellation, and goes on for ever",
+)  # fmt: skip
+async def test_who_is_cancelled_while_it_closes_a_client_ends(kind: Any) -> None:
+    client = object.__new__(AIOKafkaClient)
+    client._conns = {}
+    client._sync_task = asyncio.create_task(asyncio.sleep(60))
+
+    async def close_and_go_on() -> None:
+        await client.close()
+        await asyncio.sleep(60)
+
+    going_on = asyncio.create_task(close_and_go_on())
+    await asyncio.sleep(0)
+    await kind(going_on)
+    await asyncio.wait({going_on}, timeout=0.2)
+    assert going_on.cancelled()
+    assert client._sync_task is None
 
 
 STOCK_CONNECTION: type[Any] = Connection.__bases__[0]  # ours has taken its name by now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -307,6 +308,29 @@ async def test_what_goes_on_beside_the_lanes_ends_with_the_assignment(limits: Li
     await lanes.close()
     assert seen[2:] == [[], "ended"]
     assert errors == []
+
+
+async def test_closing_cuts_off_what_passes_over_a_cancellation(limits: Limits) -> None:
+    begun = list[object]()
+
+    async def go_on(batch: object) -> Outputs:
+        begun.append(batch)
+        with suppress(asyncio.CancelledError):  # as aiokafka's clients do when they are closed
+            await asyncio.sleep(60)
+        return await asyncio.sleep(60, {})
+
+    async def beside(owned: Collection[int]) -> None:
+        await go_on(owned)
+
+    recorder = Recorder()
+    recorder.process = go_on  # type: ignore[method-assign]
+    lanes = lanes_of(recorder, limits, [], beside)
+    await lanes.open({EVENTS}, 1)
+    lanes.put(fetched(0, 10))
+    await until(lambda: len(begun) == 2)
+    async with asyncio.timeout(5):
+        await lanes.close()
+    assert recorder.log[-1] == "close"
 
 
 async def test_an_error_beside_the_lanes_is_reported(limits: Limits) -> None:

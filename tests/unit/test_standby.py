@@ -9,11 +9,12 @@ from contextlib import suppress
 import orjson
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from prometheus_client import REGISTRY
 
 from streams import standby
 from streams.adapters.memory_labels import MemoryLabelStore
-from streams.errors import Busy, Unavailable
+from streams.errors import Busy
 from streams.records import Scored, encode
 from streams.spec import Feedback
 from streams.standby import Standby
@@ -173,7 +174,7 @@ async def test_a_kafka_that_is_away_is_waited_for(
         nonlocal asked
         asked += 1
         if asked < 3:
-            raise Unavailable("Kafka", "here", "DRIFTLOOP_KAFKA")
+            raise KafkaConnectionError("here")
         return machine.committed
 
     monkeypatch.setattr(machine.standby, "_committed", ask)

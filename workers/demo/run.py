@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from rich.live import Live
 from rich.table import Table
 
+from streams.cancelling import cancel
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
@@ -84,10 +85,8 @@ async def _run(plan: Plan) -> bool:
     await asyncio.wait({demo, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not demo.done():
         console.print("stopping")
-        demo.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await demo
-        return False
+        await cancel(demo)
+        return not demo.cancelled() and demo.result()
     stopped.cancel()
     return demo.result()
 
