@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-_AGAIN = 0.1
-"""Seconds after which a task that goes on is cancelled once more."""
+_AGAIN = 0.5
+"""Seconds after which a task that goes on is cancelled once more: long enough to close a client."""
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
