@@ -14,7 +14,6 @@ from typing import TypeVar
 import structlog
 
 from streams import telemetry
-from streams.cancelling import cancel
 from streams.errors import ModelError, TrainingError
 from streams.retrying import until_available
 from streams.settings import Settings
@@ -47,10 +46,12 @@ async def run_trainer(settings: Settings, pipeline: Pipeline, stop: asyncio.Even
     try:
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await cancel(work, stopping)
+        work.cancel()
+        stopping.cancel()
+        ended, _ = await asyncio.gather(work, stopping, return_exceptions=True)
         await trainer.close()
-    if not work.cancelled():
-        work.result()
+    if isinstance(ended, Exception):
+        raise ended
 
 
 class Trainer:

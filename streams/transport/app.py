@@ -29,6 +29,7 @@ from streams.transport.writers import IdempotentWriter, TransactionalWriter, Wri
 log = structlog.get_logger(__name__)
 
 NewBeside = Callable[[Committed], Beside]
+"""Makes it, for who can be asked what the group has committed."""
 
 
 @dataclass(frozen=True)

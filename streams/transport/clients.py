@@ -238,7 +238,7 @@ async def _reader_at(
         consumer.seek(partition, max(first, start))
         yield consumer
     finally:
-        await consumer.stop()
+        await asyncio.shield(consumer.stop())  # half stopped, it would fetch for ever
 
 
 async def lag(settings: Settings, group: str, topics: list[str]) -> Mapping[TopicPartition, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from aiokafka import conn
+from aiokafka import client, conn
+from aiokafka.admin import client as admin
 from aiokafka.consumer import consumer, fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import (
@@ -13,7 +15,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
     for_code,
 )
-from aiokafka.producer import sender
+from aiokafka.producer import producer, sender
 from aiokafka.protocol.commit import OffsetFetchRequest
 
 from streams.cancelling import cancel
@@ -82,6 +84,17 @@ class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
         return KafkaConnectionError(f"connection to {self.host}:{self.port} is broken: {why}")
 
 
+class Client(client.AIOKafkaClient):  # type: ignore[misc]
+    """Closes to its end, and leaves a cancellation of who closes it alone.
+
+    Stock cancels its own task, awaits it, and takes any cancellation for that one's: who was
+    cancelled at that moment went on, and who waited for its end, as a rebalance does, for ever.
+    """
+
+    async def close(self) -> None:
+        await asyncio.shield(super().close())
+
+
 class Fetcher(fetcher.Fetcher):  # type: ignore[misc]
     """Ends without looking like a cancellation of who ends it."""
 
@@ -101,6 +114,8 @@ class Fetcher(fetcher.Fetcher):  # type: ignore[misc]
 def mend() -> None:
     """Replace what is faulty; again changes nothing."""
     conn.AIOKafkaConnection = Connection
+    for user in (consumer, producer, admin):
+        user.AIOKafkaClient = Client
     consumer.GroupCoordinator = Coordinator
     consumer.Fetcher = Fetcher
     # it waits 20 ms while the last transaction's markers are being written: they take about 2

@@ -18,7 +18,6 @@ from pydantic import SecretStr
 from rich.live import Live
 from rich.table import Table
 
-from streams.cancelling import cancel
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
@@ -85,8 +84,10 @@ async def _run(plan: Plan) -> bool:
     await asyncio.wait({demo, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not demo.done():
         console.print("stopping")
-        await cancel(demo)
-        return not demo.cancelled() and demo.result()
+        demo.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await demo
+        return False
     stopped.cancel()
     return demo.result()
 
