@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -15,7 +16,8 @@ import redis
 
 from streams.settings import Settings
 from streams.spec import Pipeline
-from tests.faults.harness import Worker, Workers, until
+from streams.transport.clients import group_id
+from tests.faults.harness import Worker, Workers, members, until
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.models import linear, manifest
 from workers.devstack.kafka import kafka_answers
@@ -79,6 +81,10 @@ class Crew:
         self.start(name)
         return killed
 
+    def said(self, names: Sequence[str]) -> str:
+        """The ends of their logs."""
+        return "\n".join(f"{name}: {self._kept[name].said()}" for name in names)
+
     async def watch(self) -> None:
         """Start again what ends, until cancelled."""
         while True:
@@ -108,8 +114,18 @@ class Cluster:
         await self.publish()
         for name in (*SCORERS, *LABELLERS, "trainer-1"):
             self.crew.start(name)
-        for name in (*SCORERS, *LABELLERS):
-            await self._joined(name)
+        await self.whole()
+
+    async def whole(self) -> None:
+        """Return when every worker is in its group: one that stays out of it works on nothing."""
+        for role, names in (("score", SCORERS), ("label", LABELLERS)):
+            group = group_id(self._pipeline.name, role)
+
+            async def complete(group: str = group, names: Sequence[str] = names) -> bool:
+                return await members(self._settings, group) == len(names)
+
+            said = partial(self.crew.said, names)
+            await until(f"{', '.join(names)} are in {group}", complete, _START, said)
 
     async def publish(self) -> float:
         """A new version is promoted; returns when."""

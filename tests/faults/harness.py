@@ -20,6 +20,7 @@ from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.transport.clients import (
+    admin_client,
     client_options,
     committed_offsets,
     group_id,
@@ -253,3 +254,11 @@ async def caught_up(settings: Settings, pipeline: Pipeline, role: str, topic: st
         await consumer.stop()
     committed = await committed_offsets(settings, group_id(pipeline.name, role), partitions)
     return all((committed[tp] or 0) >= end for tp, end in ends.items())
+
+
+async def members(settings: Settings, group: str) -> int:
+    """How many members a consumer group has whose assignment is settled; 0 while it is not."""
+    async with admin_client(settings) as admin:
+        [answer] = await admin.describe_consumer_groups([group])
+    [(_, _, state, _, _, found, *_)] = answer.groups
+    return len(found) if state == "Stable" else 0

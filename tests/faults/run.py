@@ -160,6 +160,7 @@ async def _disturb(arguments: argparse.Namespace, settings: Settings, pipeline: 
         watching = asyncio.create_task(cluster.crew.watch())
         try:
             await _inject_all(arguments, cluster, oracle, report)
+            await cluster.whole()
             report.verdict = await oracle.conclude()
         finally:
             watching.cancel()
