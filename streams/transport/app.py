@@ -29,7 +29,7 @@ from streams.transport.writers import IdempotentWriter, TransactionalWriter, Wri
 log = structlog.get_logger(__name__)
 
 NewBeside = Callable[[Committed], Beside]
-"""Makes it, for who can be asked what the group has committed."""
+"""Makes it; what it is given tells what the group has committed."""
 
 
 @dataclass(frozen=True)

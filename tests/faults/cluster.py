@@ -119,13 +119,8 @@ class Cluster:
     async def whole(self) -> None:
         """Return when every worker is in its group: one that stays out of it works on nothing."""
         for role, names in (("score", SCORERS), ("label", LABELLERS)):
-            group = group_id(self._pipeline.name, role)
-
-            async def complete(group: str = group, names: Sequence[str] = names) -> bool:
-                return await members(self._settings, group) == len(names)
-
-            said = partial(self.crew.said, names)
-            await until(f"{', '.join(names)} are in {group}", complete, _START, said)
+            complete, said = partial(self._complete, role, names), partial(self.crew.said, names)
+            await until(f"{' and '.join(names)} are in their group", complete, _START, said)
 
     async def publish(self) -> float:
         """A new version is promoted; returns when."""
@@ -175,6 +170,10 @@ class Cluster:
             case _:
                 assert fault.kind in POINTS
                 await self._crash_at_point(fault)
+
+    async def _complete(self, role: str, names: Sequence[str]) -> bool:
+        group = group_id(self._pipeline.name, role)
+        return await members(self._settings, group) == len(names)
 
     async def _joined(self, name: str) -> None:
         """Return when a worker, or its successor if it has just ended, has partitions."""

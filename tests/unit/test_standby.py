@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 
 import orjson
 import pytest
@@ -14,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from streams import standby
 from streams.adapters.memory_labels import MemoryLabelStore
+from streams.cancelling import cancel
 from streams.errors import Busy
 from streams.records import Scored, encode
 from streams.spec import Feedback
@@ -127,9 +127,7 @@ async def test_a_partition_that_was_taken_over_is_no_copy_any_more(machine: Mach
     following = asyncio.create_task(machine.standby.run(owned={0}))
     await asyncio.sleep(0.01)
     assert REGISTRY.get_sample_value("driftloop_standby_lag_records", lag) == 0
-    following.cancel()
-    with suppress(asyncio.CancelledError):
-        await following
+    await cancel(following)
 
 
 async def test_a_store_that_is_in_use_does_not_hold_up_the_others(machine: Machine) -> None:
@@ -156,9 +154,7 @@ async def test_cut_off_it_lets_go_and_the_copy_stays_sound(machine: Machine) -> 
     following = asyncio.create_task(machine.standby.run(owned=set()))
     await asyncio.sleep(0.02)
     assert machine.stores[0].is_open
-    following.cancel()
-    with suppress(asyncio.CancelledError):
-        await following
+    await cancel(following)
     assert not machine.stores[0].is_open
     machine.stalls = None
     await machine.standby.follow(owned=set())
@@ -183,6 +179,4 @@ async def test_a_kafka_that_is_away_is_waited_for(
     async with asyncio.timeout(5):
         while machine.stores[0].positions != {SCORED: 50, FEEDBACK: 30}:
             await asyncio.sleep(0.002)
-    following.cancel()
-    with suppress(asyncio.CancelledError):
-        await following
+    await cancel(following)
