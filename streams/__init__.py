@@ -1,1 +1,53 @@
-"""What the stream means, and the online path: events in, features, predictions out."""
+"""The online path of Driftloop. What a pipeline file needs is here, in one place."""
+
+from __future__ import annotations
+
+from streams.spec import (
+    Bucket,
+    Cleaning,
+    Clip,
+    Column,
+    Columns,
+    Count,
+    Decision,
+    Event,
+    Fallback,
+    Feature,
+    Feedback,
+    Gate,
+    Invalid,
+    LabelRate,
+    Mean,
+    Model,
+    OneHot,
+    Pipeline,
+    Policies,
+    Retrain,
+    Sum,
+    Transform,
+)
+
+__all__ = [
+    "Bucket",
+    "Cleaning",
+    "Clip",
+    "Column",
+    "Columns",
+    "Count",
+    "Decision",
+    "Event",
+    "Fallback",
+    "Feature",
+    "Feedback",
+    "Gate",
+    "Invalid",
+    "LabelRate",
+    "Mean",
+    "Model",
+    "OneHot",
+    "Pipeline",
+    "Policies",
+    "Retrain",
+    "Sum",
+    "Transform",
+]

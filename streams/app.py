@@ -10,12 +10,13 @@ import logging
 import sys
 from typing import Any
 
+from streams.engine.app import BatchApp
 from streams.errors import DriftloopError
+from streams.preflight import check_application
 from streams.settings import load_settings
 from streams.spec import load_pipeline
 from streams.telemetry import configure_logging, serve_metrics
-from streams.transport.app import BatchApp
-from streams.wiring import check_servers, scoring_app
+from streams.wiring import scoring_app
 
 
 def __getattr__(name: str) -> Any:
@@ -33,7 +34,7 @@ def _build() -> BatchApp:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # we say it in one line
     settings = load_settings()
     pipeline = load_pipeline(settings.pipeline)
-    asyncio.run(check_servers(settings, pipeline, triton=True))
+    asyncio.run(check_application(settings, pipeline, triton=True))
     configure_logging(settings, pipeline=pipeline.name, role="score")
     serve_metrics(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())  # the one that Faust will run

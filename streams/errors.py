@@ -51,6 +51,10 @@ class BadRecord(DriftloopError):
         self.detail = detail
 
 
+class OffsetsMissing(DriftloopError):
+    """Offsets that were asked for are not in their topic, or not any more."""
+
+
 class StateBehind(DriftloopError):
     """Feature state lost offsets that were committed; they must be refolded before scoring."""
 

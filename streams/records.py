@@ -7,6 +7,7 @@ fields that they do not know.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -102,11 +103,19 @@ class Manifest(msgspec.Struct, frozen=True):
     created_at: float
 
 
-class LedgerEntry(msgspec.Struct, frozen=True):
-    """`P.models`: one action on a version. The last `promote` or `rollback` names the champion."""
+class Action(StrEnum):
+    """What was done about a version."""
 
-    action: str
-    """`promote`, `reject`, `inconclusive`, `rollback`."""
+    PROMOTE = "promote"
+    REJECT = "reject"
+    INCONCLUSIVE = "inconclusive"
+    ROLLBACK = "rollback"
+
+
+class LedgerEntry(msgspec.Struct, frozen=True):
+    """`P.models`: one action on a version. The last promotion or roll-back names the champion."""
+
+    action: Action
     version: int
     previous: int
     """Champion before this action; 0 for none."""

@@ -26,8 +26,9 @@ INVALID_RATIO = Gauge(
 DUPLICATES = Counter("driftloop_duplicates", "Events seen before and dropped.", ["pipeline"])
 LABELS = Counter("driftloop_labels", "Labels by what became of them.", ["pipeline", "outcome"])
 EXAMPLES = Counter("driftloop_examples", "Examples written.", ["pipeline"])
-RETRIES = Counter("driftloop_retries", "Attempts repeated because a server was away.",
-                  ["pipeline", "stage"])  # fmt: skip
+RETRIES = Counter(
+    "driftloop_retries", "Attempts repeated because a server was away.", ["pipeline", "stage"]
+)
 BATCH_RECORDS = Histogram(
     "driftloop_batch_records",
     "Records in a micro-batch.",
@@ -40,8 +41,9 @@ STAGE_SECONDS = Histogram(
     ["pipeline", "stage"],
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
-LAG = Gauge("driftloop_lag_records", "Records behind the log's end.",
-            ["pipeline", "topic", "partition"])  # fmt: skip
+LAG = Gauge(
+    "driftloop_lag_records", "Records behind the log's end.", ["pipeline", "topic", "partition"]
+)
 STANDBY_LAG = Gauge(
     "driftloop_standby_lag_records",
     "Committed records that this worker's copy of another's label store lacks.",

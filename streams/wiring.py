@@ -6,53 +6,46 @@ Nothing connects before the application starts.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from aiokafka import ConsumerRecord, TopicPartition
+import structlog
 
-from streams.adapters.redis_state import RedisFeatureState
-from streams.adapters.rocks_labels import RocksLabelStore
-from streams.adapters.triton_control import TritonControls
-from streams.adapters.triton_endpoints import TritonEndpoints
-from streams.folding import ReadRange
-from streams.labelling import Labelling
-from streams.ledger import LedgerFollower
-from streams.ports import FeatureState
-from streams.retrying import until_available
-from streams.scoring import PartitionScoring, Scoring
+from streams.adapters.redis.state import RedisFeatureState
+from streams.adapters.rocksdb.labels import RocksLabelStore
+from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.aio.retrying import until_available
+from streams.engine.app import BatchApp, NewBackground, Work, observe_lag
+from streams.engine.process import run
+from streams.kafka import workarounds
+from streams.kafka.reading import read_range
+from streams.kafka.topics import ensure_topics
+from streams.labelling.processor import Labelling
+from streams.labelling.standby import Standby
+from streams.ledger.topic import LedgerFollower
+from streams.ports.batches import Background, GroupOffsets, Processor, ReadRange
+from streams.ports.features import FeatureState
+from streams.preflight import exactly_once
+from streams.scoring.processor import PartitionScoring, Scoring
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.standby import Standby
-from streams.transport import clients
-from streams.transport.app import BatchApp, NewBeside, Work, observe_lag
-from streams.transport.lanes import Beside, Processor
-from streams.transport.offsets import Committed
 
 _LAG_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 
-async def check_servers(settings: Settings, pipeline: Pipeline, *, triton: bool) -> None:
-    """Reach each server once and create missing topics, so that a mistake shows at the start.
+def run_scoring(settings: Settings, pipeline: Pipeline) -> None:
+    """Score `P.events` in this process, until SIGINT or SIGTERM. Raises `Halted`."""
+    run(partial(scoring_app, settings, pipeline), settings.log_level)
 
-    Raises:
-        Unavailable: names the address that does not answer and its setting.
-        ConfigurationError: exactly once is asked for, and the brokers cannot.
-    """
-    await clients.ensure_topics(settings, pipeline)
-    if _exactly_once(settings, pipeline):
-        await clients.check_transactions(settings, pipeline.name)
-    state = await _connect_state(settings, pipeline)
-    await state.close()
-    if triton:
-        control = TritonControls(settings, pipeline.name)
-        try:
-            await control.any_alive()
-        finally:
-            await control.close()
+
+def run_labelling(settings: Settings, pipeline: Pipeline) -> None:
+    """Join `P.scored` and `P.feedback` in this process, until SIGINT or SIGTERM."""
+    run(partial(labelling_app, settings, pipeline), settings.log_level)
 
 
 def scoring_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
@@ -71,17 +64,19 @@ def labelling_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
 def _app(
     settings: Settings, pipeline: Pipeline, parts: _Parts, role: str, topics: tuple[str, ...]
 ) -> BatchApp:
+    workarounds.apply()
     work = Work(
         pipeline=pipeline.name,
         role=role,
         topics=topics,
-        exactly_once=_exactly_once(settings, pipeline),
+        exactly_once=exactly_once(settings, pipeline),
         new_processor=parts.processor,
         on_start=parts.start,
         on_stop=parts.stop,
-        beside=parts.beside,
+        background=parts.background,
     )
     app = BatchApp(work, settings)
+    log.info("starting", group=work.group, exactly_once=work.exactly_once)
 
     @app.timer(interval=_LAG_SECONDS)  # type: ignore[untyped-decorator]
     async def refresh_lag() -> None:
@@ -90,14 +85,10 @@ def _app(
     return app
 
 
-def _exactly_once(settings: Settings, pipeline: Pipeline) -> bool:
-    return (settings.delivery or pipeline.policies.delivery) == "exactly_once"
-
-
 class _Parts:
     """What an application's processors share; connected while it runs."""
 
-    beside: NewBeside | None = None
+    background: NewBackground | None = None
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         self._settings = settings
@@ -111,8 +102,10 @@ class _Parts:
 
     async def start(self) -> None:
         """Connect."""
-        await clients.ensure_topics(self._settings, self._pipeline)
-        self._opened = await self._connected(lambda: _connect_state(self._settings, self._pipeline))
+        await ensure_topics(self._settings, self._pipeline)
+        self._opened = await self._connected(
+            lambda: RedisFeatureState.of(self._settings, self._pipeline)
+        )
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -158,7 +151,7 @@ class _LabellingParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         super().__init__(settings, pipeline)
         self._read_range = _reader(settings)
-        self.beside = self._standby if settings.standby else None
+        self.background = self._standby if settings.standby else None
 
     def processor(self, partition: int) -> Labelling:
         store = partial(self._store, partition)
@@ -168,20 +161,9 @@ class _LabellingParts(_Parts):
         home = self._settings.state_dir / "labels" / self._pipeline.name
         return RocksLabelStore(home / str(partition))
 
-    def _standby(self, committed: Committed) -> Beside:
+    def _standby(self, committed: GroupOffsets) -> Background:
         return Standby(self._pipeline, self._store, committed, self._read_range).run
 
 
-async def _connect_state(settings: Settings, pipeline: Pipeline) -> RedisFeatureState:
-    return await RedisFeatureState.connect(
-        settings.redis.get_secret_value(), pipeline.name, pipeline.plan, settings.connect_timeout
-    )
-
-
 def _reader(settings: Settings) -> ReadRange:
-    def read(
-        topic: str, partition: int, first: int, end: int
-    ) -> AsyncIterator[list[ConsumerRecord]]:
-        return clients.read_range(settings, TopicPartition(topic, partition), first, end)
-
-    return read
+    return partial(read_range, settings)

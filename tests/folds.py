@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
-from streams.ports import FoldBatch, LabelBatch
+from streams.errors import StateBehind
+from streams.ports.features import FeatureState, FoldBatch, LabelBatch
 from streams.spec.windows import FoldPlan, KeyPlan
 
 
@@ -72,3 +75,11 @@ SHOP = KeyPlan("shop", (20, 40, 120), (), True, ((0, 1), (0, 2)), label_age=20, 
 PLAN = FoldPlan((CARD, SHOP))
 """Card: count, sum over 10 s and 100 s. Shop: count, labels over 20 s and 100 s, from 20 s ago; a
 partition may be 30 s behind another."""
+
+
+async def label_fence(state: FeatureState, partition: int, stream: str = "feedback") -> int:
+    """Where a stream's labels go on; 0 before the first. Changes nothing."""
+    beyond = replace(label_batch([]), partition=partition, stream=stream, first=1 << 40)
+    with pytest.raises(StateBehind) as caught:
+        await state.fold_labels(beyond)
+    return caught.value.folded

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from streams.adapters.triton_client import NotServing
+from streams.adapters.triton.client import NotServing
 from streams.errors import ModelError
-from streams.ledger import Serving
-from streams.records import Manifest
+from streams.ledger.state import LedgerState
+from streams.ledger.topic import append, new_entry
+from streams.records import Action, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
-from workers.ledger import append, entry
-from workers.manifests import blank
-from workers.onnx_files import run, session
-from workers.publisher import Publisher
-from workers.repository import Repository, digest
+from workers.releases.manifests import blank
+from workers.releases.onnx_files import run, session
+from workers.releases.publisher import Publisher
+from workers.releases.repository import Repository, digest
 
 
 def linear(
@@ -62,7 +62,7 @@ async def publish_first(settings: Settings, pipeline: Pipeline, data: bytes) -> 
     publisher = Publisher(settings, pipeline)
     try:
         publisher.stage(first, data, "")
-        await publisher.serve(1, Serving())
+        await publisher.serve(1, LedgerState())
     finally:
         await publisher.close()
     return first
@@ -71,7 +71,7 @@ async def publish_first(settings: Settings, pipeline: Pipeline, data: bytes) -> 
 async def promote_first(settings: Settings, pipeline: Pipeline, data: bytes) -> None:
     """Version 1 serves."""
     first = await publish_first(settings, pipeline, data)
-    await append(settings, pipeline, entry("promote", first, Serving(), "first"))
+    await append(settings, pipeline, new_entry(Action.PROMOTE, first, LedgerState(), "first"))
 
 
 class MemoryTriton:

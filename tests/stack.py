@@ -17,10 +17,11 @@ import yaml
 from pydantic import SecretStr
 
 from streams.settings import Settings, load_settings
-from workers.commands.common import with_addresses
+from workers.devstack.cache import Notify
 from workers.devstack.kafka import kafka_answers
 from workers.devstack.servers import free_port, triton_answers
-from workers.devstack.stack import Addresses, Report, Stack
+from workers.devstack.stack import Addresses, Stack
+from workers.environment import with_addresses
 
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 
@@ -45,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
 
 @contextmanager
 def own_stack(
-    home: Path, report: Report = lambda line: None, **changes: Any
+    home: Path, report: Notify = lambda line: None, **changes: Any
 ) -> Iterator[tuple[Stack, Settings]]:
     """Servers that may be harmed and emptied, whatever is configured; settings that lead to them.
 

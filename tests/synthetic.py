@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from streams.kafka.connection import producer
 from streams.records import Example, encode, pack
 from streams.settings import Settings
 from streams.spec import (
@@ -23,8 +24,7 @@ from streams.spec import (
     Policies,
     Retrain,
 )
-from streams.transport.clients import producer
-from workers.examples import Examples, columns
+from workers.examples.reading import Examples, columns
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,11 +62,12 @@ def declare(name: str = "synthetic", **policies: object) -> Pipeline:
         model=Model(network=network, parameters={"epochs": 4, "batch_size": 128}),
         feedback=Feedback(horizon="1d", missing=0),
         policies=Policies(
-            retrain=Retrain(every="2d", window="6d", validate="1d", evaluate="1d",
-                            least_examples=200),
+            retrain=Retrain(
+                every="2d", window="6d", validate="1d", evaluate="1d", least_examples=200
+            ),
             gate=Gate(resamples=200, **policies),  # type: ignore[arg-type]
         ),
-    )  # fmt: skip
+    )
 
 
 pipeline = declare(margin=0.5)

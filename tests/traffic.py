@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from streams.adapters.triton_scorer import TritonScorer
+from streams.adapters.triton.scorer import TritonScorer
 from streams.errors import DriftloopError
-from streams.ledger import LedgerFollower
+from streams.ledger.topic import LedgerFollower
 from streams.settings import Settings
 from streams.spec import Pipeline
 

@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 
 from streams.errors import DriftloopError, Halted
-from workers.commands import demo, dlq, models, pipeline, produce, running, training
-from workers.commands.common import console
-from workers.devstack import commands as stack
-from workers.supervision import end_with_parent
+from streams.kafka import workarounds
+from workers.commands import demo, dlq, models, pipeline, produce, running, stack, training
+from workers.processes.supervisor import end_with_parent
+from workers.terminal import console
 
 app = typer.Typer(
     name="driftloop",
@@ -28,7 +28,7 @@ app.command()(running.up)
 app.command()(demo.demo)
 app.command()(running.score)
 app.command()(running.label)
-app.command()(training.trainer)
+app.command()(running.trainer)
 app.command()(training.train)
 app.add_typer(models.app, name="models")
 app.command()(models.promote)
@@ -43,6 +43,7 @@ app.add_typer(stack.app, name="stack")
 def main() -> None:
     """Run a command; our own errors become one line and exit code 1."""
     end_with_parent()
+    workarounds.apply()
     # until a worker sets up its logs: what a client says of a missing server, we say in one line
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:

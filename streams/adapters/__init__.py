@@ -1,1 +1,1 @@
-"""One module per real system, and memory."""
+"""The real systems behind the ports, and each of them in memory."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from streams.spec import (
+from streams import (
     Cleaning,
     Column,
     Columns,

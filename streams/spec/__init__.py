@@ -15,9 +15,12 @@ from streams.spec.features import (
     Transform,
 )
 from streams.spec.feedback import Feedback
+from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline, load_pipeline
-from streams.spec.policy import Decision, Fallback, Gate, Invalid, Policies, Retrain
+from streams.spec.policy import Policies
+from streams.spec.rollout import Gate
+from streams.spec.serving import Decision, Fallback, Invalid
 
 __all__ = [
     "Bucket",

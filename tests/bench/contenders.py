@@ -118,8 +118,15 @@ def peers_python(cache: Path, report: Callable[[str], None]) -> Path:
         if not ready.exists():
             report(f"making the rivals' environment in {home}")
             _uv("venv", "--clear", "--python", sys.executable, str(home))
-            _uv("pip", "install", "--python", str(python), "--require-hashes",
-                "-r", str(REQUIREMENTS))  # fmt: skip
+            _uv(
+                "pip",
+                "install",
+                "--python",
+                str(python),
+                "--require-hashes",
+                "-r",
+                str(REQUIREMENTS),
+            )
             ready.touch()
     return python
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.adapters.redis_state import RedisFeatureState
+from streams.adapters.redis.state import RedisFeatureState
 from streams.pipelines.card_fraud import pipeline
-from streams.ports import FoldBatch, LabelBatch
+from streams.ports.features import FoldBatch, LabelBatch
 from tests.bench.open_loop import DAY, PER_CUSTOMER
 from tests.valkey import Valkey
 

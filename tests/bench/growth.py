@@ -19,8 +19,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
-from streams.transport.clients import ensure_topics
 from tests.bench.loading import publish_network, write_events
 from tests.bench.measuring import Limits, Span
 from tests.bench.measuring import measure as measured
@@ -53,8 +53,9 @@ async def drained(
 
 async def measure(options: argparse.Namespace, stack: Stack, settings: Settings) -> dict[str, Any]:
     """Every number of partitions with one worker, then every number of workers."""
-    table = Table("partitions", "workers", "events/s", "workers' CPU, µs/event", "Kafka", "Triton",
-                  "Valkey")  # fmt: skip
+    table = Table(
+        "partitions", "workers", "events/s", "workers' CPU, µs/event", "Kafka", "Triton", "Valkey"
+    )
     cases = [(n, 1) for n in options.partitions]
     cases += [(4, n) for n in options.workers if (4, n) not in cases]
     rows = []
@@ -69,8 +70,7 @@ async def measure(options: argparse.Namespace, stack: Stack, settings: Settings)
             table.add_row(*(f"{value:,}" for value in row))
             rows.append(row)
     Console().print(table)
-    return {"machine": cpu_model(), "columns": [str(c.header) for c in table.columns],
-            "rows": rows}  # fmt: skip
+    return {"machine": cpu_model(), "columns": [str(c.header) for c in table.columns], "rows": rows}
 
 
 def main() -> None:

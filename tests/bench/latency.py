@@ -33,10 +33,10 @@ from prometheus_client.samples import Sample
 from rich.console import Console
 from rich.table import Table
 
-from streams.adapters.triton_scorer import TritonScorer
+from streams.adapters.triton.scorer import TritonScorer
+from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import ensure_topics
 from tests.bench.loading import publish_network, write_events
 from tests.bench.measuring import Limits
 from tests.bench.measuring import measure as measured
@@ -203,8 +203,9 @@ async def measure(options: argparse.Namespace, settings: Settings, folder: Path)
             for share in options.shares:
                 before = batches(worker)
                 topics, rate = pipeline.topics, share * most
-                spent = await latencies(own, topics.events, topics.predictions, first, rate,
-                                        options.seconds)  # fmt: skip
+                spent = await latencies(
+                    own, topics.events, topics.predictions, first, rate, options.seconds
+                )
                 first += len(spent) + int(rate * WARM_SECONDS) + 1
                 after = batches(worker)
                 size = (after[1] - before[1]) / (after[0] - before[0])
@@ -227,23 +228,41 @@ def _resident(worker: Worker) -> float:
 
 def _line(row: tuple[Latency, Latency, Latency]) -> str:
     ours, echo, call = row
-    return (f"{ours.what} at {ours.share:.0%}: p99 {ours.p99:.1f} ms, "
-            f"floor {echo.p99 + call.p99:.1f} ms")  # fmt: skip
+    return (
+        f"{ours.what} at {ours.share:.0%}: p99 {ours.p99:.1f} ms, "
+        f"floor {echo.p99 + call.p99:.1f} ms"
+    )
 
 
 def _table(
     delivery: str, rows: list[tuple[Latency, Latency, Latency]], span: float, resident: list[float]
 ) -> None:
-    table = Table("load", "events/s", "batch", "p50", "p95", "p99", "max", "floor p50", "floor p99",
-                  "p99 against", title=f"{delivery}, milliseconds")  # fmt: skip
+    table = Table(
+        "load",
+        "events/s",
+        "batch",
+        "p50",
+        "p95",
+        "p99",
+        "max",
+        "floor p50",
+        "floor p99",
+        "p99 against",
+        title=f"{delivery}, milliseconds",
+    )
     for ours, echo, call in rows:
         least = echo.p99 + call.p99
         against = f"{ours.p99 / least:.2f}x the floor"
         if delivery == "exactly_once":
             against = f"{(ours.p99 - span) / least:.2f}x the floor + {span:g}"
         figures = (ours.p50, ours.p95, ours.p99, ours.max, echo.p50 + call.p50, least)
-        table.add_row(f"{ours.share:.0%}", f"{ours.rate:,.0f}", f"{ours.batch:.0f}",
-                      *(f"{figure:.1f}" for figure in figures), against)  # fmt: skip
+        table.add_row(
+            f"{ours.share:.0%}",
+            f"{ours.rate:,.0f}",
+            f"{ours.batch:.0f}",
+            *(f"{figure:.1f}" for figure in figures),
+            against,
+        )
     Console().print(table)
     Console().print(f"worker's resident memory, MB: {', '.join(map(str, resident))}")
 

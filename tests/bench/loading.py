@@ -15,19 +15,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata
 
+from streams.kafka.connection import admin_client, client_options, producer
+from streams.kafka.topics import ensure_topics, group_id
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import (
-    admin_client,
-    client_options,
-    ensure_topics,
-    group_id,
-    producer,
-)
 from tests.bench.workloads import Workload
 from tests.models import promote_first
-from workers.networks import Normalise, Served, build, export
-from workers.simulator import World, event_records, load
+from workers.training.export import ExportedModel, Normalise, build, export
+from workers.worlds.card_fraud import World, event_records, load
 
 Record = tuple[bytes, bytes]
 
@@ -90,7 +85,7 @@ async def publish_network(settings: Settings, pipeline: Pipeline) -> None:
     torch.manual_seed(1)
     features = len(pipeline.feature_names)
     plain = Normalise(np.zeros(features), np.ones(features))
-    data = export(Served(plain, build(pipeline), np.zeros(1)), features)
+    data = export(ExportedModel(plain, build(pipeline), np.zeros(1)), features)
     await promote_first(settings, pipeline, data)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.kafka.connection import client_options
 from streams.records import Scored, decoder, unpack
 from streams.settings import Settings
-from streams.transport.clients import client_options
 from tests.bench.contenders import ContenderFailed
 from tests.faults.harness import Worker
 

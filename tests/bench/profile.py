@@ -19,14 +19,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from streams.errors import ConfigurationError
+from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
-from streams.transport.clients import ensure_topics
 from tests.bench.loading import publish_network, write_events
 from tests.bench.measuring import Limits, measure
 from tests.bench.open_loop import events
 from tests.bench.servers import servers
 from tests.faults.harness import ROOT, Worker, card_fraud_module
-from workers.commands.common import environment
+from workers.environment import environment
 
 
 async def profile(settings: Settings, count: int, out: Path) -> float:

@@ -23,18 +23,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from streams.kafka.topics import ensure_topics
+from streams.ledger.topic import read_state
+from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import ensure_topics
 from tests.bench.latency import WARM_SECONDS, Latency, arrivals, metrics
 from tests.bench.loading import publish_network
 from tests.bench.reporting import cpu_model
 from tests.bench.servers import servers
 from tests.faults.harness import Worker, Workers, card_fraud_module, until
 from tests.models import linear, manifest
-from workers.ledger import current
-from workers.lifecycle import Lifecycle
-from workers.training import Judged
+from workers.releases.candidate import Judged
+from workers.releases.lifecycle import Lifecycle
 
 PAUSE = 3.0
 """Seconds from a publish's end to the next one's begin."""
@@ -47,10 +48,12 @@ Span = tuple[float, float]
 async def publish(settings: Settings, pipeline: Pipeline, lifecycle: Lifecycle) -> Span:
     """Promote one more version; returns when it began and ended, monotonic."""
     begun = time.monotonic()
-    now = await current(settings, pipeline)
+    now = await read_state(settings, pipeline)
     data = linear(len(pipeline.feature_names), bias=0.1 * len(now.promoted), factor=1e-4)
     made = manifest(pipeline, 1, data, parent=now.champion)
-    decided = await lifecycle.release(Judged(made, data, "promote", "a new version under load"))
+    decided = await lifecycle.release(
+        Judged(made, data, Action.PROMOTE, "a new version under load")
+    )
     assert decided.action == "promote", decided.action
     return begun, time.monotonic()
 
@@ -82,8 +85,16 @@ def failures(worker: Worker) -> int:
 async def measure(options: argparse.Namespace, settings: Settings, folder: Path) -> dict[str, Any]:
     """Every mode: latency while a version is published, latency otherwise, failed requests."""
     report: dict[str, Any] = {"machine": cpu_model(), "modes": {}}
-    table = Table("mode", "publish, s", "failed", "steady p50", "p99", "publishing p50", "p99",
-                  "p99 against steady")  # fmt: skip
+    table = Table(
+        "mode",
+        "publish, s",
+        "failed",
+        "steady p50",
+        "p99",
+        "publishing p50",
+        "p99",
+        "p99 against steady",
+    )
     for delivery in options.delivery:
         pipeline = card_fraud_module(folder, f"publish-{delivery}".replace("_", "-"))
         own = settings.model_copy(update={"delivery": delivery})
@@ -99,16 +110,25 @@ async def measure(options: argparse.Namespace, settings: Settings, folder: Path)
             due, arrived = await load
             failed = failures(worker) - before
         steady, met = _split(due, arrived, spans)
-        rows = [Latency.of(what, 0, options.rate, spent)
-                for what, spent in (("steady", steady), ("publishing", met))]  # fmt: skip
+        rows = [
+            Latency.of(what, 0, options.rate, spent)
+            for what, spent in (("steady", steady), ("publishing", met))
+        ]
         took = float(np.median([end - begun for begun, end in spans]))
         ratio = rows[1].p99 / rows[0].p99
-        table.add_row(delivery, f"{took:.2f}", str(failed),
-                      *(f"{figure:.1f}" for row in rows for figure in (row.p50, row.p99)),
-                      f"{ratio:.2f}x")  # fmt: skip
+        table.add_row(
+            delivery,
+            f"{took:.2f}",
+            str(failed),
+            *(f"{figure:.1f}" for row in rows for figure in (row.p50, row.p99)),
+            f"{ratio:.2f}x",
+        )
         report["modes"][delivery] = {
-            "publish_s": took, "failed": failed, "ratio": ratio, "rows": [asdict(r) for r in rows],
-        }  # fmt: skip
+            "publish_s": took,
+            "failed": failed,
+            "ratio": ratio,
+            "rows": [asdict(r) for r in rows],
+        }
     Console().print(table)
     return report
 

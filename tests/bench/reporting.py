@@ -21,8 +21,17 @@ from tests.bench.measuring import Span
 
 OURS = "ours"
 _OURS = ["aiokafka", "faust-streaming", "msgspec", "numpy", "redis", "tritonclient", "uvloop"]
-_PEERS = ["aiokafka", "bytewax", "confluent-kafka", "faust-streaming", "hiredis", "msgspec",
-          "numpy", "quixstreams", "tritonclient"]  # fmt: skip
+_PEERS = [
+    "aiokafka",
+    "bytewax",
+    "confluent-kafka",
+    "faust-streaming",
+    "hiredis",
+    "msgspec",
+    "numpy",
+    "quixstreams",
+    "tritonclient",
+]
 
 
 @dataclass
@@ -67,14 +76,17 @@ class Results:
                     "ours_over_this": _rounded(self.ratio(name)),
                     "agreement": round(self.agreement[name], 5),
                     "rounds": [
-                        {"events": span.events, "seconds": round(span.seconds, 3),
-                         "complete": span.complete}
+                        {
+                            "events": span.events,
+                            "seconds": round(span.seconds, 3),
+                            "complete": span.complete,
+                        }
                         for span in spans
                     ],
                 }
                 for name, spans in self.spans.items()
             },
-        }  # fmt: skip
+        }
 
 
 def _rounded(ratio: float | None) -> float | None:

@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from streams.settings import Settings, load_settings
 from streams.telemetry import configure_logging
 from tests.stack import own_stack
-from workers.devstack.stack import Report, Stack
+from workers.devstack.cache import Notify
+from workers.devstack.stack import Stack
 
 
 @contextmanager
 def servers(
-    partitions: int = 4, report: Report = lambda line: None
+    partitions: int = 4, report: Notify = lambda line: None
 ) -> Iterator[tuple[Stack, Settings]]:
     """Kafka, Triton and Valkey in a temporary directory, and settings that lead to them."""
     configure_logging(load_settings().model_copy(update={"log_level": "WARNING"}))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.records import encode, unpack
-from streams.rehearsal import Rehearsal, Rehearsed
+from streams.testing import Rehearsal, Rehearsed
 from tests.bench.loading import readings
 from tests.bench.peers import windows
 from tests.bench.workloads import (
@@ -19,7 +19,7 @@ from tests.bench.workloads import (
     reading_vectors,
 )
 from tests.valkey import Valkey
-from workers.simulator import World, event_records, simulate
+from workers.worlds.card_fraud import World, event_records, simulate
 
 
 def network(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

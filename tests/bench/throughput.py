@@ -65,15 +65,28 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--workload", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS),
-        help="what to run (default: both)")  # fmt: skip
-    add("--events", type=_positive,
-        help="events to load (default: 500,000 stateless, 200,000 card-fraud)")  # fmt: skip
+    add(
+        "--workload",
+        nargs="+",
+        choices=list(WORKLOADS),
+        default=list(WORKLOADS),
+        help="what to run (default: both)",
+    )
+    add(
+        "--events",
+        type=_positive,
+        help="events to load (default: 500,000 stateless, 200,000 card-fraud)",
+    )
     add("--rounds", type=_positive, default=3, help="times each contender runs (default: 3)")
     add("--seconds", type=_positive, default=10, help="longest span of a run (default: 10)")
     add("--partitions", type=_positive, default=4, help="of the events' topic (default: 4)")
-    add("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS),
-        help="contenders to run (default: all)")  # fmt: skip
+    add(
+        "--only",
+        nargs="+",
+        choices=list(CONTENDERS),
+        default=list(CONTENDERS),
+        help="contenders to run (default: all)",
+    )
     add("--json", type=Path, metavar="FILE", help="write the report there too")
     options = Options(**vars(parser.parse_args()))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # contenders end as after Ctrl-C

@@ -21,8 +21,8 @@ from aiokafka.producer import sender
 from rich.console import Console
 from rich.table import Table
 
+from streams.kafka.connection import producer
 from streams.settings import Settings
-from streams.transport.clients import producer
 from tests.bench.loading import create_topics
 from tests.bench.measuring import cpu_seconds
 from tests.bench.servers import servers

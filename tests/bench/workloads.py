@@ -110,9 +110,12 @@ class Workload:
         return _decoders[self.event]
 
     def outputs(
-        self, batch: Batch, vectors: NDArray[np.float32], scores: NDArray[np.float32],
+        self,
+        batch: Batch,
+        vectors: NDArray[np.float32],
+        scores: NDArray[np.float32],
         origins: Sequence[str],
-    ) -> list[tuple[bytes, bytes]]:  # fmt: skip
+    ) -> list[tuple[bytes, bytes]]:
         """A prediction and what was scored for each event, as our own worker writes them.
 
         Scores are float32 [n, 1]; an origin is `<partition>-<offset>`.
@@ -120,16 +123,23 @@ class Workload:
         classes, keys = self.pipeline.decision.classes, self.pipeline.plan.label_keys
         return [
             (
-                encode(Prediction(name, at, score, classes[score >= THRESHOLD], VERSION, False,
-                                  origin)),
-                encode(Scored(name, at, [getattr(event, key) for key in keys], vector, score,
-                              VERSION)),
+                encode(
+                    Prediction(name, at, score, classes[score >= THRESHOLD], VERSION, False, origin)
+                ),
+                encode(
+                    Scored(name, at, [getattr(event, key) for key in keys], vector, score, VERSION)
+                ),
             )
             for name, at, event, vector, score, origin in zip(
-                batch.ids, batch.times.tolist(), batch.events, pack(vectors),
-                scores[:, 0].tolist(), origins, strict=True,
+                batch.ids,
+                batch.times.tolist(),
+                batch.events,
+                pack(vectors),
+                scores[:, 0].tolist(),
+                origins,
+                strict=True,
             )
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.adapters.redis_state import RedisFeatureState
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.adapters.redis.state import RedisFeatureState
 from streams.errors import StateBehind, StateLost
-from streams.ports import FeatureState, Folded
+from streams.ports.features import FeatureState, Folded
 from streams.spec.windows import FoldPlan, KeyPlan
-from tests.folds import CARD, PLAN, SHOP, E, L, fold_batch, label_batch
+from tests.folds import CARD, PLAN, SHOP, E, L, fold_batch, label_batch, label_fence
 from tests.reference.brute_force import BruteForce
 from tests.valkey import Valkey
 
@@ -458,16 +458,16 @@ class TestLabels:
         assert (counted.added, counted.late, counted.expired) == (0, 0, 0)
         folded = await state.fold(fold_batch([buy(125)], 2))
         assert folded.aggregates[0, 5] == 2
-        assert await state.label_position(0) == 12
+        assert await label_fence(state, 0) == 12
 
     async def test_fences_are_per_partition_and_stream(self, state: FeatureState) -> None:
         await state.fold(fold_batch([buy(100)]))
         batch = label_batch([L(100, ("s",))], 5)
         for other in (batch, replace(batch, partition=1), replace(batch, stream="served")):
             assert (await state.fold_labels(other)).added == 1
-        assert await state.label_position(1) == 6
-        assert await state.label_position(0, "served") == 6
-        assert await state.label_position(2) is None
+        assert await label_fence(state, 1) == 6
+        assert await label_fence(state, 0, "served") == 6
+        assert await label_fence(state, 2) == 0
         folded = await state.fold(fold_batch([buy(125)], 1))
         assert folded.aggregates[0, 5] == 3
 
@@ -479,12 +479,12 @@ class TestLabels:
         with pytest.raises(StateBehind, match="ends at offset 1, expected 5") as caught:
             await state.fold_labels(replace(label_batch([L(100, ("s",))], 6), first=5))
         assert caught.value.folded == 1
-        assert (await state.label_position(0), await state.label_note(0)) == (1, b"one")
+        assert (await label_fence(state, 0), await state.label_note(0)) == (1, b"one")
         await state.fold_labels(replace(noted, first=1, note=b"again"))
         assert await state.label_note(0) == b"one"
         more = replace(label_batch([L(100, ("s",))], 1), first=1, note=b"two")
         assert (await state.fold_labels(more)).added == 1
-        assert (await state.label_position(0), await state.label_note(0)) == (2, b"two")
+        assert (await label_fence(state, 0), await state.label_note(0)) == (2, b"two")
 
     async def test_of_events_of_one_second(self, state: FeatureState) -> None:
         events = [buy(100, id=1), buy(100, id=2), buy(100, id=3)]
@@ -507,4 +507,4 @@ class TestLabels:
         batch = replace(label_batch([], 5), entities=[[]])
         counted = await state.fold_labels(batch)
         assert (counted.added, counted.late, counted.expired) == (0, 0, 0)
-        assert await state.label_position(0) == 5
+        assert await label_fence(state, 0) == 5

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.adapters.memory_labels import MemoryLabelStore
-from streams.adapters.rocks_labels import RocksLabelStore
+from streams.adapters.memory.labels import MemoryLabelStore
+from streams.adapters.rocksdb.labels import RocksLabelStore
 from streams.errors import Busy
-from streams.ports import Changes, Label, LabelStore, Served
+from streams.ports.labels import Changes, Label, LabelStore, ServedEvent
 
 
 @pytest.fixture(params=["memory", "rocks"])
@@ -21,20 +21,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabelStore
     made.close()
 
 
-def served(name: str, at: float, matured: bool = False, labels: tuple[Label, ...] = ()) -> Served:
-    return Served(name, b"key", at, b"{}", labels, matured)
+def served(
+    name: str, at: float, matured: bool = False, labels: tuple[Label, ...] = ()
+) -> ServedEvent:
+    return ServedEvent(name, b"key", at, b"{}", labels, matured)
 
 
-def put(store: LabelStore, *entries: Served, **early: tuple[Label, ...]) -> None:
+def put(store: LabelStore, *entries: ServedEvent, **early: tuple[Label, ...]) -> None:
     store.write(Changes({e.event_id: e for e in entries}, early, {}, 0.0))
 
 
 def test_what_is_written_is_found(store: LabelStore) -> None:
-    entry = served("a", 5.5, labels=((3, 1.0, 9.0),))
-    put(store, entry, early=((7, 0.0, 2.0),))
-    assert store.served(["a", "none"]) == [entry, None]
-    assert store.early(["early", "a"]) == [((7, 0.0, 2.0),), ()]
-    assert store.served([]) == []
+    entry = served("a", 5.5, labels=(Label(3, 1.0, 9.0),))
+    put(store, entry, early=(Label(7, 0.0, 2.0),))
+    assert store.entries(["a", "none"]) == [entry, None]
+    assert store.early(["early", "a"]) == [(Label(7, 0.0, 2.0),), ()]
+    assert store.entries([]) == []
 
 
 def test_a_new_store_is_empty(store: LabelStore) -> None:
@@ -63,17 +65,19 @@ def test_an_entry_that_comes_out_of_order_is_due_too(store: LabelStore) -> None:
 
 
 def test_expiry_drops_matured_entries_and_early_labels(store: LabelStore) -> None:
-    put(store, served("old", 1.0), x=((1, 1.0, 1.0),), y=((2, 1.0, 8.0),))
+    put(store, served("old", 1.0), x=(Label(1, 1.0, 1.0),), y=(Label(2, 1.0, 8.0),))
     put(store, served("old", 1.0, matured=True), served("waiting", 1.0), served("new", 9.0, True))
     store.expire(5.0)
-    assert [s and s.event_id for s in store.served(["old", "waiting", "new"])] == [
-        None, "waiting", "new"
-    ]  # fmt: skip
-    assert store.early(["x", "y"]) == [(), ((2, 1.0, 8.0),)]
+    assert [s and s.event_id for s in store.entries(["old", "waiting", "new"])] == [
+        None,
+        "waiting",
+        "new",
+    ]
+    assert store.early(["x", "y"]) == [(), (Label(2, 1.0, 8.0),)]
 
 
 def test_early_labels_are_removed(store: LabelStore) -> None:
-    put(store, x=((1, 1.0, 1.0),))
+    put(store, x=(Label(1, 1.0, 1.0),))
     put(store, x=())
     assert store.early(["x"]) == [()]
 
@@ -85,12 +89,12 @@ def reopen(tmp_path: Path) -> Callable[[], RocksLabelStore]:
 
 def test_the_disk_remembers(reopen: Callable[[], RocksLabelStore]) -> None:
     first = reopen()
-    first.write(Changes({"a": served("a", 1.0)}, {"x": ((1, 1.0, 1.0),)}, {"t": 9}, 7.0))
+    first.write(Changes({"a": served("a", 1.0)}, {"x": (Label(1, 1.0, 1.0),)}, {"t": 9}, 7.0))
     with pytest.raises(Busy, match="stop the other process"):
         reopen()
     first.close()
     second = reopen()
-    assert second.served(["a"]) == [served("a", 1.0)]
+    assert second.entries(["a"]) == [served("a", 1.0)]
     assert second.due(2.0) == [served("a", 1.0)]
     assert (second.positions, second.watermark) == ({"t": 9}, 7.0)
     second.close()

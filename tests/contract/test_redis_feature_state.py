@@ -13,9 +13,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from streams.adapters import redis_state
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.adapters.redis_state import RedisFeatureState
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.adapters.redis import state as redis_state
+from streams.adapters.redis.state import RedisFeatureState
 from streams.errors import ConfigurationError, Unavailable
 from streams.spec.windows import FoldPlan, KeyPlan
 from tests.folds import PLAN, E, L, fold_batch, label_batch
@@ -66,7 +66,7 @@ async def test_a_killed_server_is_unavailable_and_continues_where_it_was(
         lambda: state.fold(fold_batch([buy(125)], 2)),
         lambda: state.fold_labels(label_batch([L(101, ("s",))], 1)),
         lambda: state.position(0),
-        lambda: state.label_position(0),
+        lambda: state.label_note(0),
         lambda: state.reposition(0, 9),
     ):
         with pytest.raises(

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streams.adapters.memory_scorer import MemoryScorer, Network
-from streams.adapters.triton_control import TritonControl
-from streams.adapters.triton_endpoints import TritonEndpoints
-from streams.adapters.triton_scorer import TritonScorer
+from streams.adapters.memory.scorer import MemoryScorer, Network
+from streams.adapters.triton.control import TritonControl
+from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.adapters.triton.scorer import TritonScorer
+from streams.aio.retrying import until_available
 from streams.errors import ModelError, Unavailable
-from streams.ledger import Serving
-from streams.ports import Scorer
-from streams.retrying import until_available
+from streams.ledger.state import LedgerState
+from streams.ports.models import Scorer
 from streams.settings import Settings
 from tests.models import linear, manifest
 from tests.synthetic import declare
-from workers.onnx_files import run, session
-from workers.publisher import Publisher
+from workers.releases.onnx_files import run, session
+from workers.releases.publisher import Publisher
 
 VECTORS = np.random.default_rng(4).normal(size=(50, 4)).astype(np.float32)
 PIPELINE = declare("scorer-contract")
@@ -40,12 +40,12 @@ def always(scores: NDArray[np.float32]) -> Network:
 async def published(settings: Settings) -> None:
     """Both versions in Triton, once for the session."""
     publisher = Publisher(settings, PIPELINE)
-    now = Serving()
+    now = LedgerState()
     for version, data in ((1, FIRST), (2, SECOND)):
         if version not in publisher.repository.versions():
             publisher.stage(manifest(PIPELINE, version, data), data, "")
             await publisher.serve(version, now)
-        now = Serving(version, version - 1, promoted=(*now.promoted, version))
+        now = LedgerState(version, version - 1, promoted=(*now.promoted, version))
     await publisher.close()
 
 

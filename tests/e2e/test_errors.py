@@ -14,8 +14,8 @@ import typer
 
 from streams.settings import Settings
 from workers.cli import app
-from workers.commands.common import environment
 from workers.devstack.servers import free_port
+from workers.environment import environment
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "127.0.0.1:1"
@@ -36,9 +36,14 @@ def run(folder: Path, *arguments: str, **variables: str) -> tuple[int, str]:
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "workers.cli", *arguments], env={**clean, **own, **variables},
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "workers.cli", *arguments],
+        env={**clean, **own, **variables},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return done.returncode, done.stderr
 
 
@@ -146,9 +151,11 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 @pytest.mark.parametrize(
     ("path", "command"),
-    [pytest.param(p, c, id=" ".join(p) or "driftloop")
-     for p, c in commands(typer.main.get_command(app))],
-)  # fmt: skip
+    [
+        pytest.param(p, c, id=" ".join(p) or "driftloop")
+        for p, c in commands(typer.main.get_command(app))
+    ],
+)
 def test_help_is_complete(path: tuple[str, ...], command: Any) -> None:
     from typer.testing import CliRunner
 

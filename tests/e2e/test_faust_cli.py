@@ -13,13 +13,16 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from streams.settings import Settings
-from workers.commands.common import environment
+from workers.environment import environment
 
 ROOT = Path(__file__).parents[2]
 EVENT = {
-    "transaction_id": "f1", "customer_id": "7", "terminal_id": "9", "amount": 12.5,
+    "transaction_id": "f1",
+    "customer_id": "7",
+    "terminal_id": "9",
+    "amount": 12.5,
     "tx_time": "2024-01-01T12:00:00Z",
-}  # fmt: skip
+}
 MODULE = """
 from dataclasses import replace
 from streams.pipelines.card_fraud import pipeline as base
@@ -33,9 +36,12 @@ def worker(folder: Path, **variables: str) -> subprocess.Popen[str]:
     own = {"PYTHONPATH": path, "DRIFTLOOP_PIPELINE": "by_faust"}
     return subprocess.Popen(
         [sys.executable, "-m", "faust", "-A", "streams.app", "worker", "-l", "warn"],
-        cwd=folder, env={**os.environ, **variables, **own}, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        cwd=folder,
+        env={**os.environ, **variables, **own},
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
 
 
 async def test_it_scores(tmp_path: Path, settings: Settings) -> None:
@@ -53,9 +59,10 @@ async def test_it_scores(tmp_path: Path, settings: Settings) -> None:
 
 async def predicted(settings: Settings) -> dict[str, object]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka, auto_offset_reset="earliest",
+        bootstrap_servers=settings.kafka,
+        auto_offset_reset="earliest",
         isolation_level="read_committed",
-    )  # fmt: skip
+    )
     async with consumer:
         while "by-faust.predictions" not in await consumer.topics():
             await asyncio.sleep(0.2)

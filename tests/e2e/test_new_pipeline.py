@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from sklearn.datasets import load_breast_cancer
 
 from streams.settings import Settings
-from workers.commands.common import environment
+from workers.environment import environment
 
 ROOT = Path(__file__).parents[2]
 START = 1_700_000_000
@@ -71,24 +71,34 @@ class Folder:
         self._path = path
         (path / "biopsies.py").write_text(MODULE)
         self._environment = {
-            **os.environ, **environment(settings), "PYTHONPATH": str(ROOT),
+            **os.environ,
+            **environment(settings),
+            "PYTHONPATH": str(ROOT),
             "DRIFTLOOP_PARTITIONS": "2",
-        }  # fmt: skip
+        }
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "workers.cli", *arguments], cwd=self._path,
-            env=self._environment, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "workers.cli", *arguments],
+            cwd=self._path,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._path / f"{arguments[0]}.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", *arguments], cwd=self._path,
-                env=self._environment, stdout=log, stderr=log,
-            )  # fmt: skip
+                [sys.executable, "-m", "workers.cli", *arguments],
+                cwd=self._path,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
 
 
 @pytest.fixture
@@ -111,10 +121,14 @@ def samples() -> tuple[list[dict[str, Any]], list[int]]:
     table = load_breast_cancer()
     names = [name.replace(" ", "_") for name in table.feature_names]
     events = [
-        {"sample_id": str(i), "clinic": f"clinic-{i % 5}", "taken_at": START + i * EVERY,
-         **dict(zip(names, map(float, row), strict=True))}
+        {
+            "sample_id": str(i),
+            "clinic": f"clinic-{i % 5}",
+            "taken_at": START + i * EVERY,
+            **dict(zip(names, map(float, row), strict=True)),
+        }
         for i, row in enumerate(table.data)
-    ]  # fmt: skip
+    ]
     return events, [int(label) for label in table.target]
 
 
@@ -129,9 +143,11 @@ async def publish(
 async def read(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:
     """The first `count` records of a topic."""
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=settings.kafka, auto_offset_reset="earliest",
+        topic,
+        bootstrap_servers=settings.kafka,
+        auto_offset_reset="earliest",
         isolation_level="read_committed",
-    )  # fmt: skip
+    )
     found: list[dict[str, Any]] = []
     async with consumer, asyncio.timeout(45):
         async for record in consumer:

@@ -19,9 +19,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 ROOT = Path(__file__).parents[2]
 EVENT = {
-    "transaction_id": "1", "customer_id": "7", "terminal_id": "9", "amount": 12.5,
+    "transaction_id": "1",
+    "customer_id": "7",
+    "terminal_id": "9",
+    "amount": 12.5,
     "tx_time": "2024-01-01T12:00:00Z",
-}  # fmt: skip
+}
 
 
 def until(condition: Callable[[], object], seconds: float = 40.0) -> None:
@@ -44,9 +47,12 @@ class Up:
         }
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", "up", "card_fraud"], cwd=ROOT,
-                env=environment, stdout=said, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [sys.executable, "-m", "workers.cli", "up", "card_fraud"],
+                cwd=ROOT,
+                env=environment,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
 
     @property
     def said(self) -> str:
@@ -79,9 +85,11 @@ async def predicted(kafka: str, event: dict[str, object]) -> dict[str, object]:
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         await producer.send_and_wait("card-fraud.events", json.dumps(event).encode(), key=b"7")
     consumer = AIOKafkaConsumer(
-        "card-fraud.predictions", bootstrap_servers=kafka, auto_offset_reset="earliest",
+        "card-fraud.predictions",
+        bootstrap_servers=kafka,
+        auto_offset_reset="earliest",
         isolation_level="read_committed",
-    )  # fmt: skip
+    )
     async with consumer, asyncio.timeout(40):
         async for record in consumer:
             found: dict[str, object] = json.loads(record.value)

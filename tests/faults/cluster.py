@@ -14,18 +14,19 @@ from random import Random
 import psutil
 import redis
 
+from streams.kafka.topics import group_id
+from streams.ledger.topic import read_state
+from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import group_id
 from tests.faults.harness import Worker, Workers, members, until
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.models import linear, manifest
 from workers.devstack.kafka import kafka_answers
 from workers.devstack.servers import triton_answers
 from workers.devstack.stack import Stack
-from workers.ledger import current
-from workers.lifecycle import Lifecycle
-from workers.training import Judged
+from workers.releases.candidate import Judged
+from workers.releases.lifecycle import Lifecycle
 
 WORKER_LIMIT = 10.0
 """Seconds from a worker's death to the prediction of an event that was sent after it."""
@@ -99,8 +100,15 @@ class Crew:
 class Cluster:
     """Does faults to a running system, each to its end; `recovered` measures and returns."""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, stack: Stack, workers: Workers,
-                 random: Random, recovered: Recovered) -> None:  # fmt: skip
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        stack: Stack,
+        workers: Workers,
+        random: Random,
+        recovered: Recovered,
+    ) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._stack = stack
@@ -126,16 +134,16 @@ class Cluster:
         """A new version is promoted; returns when."""
         lifecycle = Lifecycle(self._settings, self._pipeline)
         try:
-            now = await current(self._settings, self._pipeline)
+            now = await read_state(self._settings, self._pipeline)
             bias = 0.1 * (1 + len(now.promoted))
             data = linear(len(self._pipeline.feature_names), bias=bias, factor=1e-4)
-            action = "inconclusive"
-            while action == "inconclusive":  # the trainer has promoted one meanwhile
-                now = await current(self._settings, self._pipeline)
+            action = Action.INCONCLUSIVE
+            while action is Action.INCONCLUSIVE:  # the trainer has promoted one meanwhile
+                now = await read_state(self._settings, self._pipeline)
                 made = manifest(self._pipeline, 1, data, parent=now.champion)
-                judged = Judged(made, data, "promote", "a new version under load")
+                judged = Judged(made, data, Action.PROMOTE, "a new version under load")
                 action = (await lifecycle.release(judged)).action
-            assert action == "promote", f"a new version under load: {action}"
+            assert action is Action.PROMOTE, f"a new version under load: {action}"
         finally:
             await lifecycle.close()
         return time.time()

@@ -15,10 +15,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from streams.adapters.redis_state import RedisFeatureState
-from streams.adapters.triton_scorer import TritonScorer
-from streams.transport.consumer import BatchConsumer
-from streams.transport.writers import IdempotentWriter, TransactionalWriter
+from streams.adapters.redis.state import RedisFeatureState
+from streams.adapters.triton.scorer import TritonScorer
+from streams.engine.consumer import BatchConsumer
+from streams.engine.writers import IdempotentWriter, TransactionalWriter
 from tests.faults.schedule import Kind
 
 _UNDER_WAY = 0.002

@@ -14,21 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from streams.pipelines.card_fraud import pipeline as card_fraud
-from streams.settings import Settings
-from streams.spec import Pipeline
-from streams.transport.clients import (
+from streams.kafka.connection import (
     admin_client,
-    client_options,
-    committed_offsets,
-    group_id,
     producer,
     reader,
 )
-from workers.commands.common import environment
-from workers.supervision import PARENT
+from streams.kafka.offsets import offsets_client
+from streams.kafka.topics import group_id
+from streams.pipelines.card_fraud import pipeline as card_fraud
+from streams.settings import Settings
+from streams.spec import Pipeline
+from workers.environment import environment
+from workers.processes.supervisor import PARENT
 
 ROOT = Path(__file__).parents[2]
 MODULE = """\
@@ -245,15 +244,10 @@ class Output:
 
 async def caught_up(settings: Settings, pipeline: Pipeline, role: str, topic: str) -> bool:
     """Whether a group has committed the end of a topic that was not written in transactions."""
-    partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
-    consumer = AIOKafkaConsumer(topic, **client_options(settings))
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(partitions)
-    finally:
-        await consumer.stop()
-    committed = await committed_offsets(settings, group_id(pipeline.name, role), partitions)
-    return all((committed[tp] or 0) >= end for tp, end in ends.items())
+    async with offsets_client(settings) as asked:
+        ends = await asked.ends(topic)
+        committed = await asked.committed(group_id(pipeline.name, role), topic, ends)
+    return all((committed[number] or 0) >= end for number, end in ends.items())
 
 
 async def members(settings: Settings, group: str) -> int:

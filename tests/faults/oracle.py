@@ -21,10 +21,10 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.kafka.connection import client_options, producer
 from streams.records import unpack
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
-from streams.transport.clients import client_options, producer
 from tests.faults.judge import Judge
 from tests.faults.truth import (
     CAUSE,
@@ -37,11 +37,11 @@ from tests.faults.truth import (
     Truth,
     label_of,
 )
-from workers.commands.common import find_pipeline
-from workers.onnx_files import run, session
-from workers.publisher import TOLERANCE
-from workers.repository import Repository
-from workers.supervision import end_with_parent
+from workers.environment import find_pipeline
+from workers.processes.supervisor import end_with_parent
+from workers.releases.onnx_files import run, session
+from workers.releases.publisher import TOLERANCE
+from workers.releases.repository import Repository
 
 HISTORY_EVENTS = 16_000
 _HISTORY_RATE = 4000

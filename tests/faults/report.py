@@ -92,8 +92,11 @@ class Report:
             "",
         ]
         if self.delivery == "at_least_once":
-            rows += [f"{counts.get('repeats', 0):,} predictions came again, each with its first "
-                     "id and content.", ""]  # fmt: skip
+            rows += [
+                f"{counts.get('repeats', 0):,} predictions came again, each with its first "
+                "id and content.",
+                "",
+            ]
         rows += ["| Fault | Times | Recovery p50 | Longest | Limit |", "|---|---|---|---|---|"]
         return "\n".join([*rows, *self._recovery_rows(), ""])
 

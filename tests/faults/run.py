@@ -25,9 +25,9 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import ensure_topics
 from tests.faults.cluster import Cluster, Mark
 from tests.faults.harness import Workers, card_fraud_module, child_environment
 from tests.faults.report import Recovery, Report
@@ -108,12 +108,20 @@ async def running_oracle(
     log = folder / "oracle.log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.oracle", pipeline.name.replace("-", "_"),
-            "--seed", str(seed), "--rate", str(rate),
+            sys.executable,
+            "-m",
+            "tests.faults.oracle",
+            pipeline.name.replace("-", "_"),
+            "--seed",
+            str(seed),
+            "--rate",
+            str(rate),
             env=child_environment(settings, folder),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=file,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=file,
             limit=1 << 20,
-        )  # fmt: skip
+        )
     oracle = Oracle(process, log)
     listening = asyncio.create_task(oracle.listen())
     try:
@@ -145,8 +153,14 @@ async def run(arguments: argparse.Namespace, folder: Path) -> Report:
     return report
 
 
-async def _disturb(arguments: argparse.Namespace, settings: Settings, pipeline: Pipeline,
-                   stack: Stack, workers: Workers, report: Report) -> None:  # fmt: skip
+async def _disturb(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    pipeline: Pipeline,
+    stack: Stack,
+    workers: Workers,
+    report: Report,
+) -> None:
     seed, folder = arguments.seed, settings.state_dir.parent / "work"
     async with running_oracle(settings, pipeline, folder, seed, arguments.rate) as oracle:
 
@@ -198,9 +212,11 @@ def _progress(number: int, fault: Fault, oracle: Oracle, recoveries: list[Recove
     status = oracle.status
     took = ", ".join(f"{one.seconds:.1f} s" for one in recoveries) or "not measured"
     named = "; ".join(f"{what} {' '.join(ids)}" for what, ids in status["named"].items())
-    _say(f"fault {number} {fault.kind}: recovery {took}; {status['sent']:,} in, "
-         f"{status['predicted']:,} out, {status['open']:,} open, "
-         f"{status['offences']} offences {named}".rstrip())  # fmt: skip
+    _say(
+        f"fault {number} {fault.kind}: recovery {took}; {status['sent']:,} in, "
+        f"{status['predicted']:,} out, {status['open']:,} open, "
+        f"{status['offences']} offences {named}".rstrip()
+    )
 
 
 def _say(line: str) -> None:
@@ -215,13 +231,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1, help="of events, schedule and choices (1)")
     made.add_argument("--rate", type=float, default=500.0, help="events a second (500)")
     made.add_argument(
-        "--delivery", choices=["exactly_once", "at_least_once"], default="exactly_once",
+        "--delivery",
+        choices=["exactly_once", "at_least_once"],
+        default="exactly_once",
         help="mode to test (exactly_once)",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--kinds", nargs="+", type=Kind, choices=list(Kind), metavar="KIND",
+        "--kinds",
+        nargs="+",
+        type=Kind,
+        choices=list(Kind),
+        metavar="KIND",
         help=f"only these faults, of: {', '.join(Kind)}",
-    )  # fmt: skip
+    )
     made.add_argument("--json", type=Path, help="file for the report as JSON")
     made.add_argument("--markdown", type=Path, help="file for the report as Markdown")
     made.add_argument("--keep", type=Path, help="directory for logs and data, kept (temporary)")

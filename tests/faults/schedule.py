@@ -42,9 +42,15 @@ class Kind(StrEnum):
 
 
 POINTS = frozenset(
-    {Kind.after_fold, Kind.after_inference, Kind.after_produce, Kind.before_commit,
-     Kind.in_commit, Kind.commit_sent}
-)  # fmt: skip
+    {
+        Kind.after_fold,
+        Kind.after_inference,
+        Kind.after_produce,
+        Kind.before_commit,
+        Kind.in_commit,
+        Kind.commit_sent,
+    }
+)
 
 ROUND = (*Kind, Kind.score_kill)
 """Every kind once, and the most common crash of all twice."""

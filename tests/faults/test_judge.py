@@ -17,7 +17,7 @@ from aiokafka import ConsumerRecord
 
 from streams.pipelines.card_fraud import pipeline
 from streams.records import encode, pack, unpack
-from streams.rehearsal import Rehearsal
+from streams.testing import Rehearsal
 from tests.faults.judge import Judge
 from tests.faults.truth import CAUSE, START, Generator, Sent, Truth, event_id, label_of
 

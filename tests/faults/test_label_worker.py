@@ -10,10 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from streams.kafka.topics import ensure_topics
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.records import Example, Scored, decoder, unpack
 from streams.settings import Settings
-from streams.transport.clients import ensure_topics
 from tests.faults.harness import (
     Output,
     Record,

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 
+from streams.kafka.connection import admin_client
+from streams.kafka.reading import read_range
+from streams.kafka.topics import ensure_topics
 from streams.records import Prediction, decoder
 from streams.settings import Settings
-from streams.transport.clients import admin_client, ensure_topics, read_range
 from tests.faults.harness import (
     Output,
     Workers,
@@ -27,7 +28,7 @@ from tests.models import linear, promote_first
 from tests.stack import own_stack
 from workers.devstack.servers import listens
 from workers.devstack.stack import Stack
-from workers.simulator import World, event_records, simulate
+from workers.worlds.card_fraud import World, event_records, simulate
 
 RESUMED = 15.0
 """Seconds from the server's return to the next prediction."""
@@ -74,14 +75,14 @@ async def test_an_outage_loses_and_doubles_nothing(own: Own, tmp_path: Path, ser
 
 async def test_a_range_whose_broker_is_away_is_read_when_it_is_back(own: Own) -> None:
     stack, settings = own
-    partition, port = TopicPartition("read-range", 0), int(settings.kafka.rpartition(":")[2])
+    topic, port = "read-range", int(settings.kafka.rpartition(":")[2])
     async with admin_client(settings) as admin:
-        await admin.create_topics([NewTopic(partition.topic, 1, 1)])
-    await publish(settings, partition.topic, [(None, b"%d" % n) for n in range(5000)])
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+    await publish(settings, topic, [(None, b"%d" % n) for n in range(5000)])
     os.kill(stack.pids()["kafka"], signal.SIGKILL)
     while listens(port):
         await asyncio.sleep(0.01)
     read: list[int] = []
-    async for records in read_range(settings, partition, 1000, 4000, batch=500):
+    async for records in read_range(settings, topic, 0, 1000, 4000, batch=500):
         read += [record.offset for record in records]
     assert read == list(range(1000, 4000))

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from streams.transport.writers import TransactionalWriter
+from streams.engine.writers import TransactionalWriter
 from tests.faults import crash_points
 from tests.faults.judge import OFFENCES
 from tests.faults.report import Recovery, Report

@@ -11,13 +11,14 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.kafka.connection import client_options
+from streams.kafka.topics import ensure_topics
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.records import Prediction, Scored, decoder, unpack
-from streams.rehearsal import Rehearsal
 from streams.settings import Settings
-from streams.transport.clients import client_options, ensure_topics
+from streams.testing import Rehearsal
 from tests.faults.harness import Output, Workers, card_fraud_module, trickle, until
-from workers.simulator import World, event_records, simulate
+from workers.worlds.card_fraud import World, event_records, simulate
 
 # the order of a terminal's events across partitions is open: these features do not depend on it
 PER_CUSTOMER = [i for i, n in enumerate(card_fraud.feature_names) if not n.startswith("terminal")]

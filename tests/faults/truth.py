@@ -89,8 +89,15 @@ class Generator:
     so that it is within the day in which a repeated id is known, late or not.
     """
 
-    def __init__(self, seed: int, partitions: int, *, customers: int = CUSTOMERS,
-                 terminals: int = TERMINALS, recent: int = 2000) -> None:  # fmt: skip
+    def __init__(
+        self,
+        seed: int,
+        partitions: int,
+        *,
+        customers: int = CUSTOMERS,
+        terminals: int = TERMINALS,
+        recent: int = 2000,
+    ) -> None:
         self._random = Random(seed)
         self._partitions = partitions
         self._customers = customers

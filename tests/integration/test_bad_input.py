@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 from aiokafka import ConsumerRecord
 
+from streams.kafka.topics import ensure_topics
 from streams.records import Example, Prediction, decoder
 from streams.settings import Settings
-from streams.transport.clients import ensure_topics
 from tests.faults.harness import Output, Record, Workers, card_fraud_module, publish
 
 T0 = 1_700_000_000.0
@@ -143,8 +143,10 @@ async def test_bad_labels(settings: Settings, tmp_path: Path) -> None:
     sent: list[Record] = [*bad, (key, good), (key, good)]
     # the events are in the partition that feedback is sent to
     events: list[Record] = [
-        (key, event("a")), (key, event("b", tx_time=T0 + 1)), (key, event("c", tx_time=T0 + 9e5))
-    ]  # fmt: skip
+        (key, event("a")),
+        (key, event("b", tx_time=T0 + 1)),
+        (key, event("c", tx_time=T0 + 9e5)),
+    ]
     await publish(settings, topics.events, events, partition=1)
     await publish(settings, topics.feedback, sent, partition=1)
     with Workers(settings, pipeline, tmp_path / "work") as workers:

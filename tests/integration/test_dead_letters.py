@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
-from streams.transport.clients import ensure_topics
 from tests.faults.harness import ROOT, Output, Workers, card_fraud_module, publish, until
 from tests.integration.test_bad_input import event
-from workers.commands.common import environment
+from workers.environment import environment
 
 MENDED = """\
 from dataclasses import replace
@@ -34,10 +34,18 @@ class Command:
     def __call__(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "workers.cli", *arguments],
-            env={**environment(self._settings), "PATH": "", "COLUMNS": "200",
-                 "PYTHONPATH": f"{self._folder}:{ROOT}"},
-            cwd=self._folder, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            env={
+                **environment(self._settings),
+                "PATH": "",
+                "COLUMNS": "200",
+                "PYTHONPATH": f"{self._folder}:{ROOT}",
+            },
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -18,11 +18,12 @@ import orjson
 import psutil
 import pytest
 
-from streams.adapters.triton_control import TritonControl
-from streams.adapters.triton_endpoints import TritonEndpoints
+from streams.adapters.triton.control import TritonControl
+from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.aio.retrying import until_available
 from streams.errors import DriftloopError, Unavailable
+from streams.ledger.topic import read_state
 from streams.records import Prediction, decoder
-from streams.retrying import until_available
 from streams.settings import Settings
 from streams.spec import Fallback, Pipeline, Policies
 from tests.faults.harness import Output, Workers, trickle
@@ -32,7 +33,6 @@ from tests.synthetic import START, declare
 from tests.traffic import until
 from workers.devstack.servers import Server, free_port, spawn, triton
 from workers.devstack.stack import GUARD
-from workers.ledger import current
 
 DELAY = 1.0
 """Seconds that a request may take when an endpoint dies or hangs under it."""
@@ -187,8 +187,10 @@ async def test_one_of_two_that_goes_away_fails_no_request(both: Both, harm: str)
         await until(lambda: states(scorer) == ["closed", "closed"])
         closed = time.monotonic() - begun - healthy
         await seen.more(400)
-    print(f"{harm}: slowest {seen.slowest:.2f} s, open after {opened:.2f} s, "
-          f"closed {closed:.2f} s after it was healthy")  # fmt: skip
+    print(
+        f"{harm}: slowest {seen.slowest:.2f} s, open after {opened:.2f} s, "
+        f"closed {closed:.2f} s after it was healthy"
+    )
     assert seen.failures == []
     assert seen.slowest < DELAY
 
@@ -197,8 +199,9 @@ async def test_a_dead_backend_process_is_replaced_without_traffic(both: Both) ->
     one, _, settings = both
     declared = declare("endpoint-stub")
     await publish_first(settings, declared, linear(4))
-    control = TritonControl(settings.model_copy(update={"triton": one.server.address}),
-                            declared.name)  # fmt: skip
+    control = TritonControl(
+        settings.model_copy(update={"triton": one.server.address}), declared.name
+    )
     async with watched(settings, declared) as scorer:
         dead = one.stubs(declared.name)
         for stub in dead:
@@ -224,11 +227,11 @@ async def test_a_version_is_published_everywhere_or_not_at_all(both: Both) -> No
     two.kill()
     with pytest.raises(Unavailable, match=two.server.address):
         await life.release(judged(declared, 0.3, parent=1))
-    assert (await current(settings, declared)).champion == 1
+    assert (await read_state(settings, declared)).champion == 1
     await two.revive()
     again = judged(declared, 0.3, parent=1)
     await until_available("test", "publish", lambda: life.release(again))
-    assert (await current(settings, declared)).champion == 2
+    assert (await read_state(settings, declared)).champion == 2
     await life.close()
 
 
@@ -236,8 +239,9 @@ async def test_an_endpoint_without_the_version_gets_it_without_traffic(both: Bot
     _, two, settings = both
     declared = declare("endpoint-missed")
     await publish_first(settings, declared, linear(4))
-    control = TritonControl(settings.model_copy(update={"triton": two.server.address}),
-                            declared.name)  # fmt: skip
+    control = TritonControl(
+        settings.model_copy(update={"triton": two.server.address}), declared.name
+    )
     await control.unload()
     async with watched(settings, declared):
         await until(lambda: control.ready(1))
@@ -277,8 +281,10 @@ async def test_with_both_away_the_fallback_answers_in_time_and_then_the_model(
             await output.wait(source.sent)
             await output.settle()
     await life.close()
-    print(f"{harm}: fallback after {first:.2f} s, 1,200 predictions in {lasted:.2f} s, "
-          f"model {back:.2f} s after both were healthy")  # fmt: skip
+    print(
+        f"{harm}: fallback after {first:.2f} s, 1,200 predictions in {lasted:.2f} s, "
+        f"model {back:.2f} s after both were healthy"
+    )
     found = [decoder(Prediction).decode(record.value) for record in output.records]
     assert len({prediction.event_id for prediction in found}) == len(found) == source.sent
     assert {(p.version, p.degraded) for p in found} == {(1, False), (0, True)}

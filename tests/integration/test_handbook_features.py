@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.adapters.redis_state import RedisFeatureState
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.adapters.redis.state import RedisFeatureState
 from streams.pipelines.card_fraud import pipeline
-from streams.ports import FeatureState, FoldBatch, LabelBatch
+from streams.ports.features import FeatureState, FoldBatch, LabelBatch
 from tests.reference.handbook_features import DAY, DELAY, NAMES, fast_features
 from tests.valkey import Valkey
-from workers.simulator import World, simulate
+from workers.worlds.card_fraud import World, simulate
 
 BATCH = 512
 WARM = 45 * DAY

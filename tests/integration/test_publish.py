@@ -11,25 +11,25 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from streams.adapters.triton_endpoints import TritonEndpoints
+from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.aio.retrying import until_available
 from streams.errors import ConfigurationError, ModelError, Unavailable
-from streams.records import encode
-from streams.retrying import until_available
+from streams.kafka.topics import ensure_topics
+from streams.ledger.topic import read_state
+from streams.records import Action, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.transport.clients import ensure_topics
 from tests.models import linear, manifest
 from tests.synthetic import declare
 from tests.traffic import traffic, until
 from workers.cli import app
-from workers.commands.common import environment
-from workers.ledger import current
-from workers.lifecycle import Lifecycle
-from workers.repository import digest
-from workers.training import Judged
+from workers.environment import environment
+from workers.releases.candidate import Judged
+from workers.releases.lifecycle import Lifecycle
+from workers.releases.repository import digest
 
 
-def judged(declared: Pipeline, bias: float, parent: int, action: str = "promote") -> Judged:
+def judged(declared: Pipeline, bias: float, parent: int, action: Action = Action.PROMOTE) -> Judged:
     """A verdict on a hand-made model."""
     data = linear(4, bias)
     made = manifest(declared, 0, data, parent=parent, threshold=0.25)
@@ -61,7 +61,7 @@ async def test_a_version_is_published_without_a_failed_request(settings: Setting
 async def test_a_bad_version_never_serves_and_the_old_one_does(settings: Settings) -> None:
     declared = declare("publish-bad")
     life = await released(settings, declared, 1)
-    publisher, now = life.publisher, await current(settings, declared)
+    publisher, now = life.publisher, await read_state(settings, declared)
     files = {path.name: path.read_bytes() for path in publisher.repository.directory(1).glob("*.*")}
     async with traffic(settings, declared) as seen:
         await seen.until_version(1)
@@ -94,11 +94,14 @@ async def test_what_does_not_serve_is_rejected_in_the_ledger(settings: Settings)
     life = await released(settings, declared, 1)
     wrong = judged(declared, 0.3, parent=1)
     broken = Judged(
-        msgspec.structs.replace(wrong.manifest, model_sha256=digest(b"x")), b"x", "promote", "fine"
+        msgspec.structs.replace(wrong.manifest, model_sha256=digest(b"x")),
+        b"x",
+        Action.PROMOTE,
+        "fine",
     )
     entry = await life.release(broken)
     assert (entry.action, entry.version) == ("reject", 2)
-    assert (await current(settings, declared)).champion == 1
+    assert (await read_state(settings, declared)).champion == 1
     stale = await life.release(judged(declared, 0.3, parent=0))
     assert stale.action == "inconclusive"
     assert "the champion changed from 0 to 1" in stale.reason
@@ -115,7 +118,7 @@ async def test_the_ledger_stays_as_it_is_when_triton_is_away(settings: Settings)
     with pytest.raises(Unavailable, match="DRIFTLOOP_TRITON"):
         await away.release(judged(declared, 0.3, parent=1))
     await away.close()
-    assert (await current(settings, declared)).champion == 1
+    assert (await read_state(settings, declared)).champion == 1
     assert away.publisher.repository.versions() == [1]
     assert away.publisher.repository.configured() == [1]
 
@@ -123,8 +126,8 @@ async def test_the_ledger_stays_as_it_is_when_triton_is_away(settings: Settings)
 async def test_promote_and_roll_back(settings: Settings) -> None:
     declared = declare("publish-rollback")
     life = await released(settings, declared, 2)
-    rejected = await life.release(judged(declared, 0.9, parent=2, action="reject"))
-    assert (await current(settings, declared)).champion == 2
+    rejected = await life.release(judged(declared, 0.9, parent=2, action=Action.REJECT))
+    assert (await read_state(settings, declared)).champion == 2
     with pytest.raises(ConfigurationError, match="the gate said reject: made by hand"):
         await life.promote(rejected.version, "because")
     forced = await life.promote(rejected.version, "because", force=True)
@@ -165,7 +168,7 @@ def embedded(name: str, containing: str = "") -> list[psutil.Process]:
 async def test_after_a_restart_of_triton_the_champion_serves(settings: Settings) -> None:
     declared = declare("publish-restart")
     life = await released(settings, declared, 2)
-    now = await current(settings, declared)
+    now = await read_state(settings, declared)
     for process in embedded("tritonserver"):
         process.kill()
     await until_available("test", "load", lambda: life.publisher.ensure_loaded(now))
@@ -221,7 +224,7 @@ async def test_the_commands(
 
     assert "has no version yet" in await said("models", "list", "team.commanded")
     life = await released(settings, declared, 2)
-    await life.release(judged(declared, 0.9, parent=2, action="reject"))
+    await life.release(judged(declared, 0.9, parent=2, action=Action.REJECT))
     await life.close()
 
     listed = await said("models", "list", "team.commanded")

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from tests.reference.handbook_protocol import split
-from workers.simulator import World, simulate
-from workers.simulator.frauds import LARGE, commit_frauds, hacked_terminals, stolen_cards
-from workers.simulator.handbook import pay, table
-from workers.simulator.world import Payments
+from workers.worlds.card_fraud import World, simulate
+from workers.worlds.card_fraud.frauds import LARGE, commit_frauds, hacked_terminals, stolen_cards
+from workers.worlds.card_fraud.handbook import pay, table
+from workers.worlds.card_fraud.world import Payments
 
 WORLD = World()
 

@@ -72,9 +72,12 @@ def test_a_second_stack_keeps_ports_and_data_of_the_first(settings: Settings) ->
 def foreground(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """`driftloop stack up`, healthy."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.cli", "stack", "up"], cwd=ROOT, env=environment(settings),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "workers.cli", "stack", "up"],
+        cwd=ROOT,
+        env=environment(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until(lambda: running(settings) is not None, 60)
     yield process
     if process.poll() is None:
@@ -107,9 +110,14 @@ def test_nothing_outlives_the_parent(
 def test_up_detached_status_and_down(settings: Settings) -> None:
     def stack(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "workers.cli", "stack", *arguments], cwd=ROOT,
-            env=environment(settings), capture_output=True, text=True, timeout=60, check=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "workers.cli", "stack", *arguments],
+            cwd=ROOT,
+            env=environment(settings),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
 
     assert "driftloop stack down" in stack("up", "--detach").stdout
     found = state(settings)

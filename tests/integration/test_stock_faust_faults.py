@@ -13,13 +13,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from faust.types import TP
 
+from streams.engine import app as engine
+from streams.kafka.connection import admin_client, client_options, producer
+from streams.kafka.offsets import offsets_client
 from streams.settings import Settings
-from streams.transport import app as transport
-from streams.transport.clients import admin_client, client_options, committed_offsets, producer
 from tests.specs.applications import Doing, Job, Place, Stock, our_app, stock_app
 from tests.specs.subjects import Violation, must, must_come, spec, until
 
@@ -44,9 +45,9 @@ class Group:
 
     async def committed(self) -> dict[int, int]:
         """By partition; 0 where there is nothing."""
-        partitions = [TopicPartition(self.topic, number) for number in (0, 1)]
-        found = await committed_offsets(self.settings, self.app.conf.id, partitions)
-        return {tp.partition: offset or 0 for tp, offset in found.items()}
+        async with offsets_client(self.settings) as asked:
+            found = await asked.committed(self.app.conf.id, self.topic, (0, 1))
+        return {number: offset or 0 for number, offset in found.items()}
 
     @asynccontextmanager
     async def joined(self, within: float) -> AsyncIterator[set[int]]:
@@ -77,7 +78,7 @@ async def group(
     place = Place(settings.kafka, *(f"faults-{next(_numbers)}-{end}" for end in ("in", "out")))
     async with admin_client(settings) as admin:
         await admin.create_topics([NewTopic(t, 2, 1) for t in (place.events, place.out)])
-    patch.setattr(transport, "_spare_the_collector", lambda: None)
+    patch.setattr(engine, "_spare_the_collector", lambda: None)
     job = Job()
     app = (
         stock_app(place, stock, job)

@@ -14,19 +14,19 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.errors import TrainingError
-from streams.ledger import Serving
+from streams.kafka.topics import ensure_topics
+from streams.ledger.state import LedgerState
+from streams.ledger.topic import read_state
 from streams.settings import Settings
 from streams.spec import Model, Pipeline
-from streams.transport.clients import ensure_topics
 from tests.models import linear
 from tests.synthetic import DAY, START, declare, made, pipeline, write_examples
 from tests.traffic import traffic, until
 from workers.cli import app
-from workers.commands.common import environment
-from workers.examples import Window, read_examples
-from workers.ledger import current
-from workers.training import Job, Step, run_job
-from workers.training_worker import run_trainer
+from workers.environment import environment
+from workers.examples.reading import OffsetRanges, read_examples
+from workers.training.job import Job, Step, run_job
+from workers.training.worker import run_trainer
 
 MODULE = "tests.synthetic"
 
@@ -44,11 +44,11 @@ async def trainer(settings: Settings, declared: Pipeline) -> AsyncIterator[None]
             await task
 
 
-async def decided(settings: Settings, declared: Pipeline, watermark: float) -> Serving:
+async def decided(settings: Settings, declared: Pipeline, watermark: float) -> LedgerState:
     """What the ledger says once a candidate of this watermark was decided on."""
     async with asyncio.timeout(60):
         while True:
-            now = await current(settings, declared)
+            now = await read_state(settings, declared)
             if now.decided >= watermark:
                 return now
             await asyncio.sleep(0.2)
@@ -81,10 +81,10 @@ async def test_versions_are_trained_published_and_reproduced(
     assert {"gain", "gain_low", "champion_average_precision"} <= set(manifest.metrics)
 
 
-async def _a_restart_decides_nothing_again(settings: Settings, before: Serving) -> None:
+async def _a_restart_decides_nothing_again(settings: Settings, before: LedgerState) -> None:
     async with trainer(settings, pipeline):
         await asyncio.sleep(2)
-    assert (await current(settings, pipeline)).decided == before.decided
+    assert (await read_state(settings, pipeline)).decided == before.decided
 
 
 def _a_manifest_gives_the_same_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +108,10 @@ async def test_a_window_reads_the_same_whenever_it_is_read(settings: Settings) -
     topic = declared.topics.examples
     examples = made(4, per_day=5000)
     await write_examples(settings, topic, examples)
-    everything = Window(dict.fromkeys(range(4), (0, 10000)))
+    everything = OffsetRanges(dict.fromkeys(range(4), (0, 10000)))
     with pytest.raises(TrainingError, match=r"windows.examples-0:0-10000 is not in the topic"):
         await read_examples(settings, declared, everything)
-    window = Window({0: (100, 2000), 1: (0, 0), 2: (5, 1000)})
+    window = OffsetRanges({0: (100, 2000), 1: (0, 0), 2: (5, 1000)})
     begun = asyncio.get_running_loop().time()
     one = await read_examples(settings, declared, window)
     assert asyncio.get_running_loop().time() - begun < 5
@@ -163,7 +163,7 @@ async def test_a_pipelines_own_onnx_file_is_published_as_it_is(
     declared = replace(declare("own-file"), model=Model(onnx=path))
 
     async def champion(version: int) -> bool:
-        return (await current(settings, declared)).champion == version
+        return (await read_state(settings, declared)).champion == version
 
     for _ in range(2):  # the second time it serves already
         async with trainer(settings, declared):

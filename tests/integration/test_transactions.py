@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from streams.errors import ConfigurationError, Unavailable
+from streams.kafka.topics import check_transactions
 from streams.settings import Settings
-from streams.transport.clients import check_transactions
 from workers.devstack import kafka
 from workers.devstack.servers import free_port, spawn
 from workers.devstack.stack import GUARD

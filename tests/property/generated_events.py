@@ -19,29 +19,55 @@ from typing import Any
 import orjson
 from aiokafka import ConsumerRecord
 
-from streams.adapters.memory_scorer import MemoryScorer
-from streams.adapters.memory_state import MemoryFeatureState
+from streams.adapters.memory.scorer import MemoryScorer
+from streams.adapters.memory.state import MemoryFeatureState
 from streams.errors import BadRecord
 from streams.pipelines.card_fraud import Transaction
 from streams.pipelines.card_fraud import pipeline as card_fraud
+from streams.ports.batches import MicroBatch
 from streams.records import Prediction, decoder
-from streams.scoring import PartitionScoring, Scoring
+from streams.scoring.processor import PartitionScoring, Scoring
+from streams.scoring.validation import Validator
 from streams.spec import Invalid, Policies
-from streams.transport.batches import MicroBatch
-from streams.validation import Validator
-from workers.simulator import World, event_records, simulate
+from workers.worlds.card_fraud import World, event_records, simulate
 
 PIPELINE = replace(card_fraud, policies=Policies(invalid=Invalid(ratio=1.0)))
 VALIDATOR = Validator(Transaction)
 FIELDS = ("transaction_id", "customer_id", "terminal_id", "amount", "tx_time")
 VALUES: tuple[bytes, ...] = (
-    b"null", b"true", b'""', b"0", b"-0.0", b"-1", b"1e5", b"1e999", b"-1e999", b"NaN", b"Infinity",
-    b"9223372036854775808", b"-170141183460469231731687303715884105728", b"[]", b"{}", b"[[[]]]",
-    b'"12.5"', b'"nan"', b'"2018-04-01"', b'"9999-12-31T23:59:59Z"', b'"0001-01-01T00:00:00+23:59"',
-    b'"2018-02-30T00:00:00"', b'"2018-04-01T24:00:00"', b'"2018-04-01T00:00:00.9999999Z"',
-    b"1.5e9", b"1e300", b'"\\u0000"', b'"\\ud800"', '"\u540d\u524d \U0001f600"'.encode(),
-    b'"' + b"x" * 20_000 + b'"', b"1" * 400, b"0.1" + b"0" * 400 + b"1",
-)  # fmt: skip
+    b"null",
+    b"true",
+    b'""',
+    b"0",
+    b"-0.0",
+    b"-1",
+    b"1e5",
+    b"1e999",
+    b"-1e999",
+    b"NaN",
+    b"Infinity",
+    b"9223372036854775808",
+    b"-170141183460469231731687303715884105728",
+    b"[]",
+    b"{}",
+    b"[[[]]]",
+    b'"12.5"',
+    b'"nan"',
+    b'"2018-04-01"',
+    b'"9999-12-31T23:59:59Z"',
+    b'"0001-01-01T00:00:00+23:59"',
+    b'"2018-02-30T00:00:00"',
+    b'"2018-04-01T24:00:00"',
+    b'"2018-04-01T00:00:00.9999999Z"',
+    b"1.5e9",
+    b"1e300",
+    b'"\\u0000"',
+    b'"\\ud800"',
+    '"\u540d\u524d \U0001f600"'.encode(),
+    b'"' + b"x" * 20_000 + b'"',
+    b"1" * 400,
+    b"0.1" + b"0" * 400 + b"1",
+)
 Record = tuple[bytes | None, bytes | None]
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -113,9 +139,21 @@ def _merge(rng: random.Random, value: bytes) -> bytes:
 
 
 MUTATIONS: tuple[Mutation, ...] = (
-    _flip, _cut, _insert, _replace, _replace, _replace, _drop, _repeat_field, _unknown, _twice,
-    _wrap, _space, _other, _merge,
-)  # fmt: skip
+    _flip,
+    _cut,
+    _insert,
+    _replace,
+    _replace,
+    _replace,
+    _drop,
+    _repeat_field,
+    _unknown,
+    _twice,
+    _wrap,
+    _space,
+    _other,
+    _merge,
+)
 
 
 def generate(count: int, seed: int) -> Iterator[Record]:
@@ -240,8 +278,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     account = asyncio.run(run(options.events, options.seed, print))
-    print(f"{account.records:,} records = {account.predictions:,} predictions + "
-          f"{account.causes.total():,} dead letters + {account.repeated:,} repeated")  # fmt: skip
+    print(
+        f"{account.records:,} records = {account.predictions:,} predictions + "
+        f"{account.causes.total():,} dead letters + {account.repeated:,} repeated"
+    )
     print(", ".join(f"{cause} {count:,}" for cause, count in account.causes.most_common()))
     for line in account.wrong[:20]:
         print("not accounted for:", line[:500])

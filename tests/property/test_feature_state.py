@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.adapters.redis_state import RedisFeatureState
-from streams.ports import FeatureState, Folded, LabelsFolded
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.adapters.redis.state import RedisFeatureState
+from streams.ports.features import FeatureState, Folded, LabelsFolded
 from streams.spec.windows import FoldPlan, KeyPlan
 from tests.folds import E, L, fold_batch, label_batch
 from tests.reference.brute_force import BruteForce

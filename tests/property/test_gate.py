@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
 from streams.spec import Gate
-from workers.bootstrap import Labels, Scores, metric, paired, point
-from workers.gate import Opponent, decide
+from workers.evaluation.gate import Opponent, decide
+from workers.evaluation.metrics import Labels, Scores, metric, point
+from workers.evaluation.resampling import paired
 
 GATE = Gate(resamples=100, least_support=2)
 SKLEARN = {"average_precision": average_precision_score, "roc_auc": roc_auc_score}

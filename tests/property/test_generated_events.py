@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.transport.batches import MicroBatch
+from streams.ports.batches import MicroBatch
 from tests.property.generated_events import PIPELINE, _record, new_scoring, run
 
 json_values = st.recursive(

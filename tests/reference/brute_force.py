@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.ports import FoldBatch, LabelBatch
+from streams.ports.features import FoldBatch, LabelBatch
 from streams.spec.windows import FoldPlan, KeyPlan
 
 

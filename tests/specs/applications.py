@@ -11,10 +11,9 @@ from typing import Any
 import faust
 import orjson
 
+from streams.engine.app import BatchApp, Work
+from streams.ports.batches import MicroBatch, Outputs, Processor
 from streams.settings import Settings
-from streams.transport.app import BatchApp, Work
-from streams.transport.batches import MicroBatch, Outputs
-from streams.transport.lanes import Processor
 
 NewProcessor = Callable[[int], Processor]
 _numbers = itertools.count()
@@ -72,12 +71,20 @@ class Stock:
 def stock_app(place: Place, stock: Stock, job: Job) -> Any:
     """An agent that does the job with each record and passes its value on."""
     app = faust.App(
-        f"spec{next(_numbers)}", broker=f"kafka://{place.kafka}", store="memory://",
-        broker_session_timeout=6.0, broker_heartbeat_interval=0.3,
-        web_enabled=False, topic_allow_declare=False, topic_disable_leader=True,
-        stream_recovery_delay=0.0, loop=asyncio.get_running_loop(), datadir="/nowhere",
-        broker_commit_interval=3600.0, stream_buffer_maxsize=stock.buffer,
-    )  # fmt: skip
+        f"spec{next(_numbers)}",
+        broker=f"kafka://{place.kafka}",
+        store="memory://",
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=0.3,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_recovery_delay=0.0,
+        loop=asyncio.get_running_loop(),
+        datadir="/nowhere",
+        broker_commit_interval=3600.0,
+        stream_buffer_maxsize=stock.buffer,
+    )
     app._create_directories = lambda: None
     events = app.topic(place.events, value_serializer=stock.serializer)
     out = app.topic(place.out, value_serializer="raw")
@@ -121,8 +128,11 @@ def our_app(
         on_stop=nothing,
     )
     quick = {
-        "transaction_ms": 20.0, "commit_ms": 20.0, "batch_wait_ms": 0.0, "session_timeout_ms": 900,
-    }  # fmt: skip
+        "transaction_ms": 20.0,
+        "commit_ms": 20.0,
+        "batch_wait_ms": 0.0,
+        "session_timeout_ms": 900,
+    }
     chosen = Settings(kafka=place.kafka).model_copy(update={**quick, **settings})
     return BatchApp(work, chosen)
 
@@ -139,7 +149,7 @@ class Doing:
 
     async def process(self, batch: MicroBatch) -> Outputs:
         for record in batch.records:
-            await self._job(record.value)
+            await self._job(record.value or b"")
         return {self._out: [(b"k", record.value, []) for record in batch.records]}
 
     async def commit(self) -> None:

@@ -16,8 +16,8 @@ import aiokafka
 import pytest
 from faust.types import TP
 
-from streams.transport import app as transport
-from streams.transport import clients
+from streams.engine import app as engine
+from streams.kafka import connection
 from tests.specs.applications import Doing, Job, NewProcessor, Place, Stock, our_app, stock_app
 from tests.specs.broker import Broker
 
@@ -115,13 +115,18 @@ class Subject:
 
 @asynccontextmanager
 async def running(
-    kind: str, broker: Broker, patch: pytest.MonkeyPatch, *, stock: Stock = PLAIN,
-    new_processor: NewProcessor | None = None, **settings: Any,
-) -> AsyncIterator[Subject]:  # fmt: skip
+    kind: str,
+    broker: Broker,
+    patch: pytest.MonkeyPatch,
+    *,
+    stock: Stock = PLAIN,
+    new_processor: NewProcessor | None = None,
+    **settings: Any,
+) -> AsyncIterator[Subject]:
     """A subject that owns `EVENTS` and consumes."""
     patch.setattr(aiokafka, "AIOKafkaConsumer", broker.new_consumer)
     patch.setattr(aiokafka, "AIOKafkaProducer", broker.new_producer)
-    patch.setattr(clients, "AIOKafkaProducer", broker.new_producer)
+    patch.setattr(connection, "AIOKafkaProducer", broker.new_producer)
     job = Job()
     app = (
         stock_app(PLACE, stock, job)
@@ -129,7 +134,7 @@ async def running(
         else our_app(PLACE, kind, new_processor or (lambda _: Doing(job, PLACE.out)), settings)
     )
     # would keep what each spec leaves behind
-    patch.setattr(transport, "_spare_the_collector", lambda: None)
+    patch.setattr(engine, "_spare_the_collector", lambda: None)
     # a second that Faust gives its tables to be declared: there are none
     patch.setattr(app.tables, "sleep", lambda _: asyncio.sleep(0))
     subject = Subject(kind, app, broker, job)

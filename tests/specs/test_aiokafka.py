@@ -25,8 +25,8 @@ from aiokafka.protocol.commit import OffsetCommitResponse_v2, OffsetFetchRespons
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.transport import clients
-from streams.transport.mends import Client, Connection, Coordinator, Fetcher
+from streams.kafka import workarounds
+from streams.kafka.workarounds import Client, Connection, Coordinator, Fetcher
 
 EVENTS = TopicPartition("events", 0)
 NOBODY, LOADING, MOVED, REFUSED = 0, 14, 16, 30
@@ -67,9 +67,11 @@ def coordinator(monkeypatch: pytest.MonkeyPatch, kind: type[Any], *answers: Any)
 
 @pytest.mark.parametrize("code", [LOADING, MOVED])
 @stock_and_ours(
-    GroupCoordinator, Coordinator, AssertionError,
+    GroupCoordinator,
+    Coordinator,
+    AssertionError,
     "A13: a coordinator that is loading passes for one where nothing is committed",
-)  # fmt: skip
+)
 async def test_what_is_committed_is_asked_again_while_the_coordinator_cannot_say(
     monkeypatch: pytest.MonkeyPatch, kind: type[Any], code: int
 ) -> None:
@@ -128,9 +130,11 @@ def member(kind: type[Any], generation: int) -> Any:
 
 
 @stock_and_ours(
-    GroupCoordinator, Coordinator, AssertionError,
+    GroupCoordinator,
+    Coordinator,
+    AssertionError,
     "A15: no heartbeat while partitions are taken over: one that is slow is out",
-)  # fmt: skip
+)
 async def test_a_member_that_takes_partitions_over_stays_one(kind: type[Any]) -> None:
     taking = member(kind, generation=3)
     assignment = ConsumerProtocolMemberAssignment(0, [("events", [0])], b"").encode()
@@ -139,9 +143,11 @@ async def test_a_member_that_takes_partitions_over_stays_one(kind: type[Any]) ->
 
 
 @stock_and_ours(
-    GroupCoordinator, Coordinator, pytest.fail.Exception,
+    GroupCoordinator,
+    Coordinator,
+    pytest.fail.Exception,
     "A16: who was thrown out commits as a stranger, which an empty group accepts",
-)  # fmt: skip
+)
 async def test_who_is_no_member_any_more_commits_nothing(
     monkeypatch: pytest.MonkeyPatch, kind: type[Any]
 ) -> None:
@@ -162,9 +168,11 @@ async def test_who_is_no_member_any_more_commits_nothing(
 
 
 @stock_and_ours(
-    Fetcher.__bases__[0], Fetcher, pytest.fail.Exception,
+    Fetcher.__bases__[0],
+    Fetcher,
+    pytest.fail.Exception,
     "A17: a consumer that is stopped after a lost connection cancels the task that stops it",
-)  # fmt: skip
+)
 async def test_who_stops_a_consumer_goes_on(kind: type[Any]) -> None:
     made = object.__new__(kind)
     made._fetch_task = asyncio.create_task(asyncio.sleep(60))
@@ -182,9 +190,11 @@ STOCK_CLIENT: type[Any] = Client.__bases__[0]
 
 
 @stock_and_ours(
-    STOCK_CLIENT, Client, AssertionError,
+    STOCK_CLIENT,
+    Client,
+    AssertionError,
     "A19: who is cancelled while it closes a client goes on",
-)  # fmt: skip
+)
 async def test_who_is_cancelled_while_it_closes_a_client_ends(kind: type[Any]) -> None:
     made = object.__new__(kind)
     made._conns, made._sync_task = {}, asyncio.create_task(asyncio.sleep(60))
@@ -221,9 +231,11 @@ async def send_on_a_lost_connection(kind: type[Any]) -> None:
 
 
 @stock_and_ours(
-    STOCK_CONNECTION, Connection, RuntimeError,
+    STOCK_CONNECTION,
+    Connection,
+    RuntimeError,
     "A14: on uvloop a lost connection ends the task that sends on it",
-)  # fmt: skip
+)
 def test_a_lost_connection_is_an_error_that_clients_handle(kind: type[Any]) -> None:
     with (
         pytest.raises(KafkaConnectionError),
@@ -233,7 +245,7 @@ def test_a_lost_connection_is_an_error_that_clients_handle(kind: type[Any]) -> N
 
 
 def test_every_client_of_the_process_has_them() -> None:
-    assert clients is not None  # the module that mends
+    workarounds.apply()
     assert consumer.GroupCoordinator is Coordinator
     assert consumer.Fetcher is Fetcher
     assert consumer.AIOKafkaClient is producer.AIOKafkaClient is admin.AIOKafkaClient is Client

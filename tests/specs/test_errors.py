@@ -11,8 +11,8 @@ import pytest
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.scoring import PartitionScoring, Scoring
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.scoring.processor import PartitionScoring, Scoring
 from tests.specs.applications import Stock
 from tests.specs.broker import Broker
 from tests.specs.subjects import EVENTS, must, must_come, running, spec, until

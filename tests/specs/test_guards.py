@@ -43,8 +43,10 @@ async def test_a_fetch_gathers_at_the_broker_while_records_flow(
 
         def asked() -> tuple[Any, Any]:
             fetcher = broker.consumer
-            return (getattr(fetcher, "_fetch_min_bytes", 0),
-                    getattr(fetcher, "_fetch_max_wait_ms", 0))  # fmt: skip
+            return (
+                getattr(fetcher, "_fetch_min_bytes", 0),
+                getattr(fetcher, "_fetch_max_wait_ms", 0),
+            )
 
         await until(lambda: asked() == (1, 500))
         broker.write(EVENTS, range(10))

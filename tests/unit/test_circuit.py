@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.adapters.circuit import FAILURES, LONGEST, PAUSE, Circuit, State
+from streams.adapters.triton.circuit import FAILURES, LONGEST, PAUSE, Circuit, State
 from tests.unit.tritons import Clock
 
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from aiokafka import ConsumerRecord
 
-from streams.decoding import Decoder
+from streams.scoring.decoding import Decoder
 from tests.unit.pipelines import declare, order
 
 NOW = 1_700_000_000.0

@@ -6,22 +6,22 @@ import random
 
 import pytest
 
-from streams.transport.delays import Delay
+from streams.engine.commit_timing import DurationEstimate
 
 
 def test_nothing_is_known_before_the_first() -> None:
-    assert Delay().seconds == 0.0
+    assert DurationEstimate().seconds == 0.0
 
 
 def test_what_always_takes_as_long_takes_that_long() -> None:
-    delay = Delay()
+    delay = DurationEstimate()
     for _ in range(100):
         delay.observe(0.02)
     assert delay.seconds == pytest.approx(0.02)
 
 
 def test_it_is_rarely_exceeded() -> None:
-    dice, delay, over = random.Random(1), Delay(), 0
+    dice, delay, over = random.Random(1), DurationEstimate(), 0
     for _ in range(2000):
         seconds = dice.gammavariate(4, 0.005)  # 20 ms on average, 55 ms at the most
         over += seconds > delay.seconds
@@ -31,7 +31,7 @@ def test_it_is_rarely_exceeded() -> None:
 
 
 def test_it_follows() -> None:
-    delay = Delay()
+    delay = DurationEstimate()
     for seconds in [0.02] * 50 + [0.1] * 50:
         delay.observe(seconds)
     assert delay.seconds == pytest.approx(0.1, rel=0.02)

@@ -11,8 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from streams.rehearsal import Rehearsal
-from streams.samples import sample_events
+from streams.testing import Rehearsal, sample_events
 from workers.cli import app
 
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,12 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from streams.adapters import triton_endpoint, triton_endpoints
-from streams.adapters.circuit import FAILURES, LONGEST, PAUSE
-from streams.adapters.triton_client import each
-from streams.adapters.triton_endpoint import PATIENCE, QUIET_SECONDS, Endpoint
-from streams.adapters.triton_endpoints import TritonEndpoints
+from streams.adapters.triton import endpoint as triton_endpoint
+from streams.adapters.triton import endpoints as triton_endpoints
+from streams.adapters.triton.circuit import FAILURES, LONGEST, PAUSE
+from streams.adapters.triton.client import each
+from streams.adapters.triton.endpoint import PATIENCE, QUIET_SECONDS, Endpoint
+from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.errors import ConfigurationError, ModelError, Unavailable
 from streams.settings import Settings
 from tests.unit.tritons import ONE, Clock, Triton, away, not_serving
@@ -155,8 +156,9 @@ async def test_the_log_tells_an_outage_once_and_its_end(clock: Clock) -> None:
         clock.now += 2 * LONGEST
         await scorer.infer(1, ONE)
     assert [(line["endpoint"], line["circuit"]) for line in lines] == [
-        ("t1", "open"), ("t1", "closed"),
-    ]  # fmt: skip
+        ("t1", "open"),
+        ("t1", "closed"),
+    ]
 
 
 async def test_an_endpoint_that_hangs_is_given_up_for_another_and_opened(

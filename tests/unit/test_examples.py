@@ -11,27 +11,28 @@ import pytest
 from streams.errors import ConfigurationError
 from streams.records import encode
 from tests.synthetic import made
-from workers.examples import Window, columns, decode, parse_window
+from workers.examples.reading import OffsetRanges, columns, decode, parse_ranges
 
 
 def test_a_window_is_written_and_read_back() -> None:
-    window = Window({0: (100, 2000), 3: (0, 7)})
+    window = OffsetRanges({0: (100, 2000), 3: (0, 7)})
     offsets = window.offsets("P.examples")
     assert offsets == {"P.examples-0": [100, 2000], "P.examples-3": [0, 7]}
-    assert Window.from_offsets("P.examples", offsets) == window
+    assert OffsetRanges.from_offsets("P.examples", offsets) == window
     assert window.size == 1907
 
 
-@pytest.mark.parametrize("text", ["P.examples-0:100-2000, P.examples-1:90-1800",
-                                  "0:100-2000,1:90-1800"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text", ["P.examples-0:100-2000, P.examples-1:90-1800", "0:100-2000,1:90-1800"]
+)
 def test_the_topic_may_be_left_out(text: str) -> None:
-    assert parse_window("P.examples", text) == Window({0: (100, 2000), 1: (90, 1800)})
+    assert parse_ranges("P.examples", text) == OffsetRanges({0: (100, 2000), 1: (90, 1800)})
 
 
 @pytest.mark.parametrize("text", ["", "x", "0:5", "0:9-5", "Q.examples-0:1-2", "0:1-2,0:3-4"])
 def test_what_is_no_window_says_how_to_write_one(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"write P\.examples-0:100-2000"):
-        parse_window("P.examples", text)
+        parse_ranges("P.examples", text)
 
 
 def test_a_later_record_replaces_an_earlier_one() -> None:

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from streams.spec import Gate
-from workers.bootstrap import Labels, Scores
-from workers.evaluator import measures
-from workers.gate import Opponent, decide
+from workers.evaluation.gate import Opponent, decide
+from workers.evaluation.metrics import Labels, Scores, measures
 
 
 def world(seed: int = 0, count: int = 4000, rate: float = 0.05) -> tuple[Labels, Scores]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.reference.handbook_features import DAY, NAMES, fast_features, slow_features
-from workers.simulator import World, simulate
+from workers.worlds.card_fraud import World, simulate
 
 HOUR = 3600
 

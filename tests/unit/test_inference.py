@@ -12,7 +12,7 @@ import structlog
 from numpy.typing import NDArray
 
 from streams.errors import ModelError, PipelineError
-from streams.inference import Inference, Scores
+from streams.scoring.inference import Inference, ServedScores
 from streams.spec import Fallback, Policies
 from tests.unit.pipelines import declare
 from tests.unit.tritons import ONE, Triton, away
@@ -27,9 +27,9 @@ def inference(scorer: Any, **fallback: Any) -> Inference:
     return Inference(pipeline, scorer, Champion())
 
 
-async def one(asked: Inference, received: float) -> Scores:
+async def one(asked: Inference, received: float) -> ServedScores:
     """What one batch of one event is served."""
-    [scores] = await asked.scores(ONE, [1], received)
+    [scores] = await asked.score(ONE, [1], received)
     return scores
 
 
@@ -107,7 +107,7 @@ def vectors(*rows: float) -> NDArray[np.float32]:
 
 async def test_several_batches_are_one_request_with_one_answer() -> None:
     server = Triton(0.75)
-    [served] = await inference(server).scores(vectors(1, 2, 3), [2, 1], time.monotonic())
+    [served] = await inference(server).score(vectors(1, 2, 3), [2, 1], time.monotonic())
     assert (served.scores.tolist(), served.version) == ([[0.75]] * 3, 3)
     assert server.asked == 1
 
@@ -115,12 +115,12 @@ async def test_several_batches_are_one_request_with_one_answer() -> None:
 async def test_a_wrong_answer_is_only_theirs_whose_vectors_brought_it_about() -> None:
     server = Choosy(0.75)
     asked = inference(server, after=0.2)
-    found = await asked.scores(vectors(1, 2, -1), [2, 1], time.monotonic())
+    found = await asked.score(vectors(1, 2, -1), [2, 1], time.monotonic())
     assert [(len(f.scores), f.degraded) for f in found] == [(2, False), (1, True)]
 
 
 async def test_a_server_that_is_away_is_waited_for_once_for_all() -> None:
     server = Triton(0.75)
     server.error = away()
-    found = await inference(server, after=0.2).scores(vectors(1, 2), [1, 1], time.monotonic())
+    found = await inference(server, after=0.2).score(vectors(1, 2), [1, 1], time.monotonic())
     assert [(len(f.scores), f.degraded) for f in found] == [(2, True)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from streams.errors import Halted, PipelineError, TooManyInvalid
-from streams.invalid import InvalidBreaker
-from streams.rehearsal import Rehearsal
+from streams.scoring.breaker import InvalidBreaker
 from streams.spec import Invalid, Policies
+from streams.testing import Rehearsal
 from tests.unit.pipelines import declare, order
 
 

@@ -11,14 +11,15 @@ import orjson
 import pytest
 from aiokafka import ConsumerRecord
 
-from streams.adapters.memory_labels import MemoryLabelStore
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.labelling import Labelling
-from streams.ports import Changes, LabelBatch, Served
+from streams.adapters.memory.labels import MemoryLabelStore
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.labelling.processor import Labelling
+from streams.ports.batches import MicroBatch
+from streams.ports.features import LabelBatch
+from streams.ports.labels import Changes, ServedEvent
 from streams.records import Scored, encode, unpack
-from streams.rehearsal import Rehearsal
 from streams.spec import Feedback
-from streams.transport.batches import MicroBatch
+from streams.testing import Rehearsal
 from tests.unit.pipelines import declare, order
 
 T0 = 1_700_000_000.0
@@ -53,8 +54,10 @@ async def test_the_example_is_what_was_served() -> None:
     served = (await rehearsal.score([basket(1, T0)])).scored[0]
     [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
     assert (example.vector, example.score, example.version) == (
-        served.vector, served.score, served.version
-    )  # fmt: skip
+        served.vector,
+        served.score,
+        served.version,
+    )
     assert example.key == "ann"
 
 
@@ -171,7 +174,7 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
         yield records[first:end]
 
     store = MemoryLabelStore()
-    served = [Served(f"o{n}", b"ann", T0, scored(f"o{n}")) for n in (1, 2)]
+    served = [ServedEvent(f"o{n}", b"ann", T0, scored(f"o{n}")) for n in (1, 2)]
     before = Labelling(pipeline, 0, lambda: store, MemoryFeatureState(pipeline.plan), read)
     store.write(Changes({s.event_id: s for s in served}, {}, {}, T0))
     await before.open({})
@@ -184,10 +187,16 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
     await rehearsal.score([basket(1, T0), basket(2, T0)])
     await state.fold_labels(
         LabelBatch(
-            0, 1, np.array([0]), np.array([int(T0)], np.uint32), [[b"ann"]], np.array([1.0]),
-            stream="met", note=struct.pack("<QQ", 0, 1),
+            0,
+            1,
+            np.array([0]),
+            np.array([int(T0)], np.uint32),
+            [[b"ann"]],
+            np.array([1.0]),
+            stream="met",
+            note=struct.pack("<QQ", 0, 1),
         )
-    )  # fmt: skip
+    )
     after = Labelling(pipeline, 0, lambda: store, state, read)
     await after.open({pipeline.topics.feedback: len(records), pipeline.topics.scored: None})
     late = await rehearsal.score([basket(3, T0 + HOUR + 1)])

@@ -11,15 +11,15 @@ import orjson
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
-from streams import standby
-from streams.adapters.memory_labels import MemoryLabelStore
-from streams.adapters.memory_state import MemoryFeatureState
-from streams.labelling import Labelling
-from streams.ports import LabelBatch, LabelsFolded
+from streams.adapters.memory.labels import MemoryLabelStore
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.labelling import standby
+from streams.labelling.processor import Labelling
+from streams.labelling.standby import Standby
+from streams.ports.batches import MicroBatch, Outputs
+from streams.ports.features import LabelBatch, LabelsFolded
 from streams.records import Example, Scored, decoder, encode
 from streams.spec import Feedback
-from streams.standby import Standby
-from streams.transport.batches import MicroBatch, Outputs
 from tests.unit.pipelines import declare
 
 PIPELINE = declare(feedback=Feedback(horizon="1h", missing=0, keep="1d"))
@@ -41,7 +41,7 @@ class Windows(MemoryFeatureState):
 
     async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
         self._burn()
-        fence = await self.label_position(batch.partition, batch.stream) or 0
+        fence = self._label_fences.get((batch.stream, batch.partition), 0)
         for at, delta, offset in zip(batch.times, batch.deltas, batch.offsets, strict=True):
             if offset >= fence:
                 self.sums[float(at)] += float(delta)

@@ -12,9 +12,10 @@ import pytest
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
-from streams import cancelling
-from streams.transport.batches import Fetched, Limits, MicroBatch, Outputs
-from streams.transport.lanes import Beside, Lane, Lanes, Uncommitted
+from streams.aio import cancelling
+from streams.engine.lanes import Lane, Lanes, Uncommitted
+from streams.engine.polling import Fetched, Limits
+from streams.ports.batches import Background, MicroBatch, Outputs
 
 EVENTS = TP("t", 0)
 
@@ -89,7 +90,7 @@ def lanes_of(
     recorder: Recorder,
     limits: Limits,
     errors: list[BaseException],
-    beside: Beside | None = None,
+    background: Background | None = None,
 ) -> Lanes:
     return Lanes(
         lambda partition, of: Lane(partition, "test", Idle(recorder), recorder, limits, recorder),
@@ -97,7 +98,7 @@ def lanes_of(
         recorder.committed,
         errors.append,
         grace=0.2,
-        beside=beside,
+        background=background,
     )
 
 
@@ -120,12 +121,11 @@ async def test_batches_are_processed_in_order_and_committed_together(limits: Lim
     lanes.put(fetched(15, 3))
     await until(lambda: "commit" in recorder.log)
     assert [(b.first, b.next, len(b.records)) for b in recorder.batches] == [
-        (5, 15, 10), (15, 18, 3)
-    ]  # fmt: skip
+        (5, 15, 10),
+        (15, 18, 3),
+    ]
     assert recorder.log[:2] == ["take over", ("open", {"t": None, "u": None})]
-    assert recorder.log[-3:] == [
-        ("write", 10, {EVENTS: 15}), ("write", 3, {EVENTS: 18}), "commit"
-    ]  # fmt: skip
+    assert recorder.log[-3:] == [("write", 10, {EVENTS: 15}), ("write", 3, {EVENTS: 18}), "commit"]
     await lanes.close()
     assert errors == []
 
@@ -292,14 +292,14 @@ async def test_what_goes_on_beside_the_lanes_ends_with_the_assignment(limits: Li
     recorder, errors = Recorder(), list[BaseException]()
     seen: list[object] = []
 
-    async def beside(owned: Collection[int]) -> None:
+    async def background(owned: Collection[int]) -> None:
         seen.append(sorted(owned))
         try:
             await asyncio.sleep(60)
         finally:
             seen.append("ended")
 
-    lanes = lanes_of(recorder, limits, errors, beside)
+    lanes = lanes_of(recorder, limits, errors, background)
     await lanes.open({EVENTS, TP("u", 0)}, 1)
     await until(lambda: seen)
     await lanes.close()
@@ -323,12 +323,12 @@ async def test_closing_cuts_off_what_passes_over_a_cancellation(
             await asyncio.sleep(60)
         return await asyncio.sleep(60, {})
 
-    async def beside(owned: Collection[int]) -> None:
+    async def background(owned: Collection[int]) -> None:
         await go_on(owned)
 
     recorder = Recorder()
     recorder.process = go_on  # type: ignore[method-assign]
-    lanes = lanes_of(recorder, limits, [], beside)
+    lanes = lanes_of(recorder, limits, [], background)
     await lanes.open({EVENTS}, 1)
     lanes.put(fetched(0, 10))
     await until(lambda: len(begun) == 2)
@@ -340,10 +340,10 @@ async def test_closing_cuts_off_what_passes_over_a_cancellation(
 async def test_an_error_beside_the_lanes_is_reported(limits: Limits) -> None:
     recorder, errors = Recorder(), list[BaseException]()
 
-    async def beside(owned: Collection[int]) -> None:
+    async def background(owned: Collection[int]) -> None:
         raise ValueError(f"a bug: {sorted(owned)}")
 
-    lanes = lanes_of(recorder, limits, errors, beside)
+    lanes = lanes_of(recorder, limits, errors, background)
     await lanes.open({EVENTS}, 1)
     await until(lambda: errors)
     await lanes.close()

@@ -6,30 +6,32 @@ import msgspec
 import pytest
 
 from streams.errors import ConfigurationError
-from streams.ledger import LedgerFollower, Serving, fold, serving
-from streams.records import LedgerEntry, decoder, encode
+from streams.ledger.state import LedgerState, state_after
+from streams.ledger.topic import LedgerFollower, new_entry
+from streams.records import Action, LedgerEntry, decoder, encode
 from streams.settings import Settings
 from streams.spec import Decision, Pipeline
 from tests.models import manifest
 from tests.synthetic import pipeline
-from workers.ledger import entry
-from workers.lifecycle import rollback_target
-from workers.publisher import kept
+from workers.releases.lifecycle import rollback_target
+from workers.releases.publisher import kept
 
 
 def said(
-    action: str, version: int, *, threshold: float = 0.3, watermark: float = 0.0
+    action: Action, version: int, *, threshold: float = 0.3, watermark: float = 0.0
 ) -> LedgerEntry:
     made = manifest(pipeline, version, b"", threshold=threshold, label_watermark=watermark)
-    return entry(action, made, Serving(), "why")
+    return new_entry(action, made, LedgerState(), "why")
 
 
 def test_nothing_serves_at_first() -> None:
-    assert serving([]) == Serving(champion=0, previous=0, threshold=0.5)
+    assert state_after([]) == LedgerState(champion=0, previous=0, threshold=0.5)
 
 
 def test_the_last_promotion_names_the_champion() -> None:
-    now = serving([said("promote", 1), said("promote", 2, threshold=0.7), said("reject", 3)])
+    now = state_after(
+        [said(Action.PROMOTE, 1), said(Action.PROMOTE, 2, threshold=0.7), said(Action.REJECT, 3)]
+    )
     assert (now.champion, now.previous, now.threshold) == (2, 1, 0.7)
     assert sorted(now.versions) == [1, 2, 3]
     assert now.manifest is not None
@@ -37,44 +39,47 @@ def test_the_last_promotion_names_the_champion() -> None:
 
 
 def test_a_rollback_brings_back_version_and_threshold() -> None:
-    history = [said("promote", v, threshold=v / 10) for v in (1, 2, 3)]
-    now = serving([*history, said("rollback", 2, threshold=0.2)])
+    history = [said(Action.PROMOTE, v, threshold=v / 10) for v in (1, 2, 3)]
+    now = state_after([*history, said(Action.ROLLBACK, 2, threshold=0.2)])
     assert (now.champion, now.previous, now.threshold) == (2, 3, 0.2)
     assert now.promoted == (1, 3, 2)
 
 
 def test_rolling_back_again_goes_further_back() -> None:
-    now = serving([said("promote", v) for v in (1, 2, 3)])
+    now = state_after([said(Action.PROMOTE, v) for v in (1, 2, 3)])
     targets = []
     for _ in range(2):
         targets.append(rollback_target(now))
-        now = fold(now, said("rollback", targets[-1]))
+        now = now.after(said(Action.ROLLBACK, targets[-1]))
     assert targets == [2, 1]
     with pytest.raises(ConfigurationError, match="no earlier version"):
         rollback_target(now)
 
 
 def test_every_decision_moves_the_watermark_and_none_moves_it_back() -> None:
-    entries = [said("promote", 1, watermark=10.0), said("reject", 2, watermark=30.0),
-               said("inconclusive", 3, watermark=20.0)]  # fmt: skip
-    assert [serving(entries[:n]).decided for n in range(4)] == [0.0, 10.0, 30.0, 30.0]
+    entries = [
+        said(Action.PROMOTE, 1, watermark=10.0),
+        said(Action.REJECT, 2, watermark=30.0),
+        said(Action.INCONCLUSIVE, 3, watermark=20.0),
+    ]
+    assert [state_after(entries[:n]).decided for n in range(4)] == [0.0, 10.0, 30.0, 30.0]
 
 
 def test_the_champion_and_those_before_it_are_kept() -> None:
-    now = serving([*(said("promote", v) for v in (1, 2, 3, 4)), said("rollback", 2)])
+    now = state_after([*(said(Action.PROMOTE, v) for v in (1, 2, 3, 4)), said(Action.ROLLBACK, 2)])
     assert kept(now, 2) == [4, 2]
-    assert kept(Serving(), 2) == []
+    assert kept(LedgerState(), 2) == []
 
 
 def test_an_entry_survives_its_way_through_the_topic() -> None:
-    before = said("promote", 4)
+    before = said(Action.PROMOTE, 4)
     assert decoder(LedgerEntry).decode(encode(before)) == before
 
 
 def test_folding_changes_nothing_that_was() -> None:
-    now = serving([said("promote", 1)])
+    now = state_after([said(Action.PROMOTE, 1)])
     versions = dict(now.versions)
-    fold(now, said("promote", 2))
+    now.after(said(Action.PROMOTE, 2))
     assert now.versions == versions
 
 
@@ -83,25 +88,25 @@ class TestFollower:
 
     def follower(self, declared: Pipeline, *entries: LedgerEntry) -> LedgerFollower:
         found = LedgerFollower(Settings(kafka="nowhere:1"), declared)
-        found._take(list(entries))
+        found.take(entries)
         return found
 
     def test_the_champion_serves_with_its_threshold(self) -> None:
-        found = self.follower(pipeline, said("promote", 1, threshold=0.25))
+        found = self.follower(pipeline, said(Action.PROMOTE, 1, threshold=0.25))
         assert (found.version, found.threshold) == (1, 0.25)
 
     def test_the_pipelines_own_threshold_wins(self) -> None:
         strict = _with_threshold(0.9)
-        found = self.follower(strict, said("promote", 1, threshold=0.25))
+        found = self.follower(strict, said(Action.PROMOTE, 1, threshold=0.25))
         assert (found.version, found.threshold) == (1, 0.9)
 
     def test_a_champion_of_other_features_does_not_serve(self) -> None:
-        other = said("promote", 1)
+        other = said(Action.PROMOTE, 1)
         assert other.manifest is not None
         odd = msgspec.structs.replace(other.manifest, schema_hash="other")
         found = self.follower(pipeline, msgspec.structs.replace(other, manifest=odd))
         assert found.version == 0
-        assert found.current.champion == 1
+        assert found.state.champion == 1
 
 
 def _with_threshold(threshold: float) -> Pipeline:

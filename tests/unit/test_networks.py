@@ -11,21 +11,21 @@ from streams.errors import ModelError, PipelineError
 from streams.spec import Model
 from tests.models import linear
 from tests.synthetic import declare, pipeline
-from workers.networks import Normalise, Served, build, export, statistics, verify
-from workers.onnx_files import check_signature, run, session
+from workers.releases.onnx_files import check_signature, run, session
+from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
 
 SAMPLE = np.random.default_rng(3).normal(5, 3, (40, 4)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def served() -> Served:
+def served() -> ExportedModel:
     torch.manual_seed(1)
     mean, scale = statistics(SAMPLE, pipeline.normalised)
-    return Served(Normalise(mean, scale), build(pipeline), np.array([0.7]))
+    return ExportedModel(Normalise(mean, scale), build(pipeline), np.array([0.7]))
 
 
 @pytest.fixture(scope="module")
-def exported(served: Served) -> bytes:
+def exported(served: ExportedModel) -> bytes:
     return export(served, 4)
 
 
@@ -41,7 +41,7 @@ def test_a_large_constant_column_is_not_scaled_by_its_rounding_noise() -> None:
     assert scale.tolist() == [1.0]
 
 
-def test_the_offset_is_added_to_the_logits(served: Served) -> None:
+def test_the_offset_is_added_to_the_logits(served: ExportedModel) -> None:
     vectors = torch.from_numpy(SAMPLE)
     with torch.no_grad():
         served.eval()
@@ -49,14 +49,16 @@ def test_the_offset_is_added_to_the_logits(served: Served) -> None:
         assert torch.allclose(served(vectors), torch.sigmoid(logits + 0.7))
 
 
-def test_the_export_answers_as_torch_does_for_any_batch(served: Served, exported: bytes) -> None:
+def test_the_export_answers_as_torch_does_for_any_batch(
+    served: ExportedModel, exported: bytes
+) -> None:
     verify(exported, served, SAMPLE)
     check_signature(exported, 4, 1)
     assert run(session(exported), SAMPLE[:1]).shape == (1, 1)
 
 
 def test_the_export_repeats_byte_for_byte_and_holds_no_paths(
-    served: Served, exported: bytes
+    served: ExportedModel, exported: bytes
 ) -> None:
     assert export(served, 4) == exported
     assert b"site-packages" not in exported
@@ -66,7 +68,7 @@ def test_the_export_repeats_byte_for_byte_and_holds_no_paths(
 def test_another_module_is_noticed(exported: bytes) -> None:
     torch.manual_seed(2)
     mean, scale = statistics(SAMPLE, pipeline.normalised)
-    other = Served(Normalise(mean, scale), build(pipeline), np.zeros(1))
+    other = ExportedModel(Normalise(mean, scale), build(pipeline), np.zeros(1))
     with pytest.raises(ModelError, match="differs from torch"):
         verify(exported, other, SAMPLE)
 

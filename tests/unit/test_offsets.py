@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pytest
 from faust.types import TP
 
-from streams.transport import offsets
-from streams.transport.offsets import CommittedOffsets
+from streams.engine import committed as offsets
+from streams.engine.committed import CommittedOffsets
 
 EVENTS = TP("events", 0)
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from streams.errors import ModelError, Unavailable
-from streams.ledger import Serving, fold
+from streams.ledger.state import LedgerState
+from streams.ledger.topic import new_entry
+from streams.records import Action, decoder, encode
 from streams.records import Manifest as ManifestRecord
-from streams.records import decoder, encode
 from streams.settings import Settings
 from streams.spec import Bucket, OneHot, Pipeline
 from tests.models import MemoryTriton, linear, manifest
 from tests.synthetic import pipeline
-from workers.ledger import entry
-from workers.probes import probes
-from workers.publisher import Publisher
-from workers.repository import Repository
+from workers.releases.probes import probes
+from workers.releases.publisher import Publisher
+from workers.releases.repository import Repository
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Shop:
 
     publisher: Publisher
     triton: MemoryTriton
-    now: Serving = field(default_factory=Serving)
+    now: LedgerState = field(default_factory=LedgerState)
 
     async def publish(self, bias: float = 0.0, data: bytes = b"") -> int:
         data = data or linear(4, bias)
@@ -37,7 +37,7 @@ class Shop:
         made = manifest(pipeline, version, data)
         self.publisher.stage(made, data, "The gate said promote.")
         await self.publisher.serve(version, self.now)
-        self.now = fold(self.now, entry("promote", made, self.now, "test"))
+        self.now = self.now.after(new_entry(Action.PROMOTE, made, self.now, "test"))
         return version
 
     @property
@@ -63,8 +63,10 @@ async def test_a_version_directory_is_whole(shop: Shop) -> None:
     version = await shop.publish()
     home = shop.repository.directory(version)
     assert {path.name for path in home.iterdir()} == {
-        "model.onnx", "manifest.json", "model-card.md"
-    }  # fmt: skip
+        "model.onnx",
+        "manifest.json",
+        "model-card.md",
+    }
     read = decoder(ManifestRecord).decode((home / "manifest.json").read_bytes())
     assert read.version == version
     assert "The gate said promote." in (home / "model-card.md").read_text()
@@ -73,7 +75,7 @@ async def test_a_version_directory_is_whole(shop: Shop) -> None:
 
 async def test_a_number_in_the_ledger_is_never_used_again(shop: Shop) -> None:
     made = manifest(pipeline, 7, b"")
-    shop.now = fold(shop.now, entry("reject", made, shop.now, "lost from disk"))
+    shop.now = shop.now.after(new_entry(Action.REJECT, made, shop.now, "lost from disk"))
     assert await shop.publish() == 8
 
 
@@ -173,7 +175,7 @@ async def test_a_champion_that_is_gone_is_said(shop: Shop) -> None:
 
 
 async def test_nothing_to_load_before_the_first_version(shop: Shop) -> None:
-    await shop.publisher.ensure_loaded(Serving())
+    await shop.publisher.ensure_loaded(LedgerState())
     assert shop.triton.loads == 0
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.quality import (
+from workers.worlds.card_fraud.quality import (
     DayQuality,
     average_precision,
     card_precision_top_k,

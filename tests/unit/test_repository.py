@@ -11,8 +11,8 @@ from streams.records import encode
 from streams.spec.model import config_pbtxt
 from tests.models import linear, manifest
 from tests.synthetic import pipeline
-from workers.manifests import code_version, model_card
-from workers.repository import Repository, digest
+from workers.releases.manifests import code_version, model_card
+from workers.releases.repository import Repository, digest
 
 DATA = linear(4)
 

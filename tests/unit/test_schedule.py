@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from streams.spec import Retrain
-from workers.examples import Window
-from workers.schedule import Due, Index, due
+from workers.examples.index import Index
+from workers.examples.reading import OffsetRanges
+from workers.training.schedule import Due, due
 
 DAY = 86_400.0
-POLICY = Retrain(every="2d", window="6d", validate="1d", evaluate="1d",
-                 least_examples=50, least_positives=5)  # fmt: skip
+POLICY = Retrain(
+    every="2d", window="6d", validate="1d", evaluate="1d", least_examples=50, least_positives=5
+)
 
 
 def index(days: float, partitions: int = 2, per_day: int = 100) -> Index:
@@ -67,7 +69,7 @@ def test_offsets_cover_the_window_and_no_more() -> None:
     found = made(index(10.5, partitions=1), decided=8 * DAY)
     assert found is not None
     # 100 a day, one partition: offset = day * 100; the example at the watermark itself counts
-    assert found.window == Window({0: (400, 1001)})
+    assert found.window == OffsetRanges({0: (400, 1001)})
 
 
 def test_a_correction_is_read_if_it_came_before_the_watermark_was_passed() -> None:

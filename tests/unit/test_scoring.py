@@ -13,13 +13,13 @@ import pytest
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
-from streams.adapters.memory_scorer import MemoryScorer
-from streams.adapters.memory_state import MemoryFeatureState
+from streams.adapters.memory.scorer import MemoryScorer
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.ports.batches import MicroBatch
 from streams.records import Scored, decoder, unpack
-from streams.rehearsal import Rehearsal
-from streams.scoring import PartitionScoring, Scoring
+from streams.scoring.processor import PartitionScoring, Scoring
 from streams.spec import Columns, Decision, Fallback, Policies, Transform
-from streams.transport.batches import MicroBatch
+from streams.testing import Rehearsal
 from tests.unit.pipelines import declare, order
 
 
@@ -198,6 +198,9 @@ async def test_partitions_that_ask_at_the_same_moment_are_scored_as_one_each_wit
     )
     assert joint == apart
     assert [[len(records) for records in outputs.values()] for outputs in joint] == [
-        [2, 2, 1], [1, 1, 0], [0, 0, 1], [2, 2, 0]
-    ]  # fmt: skip
+        [2, 2, 1],
+        [1, 1, 0],
+        [0, 0, 1],
+        [2, 2, 0],
+    ]
     assert together == [sum(alone)]

@@ -11,7 +11,7 @@ import pytest
 
 from streams.pipelines.card_fraud import Transaction
 from tests.reference.handbook_world import slow_world
-from workers.simulator import (
+from workers.worlds.card_fraud import (
     World,
     event_records,
     events,
@@ -20,8 +20,8 @@ from workers.simulator import (
     load,
     simulate,
 )
-from workers.simulator.draws import Draws, Ints, choices
-from workers.simulator.world import SEED_STEP
+from workers.worlds.card_fraud.draws import Draws, Ints, choices
+from workers.worlds.card_fraud.world import SEED_STEP
 
 SMALL = World(customers=60, terminals=80, days=40, radius=12.0)
 
@@ -129,7 +129,7 @@ def test_a_stream_that_is_too_short_says_so() -> None:
 
 
 def test_a_stream_that_is_too_short_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from workers.simulator import handbook
+    from workers.worlds.card_fraud import handbook
 
     expected = simulate(SMALL)
     enough = handbook._needed

@@ -11,13 +11,13 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from prometheus_client import REGISTRY
 
-from streams import standby
-from streams.adapters.memory_labels import MemoryLabelStore
-from streams.cancelling import cancel
+from streams.adapters.memory.labels import MemoryLabelStore
+from streams.aio.cancelling import cancel
 from streams.errors import Busy
+from streams.labelling import standby
+from streams.labelling.standby import Standby
 from streams.records import Scored, encode
 from streams.spec import Feedback
-from streams.standby import Standby
 from tests.unit.pipelines import declare
 
 PIPELINE = declare(feedback=Feedback(horizon="1h", missing=0, keep="1d"))
@@ -99,7 +99,7 @@ async def test_a_copy_is_a_store_as_its_owner_has_it(machine: Machine) -> None:
     copy = machine.stores[0]
     assert copy.positions == {SCORED: 50, FEEDBACK: 30}
     assert copy.watermark == T0 + 49
-    found = copy.served([f"o{n}" for n in range(60)])
+    found = copy.entries([f"o{n}" for n in range(60)])
     assert [served is not None for served in found] == [True] * 50 + [False] * 10
     assert [len(served.labels) for served in found if served] == [1] * 30 + [0] * 20
     assert not copy.is_open

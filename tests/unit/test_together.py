@@ -8,7 +8,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from streams.together import Together
+from streams.aio.coalescing import Coalescer
 
 
 class Server:
@@ -35,14 +35,14 @@ class Server:
 
 async def test_requests_of_one_turn_are_one_call_each_with_its_answer() -> None:
     server = Server()
-    together = Together(server.answer)
+    together = Coalescer(server.answer)
     assert await asyncio.gather(*map(together.ask, [1, 2, 3])) == [2, 4, 6]
     assert await together.ask(4) == 8
     assert server.asked == [[1, 2, 3], [4]]
 
 
 async def test_an_error_of_one_request_is_its_own() -> None:
-    together = Together(Server().answer)
+    together = Coalescer(Server().answer)
     found = await asyncio.gather(*map(together.ask, [1, 0, 3]), return_exceptions=True)
     assert (found[0], found[2]) == (2, 6)
     assert isinstance(found[1], ValueError)
@@ -51,7 +51,7 @@ async def test_an_error_of_one_request_is_its_own() -> None:
 async def test_an_error_of_the_call_is_everybodys() -> None:
     server = Server()
     server.error = OSError("gone")
-    together = Together(server.answer)
+    together = Coalescer(server.answer)
     found = await asyncio.gather(*map(together.ask, [1, 2]), return_exceptions=True)
     assert found == [server.error, server.error]
 
@@ -59,7 +59,7 @@ async def test_an_error_of_the_call_is_everybodys() -> None:
 async def test_a_call_goes_on_while_anybody_waits_for_it() -> None:
     server = Server()
     server.open.clear()
-    together = Together(server.answer)
+    together = Coalescer(server.answer)
     first, second = (asyncio.create_task(together.ask(number)) for number in (1, 2))
     await asyncio.sleep(0.01)
     first.cancel()
@@ -73,7 +73,7 @@ async def test_a_call_goes_on_while_anybody_waits_for_it() -> None:
 async def test_a_call_that_nobody_waits_for_is_cancelled() -> None:
     server = Server()
     server.open.clear()
-    together = Together(server.answer)
+    together = Coalescer(server.answer)
     for _ in range(2):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
@@ -84,7 +84,7 @@ async def test_a_call_that_nobody_waits_for_is_cancelled() -> None:
 
 async def test_what_weighs_too_much_is_asked_for_in_several_calls() -> None:
     server = Server()
-    together = Together(server.answer, most=10, weigh=float)
+    together = Coalescer(server.answer, most=10, weigh=float)
     assert await asyncio.gather(*map(together.ask, [4, 5, 3, 20, 1])) == [8, 10, 6, 40, 2]
     assert sorted(server.asked) == [[3, 1], [4, 5], [20]]
 
@@ -92,7 +92,7 @@ async def test_what_weighs_too_much_is_asked_for_in_several_calls() -> None:
 async def test_what_is_asked_while_enough_is_under_way_is_collected_for_the_next_call() -> None:
     server = Server()
     server.open.clear()
-    together = Together(server.answer, at_once=1, most=10)
+    together = Coalescer(server.answer, at_once=1, most=10)
     asked = []
     for number in (1, 2, 3):
         asked.append(asyncio.create_task(together.ask(number)))

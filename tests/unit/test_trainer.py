@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from streams.errors import TrainingError
 from streams.spec import Decision, Feedback, Model, Pipeline
 from tests.synthetic import DAY, START, in_columns, made, pipeline
-from workers.bootstrap import point
-from workers.evaluator import calibration_error, evaluate, measures
-from workers.examples import Examples
-from workers.slices import cut, slices_at
-from workers.trainer import Candidate, Progress, choose_threshold, class_weights, train
+from workers.evaluation.metrics import calibration_error, measures, point
+from workers.evaluation.opponent import evaluate
+from workers.examples.reading import Examples
+from workers.training.fit import Candidate, Epoch, choose_threshold, class_weights, train
+from workers.training.slices import cut, slices_at
 
 EXAMPLES = in_columns(made(6, per_day=1500))
 SLICES = slices_at(pipeline.policies.retrain, START + 6 * DAY)
@@ -74,7 +74,7 @@ def test_the_watermark_itself_is_evaluated() -> None:
 
 
 def test_progress_is_reported_and_patience_ends_it() -> None:
-    told: list[Progress] = []
+    told: list[Epoch] = []
     impatient = replace(
         pipeline,
         model=replace(

@@ -13,18 +13,18 @@ from streams.errors import (
     TrainingError,
     Unavailable,
 )
-from workers.training import Job, Outcome, Step, _ended, _raised
+from workers.training.job import Job, JobOutcome, Step, _ended, _raised
 
 
 @pytest.mark.parametrize("kind", [TrainingError, ModelError, PipelineError, Unavailable])
 def test_the_childs_error_is_raised_as_it_was(kind: type[DriftloopError]) -> None:
-    found = _raised(Outcome(error=kind.__name__, message="what is wrong - the mend"))
+    found = _raised(JobOutcome(error=kind.__name__, message="what is wrong - the mend"))
     assert type(found) is kind
     assert str(found) == "what is wrong - the mend"
 
 
 def test_a_pipeline_error_stays_one_that_stops_the_trainer() -> None:
-    assert isinstance(_raised(Outcome(error="PipelineError")), ConfigurationError)
+    assert isinstance(_raised(JobOutcome(error="PipelineError")), ConfigurationError)
 
 
 def test_how_a_child_ended_is_said() -> None:

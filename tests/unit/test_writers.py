@@ -21,15 +21,15 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-from streams.transport.batches import Outputs
-from streams.transport.offsets import CommittedOffsets
-from streams.transport.producers import Replaceable
-from streams.transport.writers import (
+from streams.engine.committed import CommittedOffsets
+from streams.engine.producers import ReplaceableProducer
+from streams.engine.writers import (
     ForeignCommit,
     IdempotentWriter,
     PartitionLost,
     TransactionalWriter,
 )
+from streams.ports.batches import Outputs
 
 EVENTS, LABELS = TP("events", 0), TP("labels", 0)
 Fault = Exception | Callable[[], Any] | None
@@ -171,7 +171,7 @@ def broker() -> Iterator[Broker]:
 
 async def transactional(broker: Broker) -> TransactionalWriter:
     writer = TransactionalWriter(
-        Replaceable(broker.producer, 0.05),
+        ReplaceableProducer(broker.producer, 0.05),
         0,
         "g",
         {EVENTS, LABELS},
@@ -184,7 +184,9 @@ async def transactional(broker: Broker) -> TransactionalWriter:
 
 
 async def idempotent(broker: Broker) -> IdempotentWriter:
-    writer = IdempotentWriter(Replaceable(broker.producer, 0.05), 0, broker.commit, timeout=0.05)
+    writer = IdempotentWriter(
+        ReplaceableProducer(broker.producer, 0.05), 0, broker.commit, timeout=0.05
+    )
     await writer.open()
     return writer
 
@@ -338,7 +340,7 @@ async def test_at_least_once_does_not_wait_for_one_write_before_the_next(broker:
         return [acknowledged]
 
     with pytest.MonkeyPatch.context() as patching:
-        patching.setattr("streams.transport.written.send", later)
+        patching.setattr("streams.engine.outbox.send", later)
         await writer.write(outputs(b"1"), {EVENTS: 1})
         await writer.write(outputs(b"2"), {EVENTS: 2})
         assert broker.log == [b"1", b"2"]
@@ -384,7 +386,7 @@ async def test_at_least_once_writes_all_that_is_uncommitted_again_and_in_order(
 async def test_at_least_once_follows_a_producer_that_another_writer_has_replaced(
     broker: Broker,
 ) -> None:
-    shared = Replaceable(broker.producer, 0.05)
+    shared = ReplaceableProducer(broker.producer, 0.05)
     writer = IdempotentWriter(shared, 0, broker.commit, timeout=0.05)
     await writer.write(outputs(b"1"), {EVENTS: 1})
     await shared.replace(await shared.get())

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.adapters.triton_client import NotServing
+from streams.adapters.triton.client import NotServing
 from streams.errors import Unavailable
 from streams.settings import Settings
 

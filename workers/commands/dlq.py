@@ -13,11 +13,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from streams.dead_letters import DeadLetter
 from streams.errors import ConfigurationError
 from streams.spec.durations import seconds
-from workers.commands.common import Module, connected_settings, find_pipeline, out
-from workers.dead_letters import DeadLetter, read_dead_letters
-from workers.dead_letters import replay as put_back
+from workers.environment import connected_settings, find_pipeline
+from workers.operations.dead_letters import read_dead_letters
+from workers.operations.dead_letters import replay as put_back
+from workers.terminal import Module, out
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
 
@@ -56,8 +58,10 @@ def list_letters(
     for letter in letters[-limit:]:
         table.add_row(*_row(letter))
     out.print(table)
-    out.print("one in full: driftloop dlq show REFERENCE MODULE; "
-              "back into the stream: driftloop dlq replay REFERENCE... MODULE")  # fmt: skip
+    out.print(
+        "one in full: driftloop dlq show REFERENCE MODULE; "
+        "back into the stream: driftloop dlq replay REFERENCE... MODULE"
+    )
 
 
 @app.command()
@@ -107,8 +111,9 @@ def replay(
     chosen = [letter for letter in picked if again or not letter.replayed]
     if not chosen:
         done = len(picked)
-        out.print(f"nothing to replay: {done} replayed before (--again)" if done else
-                  "nothing to replay")  # fmt: skip
+        out.print(
+            f"nothing to replay: {done} replayed before (--again)" if done else "nothing to replay"
+        )
         return
     targets = Counter(letter.source[0] for letter in chosen)
     where = ", ".join(f"{count:,} onto {topic}" for topic, count in targets.items())

@@ -11,12 +11,14 @@ import typer
 from rich.table import Table
 
 from streams.errors import ConfigurationError
-from streams.ledger import Serving, read_ledger, serving
+from streams.ledger.state import LedgerState, state_after
+from streams.ledger.topic import read_entries
 from streams.records import LedgerEntry, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
-from workers.commands.common import Module, connected_settings, console, find_pipeline, out
-from workers.repository import Repository
+from workers.environment import connected_settings, find_pipeline
+from workers.releases.repository import Repository
+from workers.terminal import Module, console, out
 
 T = TypeVar("T")
 
@@ -29,11 +31,13 @@ Version = Annotated[int, typer.Argument(min=1, help="Version number, as `models 
 def list_models(module: Module) -> None:
     """List every version: what the gate said, and which serves."""
     pipeline, settings = find_pipeline(module), connected_settings(module)
-    entries = asyncio.run(read_ledger(settings, pipeline))
-    now = serving(entries)
+    entries = asyncio.run(read_entries(settings, pipeline))
+    now = state_after(entries)
     if not entries:
-        out.print(f"{pipeline.name} has no version yet: the trainer makes one when labels have "
-                  f"matured, or `driftloop train {module}` does")  # fmt: skip
+        out.print(
+            f"{pipeline.name} has no version yet: the trainer makes one when labels have "
+            f"matured, or `driftloop train {module}` does"
+        )
         return
     table = Table(title=f"Versions of {pipeline.name}", title_justify="left")
     for name in ("Version", "Serves", "Last action", "Labels up to", "Metric", "Threshold", "Why"):
@@ -52,7 +56,7 @@ def list_models(module: Module) -> None:
 def show_model(version: Version, module: Module) -> None:
     """Show a version: its manifest, and everything the ledger says of it."""
     pipeline, settings = find_pipeline(module), connected_settings(module)
-    entries = [e for e in asyncio.run(read_ledger(settings, pipeline)) if e.version == version]
+    entries = [e for e in asyncio.run(read_entries(settings, pipeline)) if e.version == version]
     manifests = [entry.manifest for entry in entries if entry.manifest is not None]
     if manifests:
         manifest = manifests[-1]
@@ -96,7 +100,7 @@ def rollback(
 
 def _run(module: str, action: Callable[..., Awaitable[T]]) -> T:
     """One action of a `Lifecycle`, in an event loop of its own."""
-    from workers.lifecycle import Lifecycle
+    from workers.releases.lifecycle import Lifecycle
 
     async def work(settings: Settings, pipeline: Pipeline) -> T:
         life = Lifecycle(settings, pipeline)
@@ -123,7 +127,7 @@ def _latest(entries: list[LedgerEntry]) -> dict[int, LedgerEntry]:
 
 
 def _row(
-    version: int, latest: LedgerEntry, now: Serving, metric: str, on_disk: bool
+    version: int, latest: LedgerEntry, now: LedgerState, metric: str, on_disk: bool
 ) -> tuple[str, ...]:
     manifest = now.versions.get(version)
     serves = "[green]champion[/]" if version == now.champion else ""

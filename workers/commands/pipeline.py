@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,18 +13,23 @@ from typing import Annotated, Any
 
 import orjson
 import typer
+from rich.live import Live
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
 from streams.errors import ConfigurationError
+from streams.kafka.reading import TopicFollower
+from streams.kafka.topics import topic_exists
+from streams.ports.batches import SourceRecord
 from streams.records import unpack
-from streams.rehearsal import Rehearsal, Rehearsed
-from streams.samples import sample_events
 from streams.settings import PREFIX, Settings
 from streams.spec import Pipeline
 from streams.spec.durations import text
-from workers.commands.common import Module, connected_settings, console, find_pipeline, out
+from streams.testing import Rehearsal, Rehearsed, sample_events
+from workers.environment import connected_settings, find_pipeline
+from workers.operations.rates import TopicRate, rates
+from workers.terminal import Module, console, out
 
 
 class Stream(StrEnum):
@@ -86,8 +91,10 @@ def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
     for letter in result.dead_letters[:5]:
         out.print(f"[yellow]dead letter[/] {letter['cause']}: {letter['detail']}")
     rejected, predicted = len(result.dead_letters), len(result.predictions)
-    out.print(f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
-              f"{count - predicted - rejected} duplicates")  # fmt: skip
+    out.print(
+        f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
+        f"{count - predicted - rejected} duplicates"
+    )
     if result.scored:
         last = result.scored[-1]
         named = zip(pipeline.feature_names, unpack([last.vector])[0].tolist(), strict=True)
@@ -113,30 +120,30 @@ def tail(
 
 
 async def _tail_topic(settings: Settings, topic: str, limit: int, beginning: bool) -> None:
-
-    from streams.transport.clients import admin_client, reader
-
-    async with admin_client(settings):
-        pass  # says so where there is no broker
-    consumer = reader(settings, topic, start="earliest" if beginning else "latest")
-    await consumer.start()
+    follower = TopicFollower(settings, topic, start="earliest" if beginning else "latest")
+    if not await topic_exists(settings, topic):
+        raise ConfigurationError(
+            f"there is no topic {topic} yet - `driftloop up` makes the topics of a pipeline"
+        )
+    await follower.start()
     console.print(f"[dim]{topic} - Ctrl-C ends[/]")
     shown = 0
     try:
-        async for record in consumer:
-            out.print_json(orjson.dumps(_readable(record)).decode(), indent=None)
-            shown += 1
-            if shown == limit:
-                return
+        while True:
+            for record in await follower.poll():
+                out.print_json(orjson.dumps(_readable(record)).decode(), indent=None)
+                shown += 1
+                if shown == limit:
+                    return
     finally:
-        await consumer.stop()
+        await follower.stop()
 
 
-def _readable(record: Any) -> dict[str, Any]:
+def _readable(record: SourceRecord) -> dict[str, Any]:
     if record.headers:  # a dead letter: the record as it came, its cause in headers
         value = (record.value or b"").decode(errors="backslashreplace")
         return {name: text.decode() for name, text in record.headers} | {"value": value[:2000]}
-    found: dict[str, Any] = json.loads(record.value)
+    found: dict[str, Any] = json.loads(record.value or b"null")
     at = found.get("event_time", found.get("at"))
     if at is not None:
         found["time"] = datetime.fromtimestamp(at, UTC).isoformat()
@@ -144,10 +151,21 @@ def _readable(record: Any) -> dict[str, Any]:
 
 
 async def _tail_metrics(settings: Settings, pipeline: Pipeline, limit: int) -> None:
-    from workers.watching import Watch, watch
+    shown = 0
+    with Live(auto_refresh=False) as live:
+        async for sample in rates(settings, pipeline):
+            live.update(_rates_table(pipeline, sample), refresh=True)
+            shown += 1
+            if shown == limit:
+                return
 
-    watch_ = Watch(settings, pipeline)
-    await watch(watch_, limit)
+
+def _rates_table(pipeline: Pipeline, sample: Sequence[TopicRate]) -> Table:
+    table = Table("topic", "offsets", "per second", "lag", title=f"Pipeline {pipeline.name}")
+    for one in sample:
+        lag = "" if one.lag is None else f"{one.lag:,}"
+        table.add_row(one.topic, f"{one.offsets:,}", f"{one.per_second:,.0f}", lag)
+    return table
 
 
 def show_settings(

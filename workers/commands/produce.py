@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
 from streams.errors import ConfigurationError
+from streams.kafka import connection
+from streams.kafka.topics import ensure_topics
+from streams.kafka.writing import send_all
 from streams.settings import Settings
 from streams.spec import Pipeline
-from workers.commands.common import connected_settings, console, find_pipeline, out
+from workers.environment import connected_settings, find_pipeline
+from workers.terminal import console, out
 
-Record = tuple[float, str, bytes, bytes]
+TimedRecord = tuple[float, str, bytes, bytes]
 """Event time at which it happens, topic, key, value."""
 
 
@@ -39,16 +43,16 @@ def produce(
 
 def _records(
     settings: Settings, pipeline: Pipeline, days: tuple[int, int], seed: int, labels: bool
-) -> list[Record]:
+) -> list[TimedRecord]:
     """Events of these days and labels known in them, in the order in which they happen."""
-    from workers.simulator import World, event_records, feedback_records, load
+    from workers.worlds.card_fraud import World, event_records, feedback_records, load
 
     frame = load(World(seed=seed), settings.cache_dir / "worlds")
     chosen = frame[(frame["day"] >= days[0]) & (frame["day"] < days[1])]
     if chosen.empty:
         raise ConfigurationError("no event in these days - the world has days 0 to 182")
     topics = pipeline.topics
-    records: list[Record] = [
+    records: list[TimedRecord] = [
         (at, topics.events, key, value)
         for at, (key, value) in zip(chosen["seconds"], event_records(chosen), strict=True)
     ]
@@ -64,22 +68,17 @@ def _records(
 
 
 async def _publish(
-    settings: Settings, pipeline: Pipeline, records: list[Record], rate: float
+    settings: Settings, pipeline: Pipeline, records: list[TimedRecord], rate: float
 ) -> int:
-    from streams.transport import clients
-
-    await clients.ensure_topics(settings, pipeline)
+    await ensure_topics(settings, pipeline)
     block = max(1, round(rate / 20))
     started = time.monotonic()
     with Progress(console=console) as progress:
         task = progress.add_task("publishing", total=len(records))
-        async with clients.producer(settings, linger_ms=5) as producer:
+        async with connection.producer(settings, linger_ms=5) as producer:
             for start in range(0, len(records), block):
                 await asyncio.sleep(max(0.0, started + start / rate - time.monotonic()))
-                sent: list[Any] = [
-                    await producer.send(topic, key=key, value=value)
-                    for _, topic, key, value in records[start : start + block]
-                ]
-                await asyncio.gather(*sent)
-                progress.advance(task, len(sent))
+                chosen = records[start : start + block]
+                await send_all(producer, ((topic, key, value) for _, topic, key, value in chosen))
+                progress.advance(task, len(chosen))
     return len(records)

@@ -1,4 +1,4 @@
-"""`score`, `label`, `up`: the processes of the loop."""
+"""`up`, `score`, `label`, `trainer`: the loop, and each of its workers."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from typing import Annotated
 
 import typer
 
-from workers.commands.common import Module, connected_settings, find_pipeline
+from streams.settings import load_settings
+from streams.spec import Pipeline
+from workers.environment import find_pipeline
+from workers.processes.loop import Loop, running_loop, stop_on_signals
+from workers.roles import Role, run_role
+from workers.terminal import Module, console, out
 
 
 def score(module: Module) -> None:
     """Score events: one worker of the group that shares the partitions."""
-    _run(module, "score")
+    run_role(Role.SCORE, module)
 
 
 def label(module: Module) -> None:
     """Join labels with what was served, and write examples: one worker of its group."""
-    _run(module, "label")
+    run_role(Role.LABEL, module)
 
 
-def _run(module: str, role: str) -> None:
-    from streams.wiring import check_servers, labelling_app, scoring_app
-    from workers.processes import run_app
-
-    pipeline = find_pipeline(module)
-    settings = connected_settings(module)
-    asyncio.run(check_servers(settings, pipeline, triton=role == "score"))
-    build = scoring_app if role == "score" else labelling_app
-    run_app(build, settings, pipeline, role)
+def trainer(module: Module) -> None:
+    """Follow the retrain policy: make, judge and publish candidates until stopped."""
+    run_role(Role.TRAINER, module)
 
 
 def up(
@@ -36,6 +35,48 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="Scoring workers to run.")] = 1,
 ) -> None:
     """Run the whole loop: servers where none are given, scoring, labelling and the trainer."""
-    from workers.up import run_up
+    asyncio.run(_run_up(module, find_pipeline(module), workers))
 
-    run_up(module, find_pipeline(module), workers)
+
+async def _run_up(module: str, pipeline: Pipeline, workers: int) -> None:
+    stop = stop_on_signals()
+    async with running_loop(load_settings(), module, workers, _say) as loop:
+        _welcome(module, pipeline, loop)
+        await stop.wait()
+        console.print("stopping")
+    console.print("stopped; data is kept in", str(loop.settings.state_dir))
+
+
+def _say(line: str) -> None:
+    console.print(f"[dim]{line}[/]")
+
+
+def _welcome(module: str, pipeline: Pipeline, loop: Loop) -> None:
+    topics, event, kafka = pipeline.topics, pipeline.event, loop.settings.kafka
+    fields = ", ".join(pipeline.event.schema.model_fields)
+    out.print(
+        f"""
+[bold]{pipeline.name} is up[/]
+  events in        {topics.events}   JSON ({fields}), keyed by {event.key}
+  labels in        {topics.feedback}   {{"event_id", "label", "labelled_at"}}, with the event's key
+  predictions out  {topics.predictions}
+  bad records      {topics.dead_letters}
+  Kafka            {kafka}
+  logs             {loop.settings.state_dir / "logs"}
+
+Publish an event (Python):
+  import asyncio, json, aiokafka
+  async def main():
+      async with aiokafka.AIOKafkaProducer(bootstrap_servers="{kafka}") as producer:
+          event = {{...}}
+          await producer.send_and_wait("{topics.events}", json.dumps(event).encode(),
+                                       key=event["{event.key}"].encode())
+  asyncio.run(main())
+
+See what comes out:
+  DRIFTLOOP_KAFKA={kafka} driftloop tail {module} predictions
+
+Ctrl-C ends it.""",
+        soft_wrap=True,
+        markup=True,
+    )

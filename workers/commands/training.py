@@ -1,24 +1,26 @@
-"""`train` and `trainer`: one candidate now, or one whenever the policy says so."""
+"""`train`: one candidate now."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streams.errors import ConfigurationError, TrainingError
+from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.durations import seconds
-from workers.commands.common import Module, connected_settings, console, find_pipeline, out
+from workers.environment import connected_settings, find_pipeline
+from workers.terminal import Module, console, out
 
 if TYPE_CHECKING:
-    from streams.ledger import Serving
+    from streams.ledger.state import LedgerState
     from streams.records import LedgerEntry
-    from workers.training import Job, Judged, Report, Step
+    from workers.releases.candidate import Judged
+    from workers.training.job import Job, OnStep, Step
 
 
 def train(
@@ -55,55 +57,21 @@ def train(
     asyncio.run(_train(settings, pipeline, (last, offsets, publish, threads)))
 
 
-def trainer(module: Module) -> None:
-    """Follow the retrain policy: make, judge and publish candidates until stopped."""
-    from streams.telemetry import configure_logging, serve_metrics
-
-    pipeline, settings = find_pipeline(module), connected_settings(module)
-    asyncio.run(_check_servers(settings, pipeline))
-    configure_logging(settings, pipeline=pipeline.name, role="trainer")
-    port = serve_metrics(settings)
-    console.print(f"[dim]metrics on http://{settings.metrics_host}:{port}/metrics[/]")
-    asyncio.run(_trainer(settings, pipeline))
-
-
-async def _check_servers(settings: Settings, pipeline: Pipeline) -> None:
-    """Say so at once where a server is missing; one that goes away later is waited for."""
-    from streams.adapters.triton_control import TritonControls
-    from streams.transport.clients import ensure_topics
-
-    await ensure_topics(settings, pipeline)
-    control = TritonControls(settings, pipeline.name)
-    try:
-        await control.alive()
-    finally:
-        await control.close()
-
-
-async def _trainer(settings: Settings, pipeline: Pipeline) -> None:
-    from workers.training_worker import run_trainer
-
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run_trainer(settings, pipeline, stop)
-
-
 async def _train(
     settings: Settings, pipeline: Pipeline, options: tuple[str | None, str | None, bool, int]
 ) -> None:
-    from streams.transport.clients import ensure_topics
-    from workers.examples import parse_window
-    from workers.ledger import current
-    from workers.lifecycle import Lifecycle
-    from workers.training import Job
+    from streams.kafka.topics import ensure_topics
+    from streams.ledger.topic import read_state
+    from workers.examples.reading import parse_ranges
+    from workers.releases.lifecycle import Lifecycle
+    from workers.training.job import Job
 
     last, offsets, publish, threads = options
     topic = pipeline.topics.examples
     await ensure_topics(settings, pipeline)
-    now = await current(settings, pipeline)
+    now = await read_state(settings, pipeline)
     if offsets is not None:
-        job = Job(settings.pipeline, parse_window(topic, offsets).offsets(topic))
+        job = Job(settings.pipeline, parse_ranges(topic, offsets).offsets(topic))
     else:
         job = await _recent(settings, pipeline, last)
     judged = await _run(settings, _against(job, now, threads))
@@ -115,21 +83,26 @@ async def _train(
     try:
         decided = await life.release(judged)
         _say(settings.pipeline, decided)
-        if decided.version in life.publisher.repository.versions() and decided.action != "promote":
-            out.print(f"to promote it all the same: `driftloop promote {decided.version} "
-                      f"{settings.pipeline} --force --reason '...'`")  # fmt: skip
+        if (
+            decided.version in life.publisher.repository.versions()
+            and decided.action is not Action.PROMOTE
+        ):
+            out.print(
+                f"to promote it anyway: `driftloop promote {decided.version} "
+                f"{settings.pipeline} --force --reason '...'`"
+            )
     finally:
         await life.close()
 
 
 async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> Job:
     """The job on the most recent examples: the retrain policy's window, or another length."""
-    from workers.example_tail import ExampleTail
-    from workers.slices import slices_at
-    from workers.training import Job
+    from workers.examples.index import ExampleFollower
+    from workers.training.job import Job
+    from workers.training.slices import slices_at
 
     policy = pipeline.policies.retrain
-    tail = ExampleTail(settings, pipeline)
+    tail = ExampleFollower(settings, pipeline)
     with console.status(f"reading {pipeline.topics.examples}"):
         try:
             await tail.start()
@@ -159,11 +132,11 @@ async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> J
 
 async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
     """Train again from a manifest, and say whether the same file came out."""
-    from workers.ledger import current
-    from workers.repository import Repository
-    from workers.training import Job
+    from streams.ledger.topic import read_state
+    from workers.releases.repository import Repository
+    from workers.training.job import Job
 
-    now = await current(settings, pipeline)
+    now = await read_state(settings, pipeline)
     manifest = now.versions.get(version)
     if manifest is None:
         manifest = Repository(settings.model_repository, pipeline.name).manifest(version)
@@ -181,8 +154,10 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
     judged = await _run(settings, job)
     again = judged.manifest
     if again.model_sha256 == manifest.model_sha256:
-        out.print(f"[green]the same file[/]: version {version} is reproduced byte for byte "
-                  f"(SHA-256 {again.model_sha256[:16]}...)")  # fmt: skip
+        out.print(
+            f"[green]the same file[/]: version {version} is reproduced byte for byte "
+            f"(SHA-256 {again.model_sha256[:16]}...)"
+        )
         return
     then = {"code": manifest.code, "schema": manifest.schema_hash, **manifest.environment}
     today = {"code": again.code, "schema": again.schema_hash, **again.environment}
@@ -195,14 +170,14 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
 
 async def _run(settings: Settings, job: Job) -> Judged:
     """Run a job with a progress bar."""
-    from workers.training import run_job
+    from workers.training.job import run_job
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         return await run_job(settings, job, _reporter(bar))
 
 
-def _reporter(bar: Progress) -> Report:
+def _reporter(bar: Progress) -> OnStep:
     task = bar.add_task("reading examples", total=None)
 
     def report(step: Step) -> None:
@@ -219,7 +194,7 @@ def _reporter(bar: Progress) -> Report:
     return report
 
 
-def _against(job: Job, now: Serving, threads: int) -> Job:
+def _against(job: Job, now: LedgerState, threads: int) -> Job:
     import msgspec
 
     return msgspec.structs.replace(
@@ -228,7 +203,7 @@ def _against(job: Job, now: Serving, threads: int) -> Job:
 
 
 def _publish_file(settings: Settings, pipeline: Pipeline, publish: bool) -> None:
-    from workers.lifecycle import Lifecycle
+    from workers.releases.lifecycle import Lifecycle
 
     path = pipeline.model.onnx
     if not publish:
@@ -250,9 +225,12 @@ def _publish_file(settings: Settings, pipeline: Pipeline, publish: bool) -> None
 
 
 def _say(module: str, decided: LedgerEntry) -> None:
-    if decided.action == "promote":
-        out.print(f"[green]version {decided.version} serves[/] - see it with "
-                  f"`driftloop models show {decided.version} {module}`")  # fmt: skip
+    if decided.action is Action.PROMOTE:
+        out.print(
+            f"[green]version {decided.version} serves[/] - see it with "
+            f"`driftloop models show {decided.version} {module}`"
+        )
         return
-    out.print(f"[yellow]version {decided.version} does not serve[/] ({decided.action}): "
-              f"{decided.reason}")  # fmt: skip
+    out.print(
+        f"[yellow]version {decided.version} does not serve[/] ({decided.action}): {decided.reason}"
+    )

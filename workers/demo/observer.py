@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from operator import attrgetter
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.records import LedgerEntry, Prediction, Scored, unpack
+from streams.kafka.reading import TopicFollower
+from streams.ledger.state import state_after
+from streams.ledger.topic import decode
+from streams.ports.batches import SourceRecord
+from streams.records import Action, LedgerEntry, Prediction, Scored, unpack
 from streams.settings import Settings
 from streams.spec.pipeline import Topics
-from streams.transport.clients import reader
 
 
 @dataclass
@@ -55,13 +59,12 @@ class Seen:
     @property
     def champion(self) -> int:
         """The version that the ledger names last; 0 for none."""
-        changes = [e.version for e in self.ledger if e.action in ("promote", "rollback")]
-        return changes[-1] if changes else 0
+        return state_after(self.ledger).champion
 
     @property
     def promoted(self) -> list[int]:
         """Versions that became champion, in order."""
-        return [entry.version for entry in self.ledger if entry.action == "promote"]
+        return [entry.version for entry in self.ledger if entry.action is Action.PROMOTE]
 
 
 class Observer:
@@ -76,25 +79,25 @@ class Observer:
         """Consume until cancelled."""
         topics = self._topics
         read = (topics.predictions, topics.scored, topics.dead_letters, topics.models)
-        consumer = reader(self._settings, *read)
-        await consumer.start()
+        follower = TopicFollower(self._settings, *read)
+        await follower.start()
         try:
             while True:
-                found = await consumer.getmany(timeout_ms=200, max_records=5000)
-                for partition, records in found.items():
-                    self._take(partition.topic, records)
+                found = await follower.poll(0.2, most=5000)
+                for topic, records in groupby(found, attrgetter("topic")):
+                    self._take(topic, list(records))
                 await asyncio.sleep(0)
         finally:
-            await consumer.stop()
+            await follower.stop()
 
-    def _take(self, topic: str, records: list[Any]) -> None:
-        values = [record.value for record in records]
+    def _take(self, topic: str, records: list[SourceRecord]) -> None:
+        values = [record.value or b"" for record in records]
         if topic == self._topics.predictions:
             self._predictions(msgspec.json.decode(_array(values), type=list[Prediction]))
         elif topic == self._topics.scored:
             self._scored(msgspec.json.decode(_array(values), type=list[Scored]))
         elif topic == self._topics.models:
-            self.seen.ledger.extend(msgspec.json.decode(v, type=LedgerEntry) for v in values)
+            self.seen.ledger += decode(records)
         else:
             for record in records:
                 cause = dict(record.headers)["cause"].decode()

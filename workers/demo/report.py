@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workers.demo.measures import Quality
-from workers.quality import DayQuality
+from workers.worlds.card_fraud.quality import DayQuality
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }
@@ -54,8 +54,9 @@ def write_report(
     """Write the page; `rates` are (seconds, events per second)."""
     curves = _curves(quality, promotions, start).to_html(full_html=False, include_plotlyjs=True)
     pace = _pace(rates).to_html(full_html=False, include_plotlyjs=False)
-    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>"
-                   for k, v in summary)  # fmt: skip
+    rows = "".join(
+        f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in summary
+    )
     path.write_text(
         f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Driftloop demo</title>
 <style>{_STYLE}</style></head><body>
@@ -67,8 +68,13 @@ against the same vectors scored by the first version left alone. Dotted lines: p
 
 
 def _curves(quality: Quality, promotions: Sequence[Moment], start: date) -> Any:
-    figure = make_subplots(rows=len(METRICS), cols=1, shared_xaxes=True, vertical_spacing=0.06,
-                           subplot_titles=[name for name, _ in METRICS])  # fmt: skip
+    figure = make_subplots(
+        rows=len(METRICS),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.06,
+        subplot_titles=[name for name, _ in METRICS],
+    )
     for row, (_, metric) in enumerate(METRICS, 1):
         for name, days, colour in (
             ("first version", quality.first, FIRST),
@@ -78,16 +84,28 @@ def _curves(quality: Quality, promotions: Sequence[Moment], start: date) -> Any:
                 go.Scatter(
                     x=[start + timedelta(days=day.day) for day in days],
                     y=[metric(day) for day in days],
-                    name=name, line={"color": colour, "width": 2.5},
-                    legendgroup=name, showlegend=row == 1,
+                    name=name,
+                    line={"color": colour, "width": 2.5},
+                    legendgroup=name,
+                    showlegend=row == 1,
                 ),
-                row=row, col=1,
-            )  # fmt: skip
+                row=row,
+                col=1,
+            )
         for moment in promotions:
-            figure.add_vline(x=str(start + timedelta(days=moment.day)), line_dash="dot",
-                             line_color="#999", row=row, col=1)  # fmt: skip
-    figure.update_layout(height=780, template="plotly_white", margin={"t": 40, "b": 20},
-                         legend={"orientation": "h", "y": 1.08})  # fmt: skip
+            figure.add_vline(
+                x=str(start + timedelta(days=moment.day)),
+                line_dash="dot",
+                line_color="#999",
+                row=row,
+                col=1,
+            )
+    figure.update_layout(
+        height=780,
+        template="plotly_white",
+        margin={"t": 40, "b": 20},
+        legend={"orientation": "h", "y": 1.08},
+    )
     return figure
 
 
@@ -95,6 +113,11 @@ def _pace(rates: Sequence[tuple[float, float]]) -> Any:
     figure = go.Figure(
         go.Scatter(x=[at for at, _ in rates], y=[rate for _, rate in rates], line={"color": LOOP})
     )
-    figure.update_layout(height=260, template="plotly_white", margin={"t": 10},
-                         xaxis_title="seconds", yaxis_title="predictions per second")  # fmt: skip
+    figure.update_layout(
+        height=260,
+        template="plotly_white",
+        margin={"t": 10},
+        xaxis_title="seconds",
+        yaxis_title="predictions per second",
+    )
     return figure

@@ -19,18 +19,20 @@ from rich.live import Live
 from rich.table import Table
 
 from streams.errors import ConfigurationError
+from streams.kafka import connection
+from streams.kafka.offsets import offsets_client
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
-from streams.transport import clients
-from workers.commands.common import console, find_pipeline, out
 from workers.demo.measures import Memory, Quality, failed_requests, quality
 from workers.demo.observer import Observer, Seen
 from workers.demo.report import METRICS, Moment, mean, write_report
-from workers.demo.source import DAY, SLOTS_PER_DAY, Publisher, Source
+from workers.demo.source import DAY, SLOTS_PER_DAY, Feeder, Source
 from workers.devstack.servers import free_port
 from workers.devstack.stack import running
-from workers.simulator import World, load
-from workers.up import Loop, running_loop, stop_on_signals
+from workers.environment import find_pipeline
+from workers.processes.loop import Loop, running_loop, stop_on_signals
+from workers.terminal import console, out
+from workers.worlds.card_fraud import World, load
 
 MODULE = "streams.pipelines.card_fraud"
 MOST_MEMORY = 4_000_000_000
@@ -55,10 +57,10 @@ class Plan:
 
 
 @dataclass
-class Progress:
+class Watched:
     """What is shown while it runs, and kept for the report."""
 
-    publisher: Publisher
+    publisher: Feeder
     seen: Seen
     memory: Memory = field(default_factory=Memory)
     rates: list[tuple[float, float]] = field(default_factory=list)
@@ -98,10 +100,13 @@ def _settings() -> Settings:
     home = settings.state_dir / "demo"
     fresh = settings.model_copy(
         update={
-            "state_dir": home, "model_repository": home / "models",
-            "kafka": "", "triton": "", "redis": SecretStr(""),
+            "state_dir": home,
+            "model_repository": home / "models",
+            "kafka": "",
+            "triton": "",
+            "redis": SecretStr(""),
         }
-    )  # fmt: skip
+    )
     if running(fresh) is not None:
         raise ConfigurationError(f"a demo is already running in {home} - wait for it, or end it")
     shutil.rmtree(home, ignore_errors=True)
@@ -127,16 +132,16 @@ async def _stream_and_judge(plan: Plan, settings: Settings, world: pd.DataFrame)
 
 async def _stream(
     plan: Plan, pipeline: Pipeline, loop: Loop, world: pd.DataFrame, lines: list[str]
-) -> Progress:
+) -> Watched:
     """Publish the world while watching what comes out, until all of it has come out."""
     topics, settings = pipeline.topics, loop.settings
     seen = Seen.of(len(world), len(pipeline.feature_names))
-    producer = clients.producer(settings, linger_ms=5)
-    async with clients.admin_client(settings) as admin, producer, asyncio.TaskGroup() as tasks:
-        publisher = Publisher(
-            producer, admin, pipeline, plan.seconds_per_slot, _keeps_up(pipeline, seen)
+    producer = connection.producer(settings, linger_ms=5)
+    async with offsets_client(settings) as offsets, producer, asyncio.TaskGroup() as tasks:
+        publisher = Feeder(
+            producer, offsets, pipeline, plan.seconds_per_slot, _keeps_up(pipeline, seen)
         )
-        progress = Progress(publisher, seen, notes=lines)
+        progress = Watched(publisher, seen, notes=lines)
         observing = tasks.create_task(Observer(settings, topics, seen).run())
         watching = tasks.create_task(_watch(plan, progress, loop))
         await publisher.run(Source(world))
@@ -164,7 +169,7 @@ def _keeps_up(pipeline: Pipeline, seen: Seen) -> Callable[[float], bool]:
     return keeps_up
 
 
-async def _watch(plan: Plan, progress: Progress, loop: Loop) -> None:
+async def _watch(plan: Plan, progress: Watched, loop: Loop) -> None:
     """Sample memory and pace, and show the live table, or lines where there is no terminal."""
     said = 0.0
     counts: deque[tuple[float, int]] = deque(maxlen=_RATE_SAMPLES)
@@ -186,7 +191,7 @@ async def _watch(plan: Plan, progress: Progress, loop: Loop) -> None:
                 said = now
 
 
-def _live_rows(plan: Plan, progress: Progress, rate: float) -> Iterator[tuple[str, str]]:
+def _live_rows(plan: Plan, progress: Watched, rate: float) -> Iterator[tuple[str, str]]:
     publisher, seen = progress.publisher, progress.seen
     day = publisher.slot / SLOTS_PER_DAY
     at = World().start + timedelta(days=day)
@@ -207,7 +212,7 @@ def _judge(
     settings: Settings,
     pipeline: Pipeline,
     world: pd.DataFrame,
-    progress: Progress,
+    progress: Watched,
     restarts: int,
 ) -> bool:
     """Print the summary and write the report; True when every check holds."""
@@ -237,10 +242,15 @@ def _judge(
     return all(holds for _, holds in checks)
 
 
-def _summary(progress: Progress, restarts: int) -> Iterator[tuple[str, str]]:
+def _summary(progress: Watched, restarts: int) -> Iterator[tuple[str, str]]:
     seen, sent = progress.seen, progress.publisher.published
-    yield "events in", (f"{sent.events:,} distinct and valid, {sent.duplicates:,} repeated, "
-                        f"{sent.malformed:,} broken")  # fmt: skip
+    yield (
+        "events in",
+        (
+            f"{sent.events:,} distinct and valid, {sent.duplicates:,} repeated, "
+            f"{sent.malformed:,} broken"
+        ),
+    )
     yield "labels in", f"{sent.labels:,} confirmed frauds, a week of event time late"
     yield "predictions out", f"{seen.predicted:,} events, {seen.doubled:,} of them twice"
     yield "dead letters", ", ".join(f"{n:,} {c}" for c, n in seen.dead_letters.items()) or "none"
@@ -257,10 +267,13 @@ def _summary(progress: Progress, restarts: int) -> Iterator[tuple[str, str]]:
 
 def _quality_rows(found: Quality) -> list[tuple[str, str]]:
     return [
-        (f"{name}, mean per day", f"first version {mean(found.first, metric):.3f}, "
-         f"the loop {mean(found.loop, metric):.3f}")
+        (
+            f"{name}, mean per day",
+            f"first version {mean(found.first, metric):.3f}, "
+            f"the loop {mean(found.loop, metric):.3f}",
+        )
         for name, metric in METRICS
-    ]  # fmt: skip
+    ]
 
 
 def _serves_last(seen: Seen) -> bool:

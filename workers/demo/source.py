@@ -15,14 +15,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
+from streams.kafka.connection import Producer
+from streams.kafka.offsets import OffsetsClient
+from streams.kafka.topics import group_id
+from streams.kafka.writing import send_all
+from streams.ports.batches import TopicPartition
 from streams.spec import Pipeline
-from streams.transport.clients import group_id
-from workers.simulator import event_records, feedback_records
+from workers.worlds.card_fraud import event_records, feedback_records
 
-Record = tuple[bytes, bytes]
+KeyedRecord = tuple[bytes, bytes]
 
 DAY = 86_400
 SLOTS_PER_DAY = 4
@@ -45,9 +47,9 @@ class Published:
 class Slot:
     """Records of a quarter of a day."""
 
-    payments: list[Record]
+    payments: list[KeyedRecord]
     """Valid ones, then repeated ones, then broken ones."""
-    labels: list[Record]
+    labels: list[KeyedRecord]
     duplicates: int
     malformed: int
 
@@ -76,19 +78,19 @@ class Source:
         return Slot(payments, labels, len(repeated), len(broken))
 
 
-class Publisher:
+class Feeder:
     """Publishes a source's slots at a pace, never far ahead of what the loop has taken in."""
 
     def __init__(
         self,
-        producer: AIOKafkaProducer,
-        admin: AIOKafkaAdminClient,
+        producer: Producer,
+        offsets: OffsetsClient,
         pipeline: Pipeline,
         seconds_per_slot: float,
         trained: Callable[[float], bool],
     ) -> None:
         self._producer = producer
-        self._admin = admin
+        self._offsets = offsets
         topics, name = pipeline.topics, pipeline.name
         self._topics = topics
         self._groups = {
@@ -129,19 +131,14 @@ class Publisher:
         done.malformed += slot.malformed
         done.labels += len(slot.labels)
 
-    async def _publish(self, topic: str, records: list[Record]) -> None:
-        sent = [await self._producer.send(topic, key=key, value=value) for key, value in records]
-        for done in await asyncio.gather(*sent):
-            at = TopicPartition(done.topic, done.partition)
-            self._ends[at] = max(self._ends.get(at, 0), done.offset + 1)
+    async def _publish(self, topic: str, records: list[KeyedRecord]) -> None:
+        self._ends |= await send_all(self._producer, ((topic, *record) for record in records))
 
     async def _taken_in(self, topic: str, within: int) -> None:
         """Return when the topic's group has committed all but `within` of what was published."""
-        ends = {at: end for at, end in self._ends.items() if at.topic == topic}
+        ends = {at.partition: end for at, end in self._ends.items() if at.topic == topic}
         while ends:
-            found = await self._admin.list_consumer_group_offsets(
-                self._groups[topic], partitions=list(ends)
-            )
-            if sum(end - max(0, found[at].offset) for at, end in ends.items()) <= within:
+            found = await self._offsets.committed(self._groups[topic], topic, ends)
+            if sum(end - (found[number] or 0) for number, end in ends.items()) <= within:
                 return
             await asyncio.sleep(0.02)

@@ -21,7 +21,8 @@ from filelock import FileLock
 
 from streams.errors import ConfigurationError, Unavailable
 
-Progress = Callable[[str], None]
+Notify = Callable[[str], None]
+"""Told a line that people should see."""
 
 _HERE = Path(__file__).parent
 JARS = _HERE / "kafka-jars.txt"
@@ -42,7 +43,7 @@ class TritonHome:
     """Directory of the shared libpython that the Python backend loads."""
 
 
-def jars(cache: Path, progress: Progress) -> list[Path]:
+def jars(cache: Path, progress: Notify) -> list[Path]:
     """Kafka's jars, each checked against its pinned SHA-256.
 
     Raises:
@@ -67,7 +68,7 @@ def _name(coordinate: str) -> str:
     return coordinate.split(":", 1)[1].replace(":", "-")
 
 
-def _fetch_jars(coordinates: list[str], home: Path, progress: Progress) -> None:
+def _fetch_jars(coordinates: list[str], home: Path, progress: Notify) -> None:
     from jgo.maven import MavenContext, PythonResolver
 
     staging = _staging(home)
@@ -86,7 +87,7 @@ def _fetch_jars(coordinates: list[str], home: Path, progress: Progress) -> None:
     staging.rename(home)
 
 
-def triton(cache: Path, progress: Progress) -> TritonHome:
+def triton(cache: Path, progress: Notify) -> TritonHome:
     """Triton for this Python, with the environment of its Python backend.
 
     Raises:
@@ -115,16 +116,26 @@ def triton(cache: Path, progress: Progress) -> TritonHome:
     )
 
 
-def _build_triton(home: Path, version: str, progress: Progress) -> None:
+def _build_triton(home: Path, version: str, progress: Notify) -> None:
     import uv
 
     progress("fetching Triton and its Python backend's packages (about 150 MB)")
     staging = _staging(home)
     command = [
-        uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--require-hashes",
-        "--compile-bytecode", "--python", sys.executable, "--target", str(staging),
-        "-r", str(TRITON_REQUIREMENTS),
-    ]  # fmt: skip
+        uv.find_uv_bin(),
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--compile-bytecode",
+        "--python",
+        sys.executable,
+        "--target",
+        str(staging),
+        "-r",
+        str(TRITON_REQUIREMENTS),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

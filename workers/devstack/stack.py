@@ -20,9 +20,8 @@ from filelock import FileLock, Timeout
 from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from workers.devstack import kafka, servers
+from workers.devstack.cache import Notify
 from workers.devstack.servers import Server
-
-Report = Callable[[str], None]
 
 GUARD = Path(__file__).with_name("guard.py")
 _START_SECONDS = 60.0
@@ -54,7 +53,7 @@ class Stack:
     One stack at a time runs in a state directory. Data and ports are kept for the next.
     """
 
-    def __init__(self, settings: Settings, report: Report = lambda line: None) -> None:
+    def __init__(self, settings: Settings, report: Notify = lambda line: None) -> None:
         self._settings = settings
         self._report = report
         self._home = settings.state_dir.resolve() / "stack"
@@ -185,9 +184,11 @@ class Stack:
             child = self._children[server.name]
             if time.monotonic() > deadline or child.delay >= 1.0:
                 raise Unavailable(
-                    server.name, server.address, server.setting,
+                    server.name,
+                    server.address,
+                    server.setting,
                     f"{_last_line(server.log)}; see {server.log}",
-                )  # fmt: skip
+                )
             time.sleep(0.05)
         self._report(f"{server.name} is up on {server.address}")
 

@@ -39,8 +39,9 @@ def commands(batch: Batch) -> Iterator[Command]:
     ):
         event_id = name.encode()
         customer, terminal = (
-            b"c:" + payment.customer_id.encode(), b"t:" + payment.terminal_id.encode()
-        )  # fmt: skip
+            b"c:" + payment.customer_id.encode(),
+            b"t:" + payment.terminal_id.encode(),
+        )
         frauds = b"f" + terminal[1:]
         yield b"ZADD", customer, time, _PAYMENT.pack(time, payment.amount, event_id)
         yield b"ZRANGEBYSCORE", customer, b"(%d" % (time - WINDOWS[-1]), time

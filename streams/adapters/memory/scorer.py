@@ -1,0 +1,48 @@
+"""A scorer in memory: for `driftloop check`, rehearsals and users' own unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.adapters.scores import check_scores
+from streams.errors import Unavailable
+
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""float32 [n, features] -> scores float32 [n, outputs]."""
+
+
+@dataclass(frozen=True)
+class FixedChampion:
+    """`Champion` that no ledger changes."""
+
+    version: int
+    threshold: float = 0.5
+
+
+class MemoryScorer:
+    """`Scorer` on Python functions, one per version."""
+
+    def __init__(self, networks: Mapping[int, Network], outputs: int = 1) -> None:
+        self.networks = dict(networks)
+        self._outputs = outputs
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+
+        Raises:
+            Unavailable: there is no such version.
+            ModelError: the function answers wrongly.
+        """
+        if version not in self.networks:
+            raise Unavailable(f"version {version}", "memory", "networks", "not loaded")
+        if not len(vectors):
+            return np.empty((0, self._outputs), np.float32)
+        scores = self.networks[version](vectors)
+        return check_scores("in memory", version, scores, (len(vectors), self._outputs))
+
+    async def close(self) -> None:
+        """Nothing to release."""

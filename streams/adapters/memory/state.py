@@ -1,0 +1,168 @@
+"""Feature state in memory, for `driftloop check`, users' unit tests, and as Redis's yardstick.
+
+Plain lists and `bisect`: what `redis_state` keeps up to date is computed here as it reads.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from enum import IntEnum
+from math import fsum
+
+import numpy as np
+
+from streams.adapters.fold_journal import Answer, check, recall, since
+from streams.errors import StateBehind
+from streams.ports.features import FoldBatch, Folded, LabelBatch, LabelsFolded, concatenate
+from streams.spec.windows import FoldPlan, KeyPlan
+
+
+class LabelOutcome(IntEnum):
+    """What became of a label. Of an event's several entities, the highest counts."""
+
+    EXPIRED = 0
+    ADDED = 1
+    LATE = 2
+
+
+class MemoryFeatureState:
+    """`FeatureState` in lists, which nothing outlives. Never raises `Unavailable`."""
+
+    def __init__(self, plan: FoldPlan) -> None:
+        self._plan = plan
+        self._columns = [[plan.values.index(value) for value in key.values] for key in plan.keys]
+        self._entities: list[dict[bytes, _Entity]] = [{} for _ in plan.keys]
+        self._fences: dict[int, int] = {}
+        self._label_fences: dict[tuple[str, int], int] = {}
+        self._label_notes: dict[tuple[str, int], bytes] = {}
+        self._answers: dict[int, list[Answer]] = defaultdict(list)
+
+    async def fold(self, batch: FoldBatch) -> Folded:
+        """Count events in; see `streams.ports.FeatureState.fold`."""
+        check(self._plan, batch)
+        fence = self._fences.get(batch.partition, 0)
+        if fence < batch.first:
+            raise StateBehind(batch.partition, fence, batch.first)
+        if fence == batch.first:
+            return self._fold(batch)
+        known = recall(self._answers[batch.partition], batch, fence, self._plan.width)
+        if batch.next <= fence:
+            return known
+        return concatenate([known, self._fold(since(batch, fence))])
+
+    def _fold(self, batch: FoldBatch) -> Folded:
+        aggregates = np.zeros((len(batch.offsets), self._plan.width))
+        duplicate = np.zeros(len(batch.offsets), np.bool_)
+        for row, (time, event_id) in enumerate(
+            zip(batch.times.tolist(), batch.ids.tolist(), strict=True)
+        ):
+            entities = [
+                held.setdefault(names[row], _Entity(key))
+                for key, held, names in zip(
+                    self._plan.keys, self._entities, batch.entities, strict=True
+                )
+            ]
+            duplicate[row] = entities[0].knows(time, event_id)
+            if duplicate[row]:
+                continue
+            values = batch.values[row].tolist()
+            aggregates[row] = [
+                number
+                for entity, columns in zip(entities, self._columns, strict=True)
+                for number in entity.add(time, event_id, [values[column] for column in columns])
+            ]
+        folded = Folded(aggregates, duplicate)
+        kept = [old for old in self._answers[batch.partition] if old.next > batch.committed]
+        self._answers[batch.partition] = [*kept, Answer(batch.next, batch.offsets, folded)]
+        self._fences[batch.partition] = batch.next
+        return folded
+
+    async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
+        """Add labels; see `streams.ports.FeatureState.fold_labels`."""
+        source = (batch.stream, batch.partition)
+        fence = self._label_fences.get(source, 0)
+        if fence < batch.first:
+            raise StateBehind(batch.partition, fence, batch.first)
+        held = [h for h, key in zip(self._entities, self._plan.keys, strict=True) if key.labels]
+        outcomes: Counter[LabelOutcome] = Counter()
+        for row in np.flatnonzero(batch.offsets >= fence).tolist():
+            time, delta = int(batch.times[row]), float(batch.deltas[row])
+            found = [
+                entities[names[row]].label(time, delta)
+                for entities, names in zip(held, batch.entities, strict=True)
+                if names[row] in entities
+            ]
+            outcomes[max(found, default=LabelOutcome.EXPIRED)] += 1
+        if batch.next > fence or source not in self._label_fences:
+            self._label_fences[source], self._label_notes[source] = batch.next, batch.note
+        return LabelsFolded(
+            outcomes[LabelOutcome.ADDED],
+            outcomes[LabelOutcome.LATE],
+            outcomes[LabelOutcome.EXPIRED],
+        )
+
+    async def position(self, partition: int) -> int | None:
+        """The next offset that the partition's fold expects; None when it never folded."""
+        return self._fences.get(partition)
+
+    async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
+        """The note of the batch that moved a stream's fence last."""
+        return self._label_notes.get((stream, partition), b"")
+
+    async def reposition(self, partition: int, offset: int) -> None:
+        """Move the fence forward; an offset below it changes nothing."""
+        self._fences[partition] = max(offset, self._fences.get(partition, 0))
+
+    async def close(self) -> None:
+        """Nothing was opened."""
+
+
+class _Entity:
+    """An entity's events in time order. Events of the same second stay in the order they came."""
+
+    def __init__(self, plan: KeyPlan) -> None:
+        self._plan = plan
+        self._last = 0
+        self._times: list[int] = []
+        self._ids: list[int] = []
+        self._rows: list[list[float]] = []
+
+    def knows(self, time: int, event_id: int) -> bool:
+        """Whether the event came before, within `remember` seconds of the newest event time."""
+        oldest = max(self._last, time) - self._plan.remember
+        return event_id in self._ids[bisect_right(self._times, oldest) :]
+
+    def add(self, time: int, event_id: int, values: Sequence[float]) -> list[float]:
+        """Count an event in; returns the key plan's aggregates as of its time.
+
+        An event that is older than everything that is kept is not counted: all zeros.
+        """
+        self._last = max(self._last, time)
+        at = bisect_right(self._times, time)
+        self._times.insert(at, time)
+        self._ids.insert(at, event_id)
+        self._rows.insert(at, [*values, 0.0] if self._plan.labels else list(values))
+        gone = bisect_right(self._times, self._last - self._plan.kept)
+        del self._times[:gone], self._ids[:gone], self._rows[:gone]
+        ends = [bisect_right(self._times, time - age) for age in self._plan.edges]
+        return [
+            number
+            for newer, older in self._plan.windows
+            for number in self._aggregate(ends[older], ends[newer])
+        ]
+
+    def _aggregate(self, start: int, end: int) -> list[float]:
+        columns = len(self._plan.values) + int(self._plan.labels)
+        rows = self._rows[start:end]
+        return [float(end - start), *(fsum(row[c] for row in rows) for c in range(columns))]
+
+    def label(self, time: int, delta: float) -> LabelOutcome:
+        """Add a label to an event of that time; which of several does not matter to any window."""
+        at = bisect_left(self._times, time)
+        if at == len(self._times) or self._times[at] != time:
+            return LabelOutcome.EXPIRED
+        self._rows[at][-1] += delta
+        late = time <= self._last - self._plan.label_age
+        return LabelOutcome.LATE if late else LabelOutcome.ADDED

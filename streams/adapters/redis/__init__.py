@@ -1,0 +1,1 @@
+"""Feature state in Redis or Valkey."""

@@ -1,0 +1,267 @@
+"""Feature state in Redis or Valkey: one server-side call folds a micro-batch.
+
+The work is done in Lua, by `feature_state.lua` and the parts that continue it: one library of
+functions that is named by its own content, so that two versions of the code can run side by side.
+It answers a batch that starts at the fence; for any other it returns the fence, and what was folded
+before is read from the journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from streams.adapters.fold_journal import check, recall, since
+from streams.adapters.redis.wire import Wire
+from streams.aio.coalescing import Coalescer
+from streams.errors import ConfigurationError, StateBehind, Unavailable
+from streams.ports.features import FoldBatch, Folded, LabelBatch, LabelsFolded, concatenate
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.spec.windows import FoldPlan
+
+SETTING = "DRIFTLOOP_REDIS"
+_PARTS = ("feature_state.lua", "feature_fast.lua", "feature_entity.lua", "feature_calls.lua")
+_SOURCE = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
+_VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
+_LIBRARY = _SOURCE.replace("VERSION", _VERSION)
+# states that a server leaves by itself or by an operator's hand: worth another try
+_PASSING = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OSError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+    AskError,
+    RedisClusterException,
+)
+_PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+
+_LARGE = 1 << 14
+"""Bytes of a call, about 256 events, that is sent alone: its answer would hold up the others'."""
+_Call = tuple[Any, ...]
+
+T = TypeVar("T")
+
+
+class RedisFeatureState:
+    """`FeatureState` in Redis 7+ or Valkey.
+
+    `client` must not decode responses. Made by `connect`; every method raises `Unavailable` while
+    the server is away, and works again once it is back.
+    """
+
+    def __init__(
+        self, client: Redis | RedisCluster, pipeline_name: str, plan: FoldPlan, address: str = ""
+    ) -> None:
+        self._client = client
+        self._wire = Wire(pipeline_name, plan)
+        self._plan = plan
+        self._address = address or "the client's address"
+        self._small_calls: Coalescer[_Call, Any] = Coalescer(self._round_trip)
+
+    @classmethod
+    async def connect(
+        cls, url: str, pipeline_name: str, plan: FoldPlan, timeout: float = 10.0
+    ) -> RedisFeatureState:
+        """Connect to `redis[s]://[user:password@]host:port/db` and load the functions.
+
+        The server may be a node of a Redis Cluster. `timeout` is in seconds, for connecting and
+        for each call.
+
+        Raises:
+            Unavailable: no server there, or it refuses us.
+            ConfigurationError: the address is none, or the server cannot run functions.
+        """
+        address = _public(url)
+        client = await _client(url, address, timeout)
+        state = cls(client, pipeline_name, plan, address)
+        try:
+            await state._guard(state._load)
+        except ResponseError as error:
+            await client.aclose()
+            raise ConfigurationError(
+                f"Redis at {address} does not load our functions ({error}) - "
+                "use Redis 7 or Valkey, with a user that may call FUNCTION and FCALL"
+            ) from None
+        except BaseException:
+            await client.aclose()
+            raise
+        return state
+
+    @classmethod
+    async def of(cls, settings: Settings, pipeline: Pipeline) -> RedisFeatureState:
+        """The state of a pipeline in the server that the settings name. Raises as `connect`."""
+        return await cls.connect(
+            settings.redis.get_secret_value(),
+            pipeline.name,
+            pipeline.plan,
+            settings.connect_timeout,
+        )
+
+    async def fold(self, batch: FoldBatch) -> Folded:
+        """Count events in; see `streams.ports.FeatureState.fold`.
+
+        Raises:
+            StateBehind: the state ends before `batch.first`.
+            StateLost: an offset was folded before and its answer has been dropped as committed.
+            Unavailable: the server is away; whether it has folded does not matter to a retry.
+        """
+        check(self._plan, batch)
+        keys = [self._key("f", batch.partition), self._key("j", batch.partition)]
+        parts: list[Folded] = []
+        while True:
+            reply = await self._call("fold", keys, self._wire.fold(batch))
+            if isinstance(reply, bytes):
+                parts.append(self._wire.answer(reply).folded)
+                break
+            fence = int(reply)
+            if fence < batch.first:
+                raise StateBehind(batch.partition, fence, batch.first)
+            blobs = await self._guard(lambda: self._client.lrange(keys[1], 0, -1))
+            answers = [self._wire.answer(blob) for blob in blobs if isinstance(blob, bytes)]
+            parts.append(recall(answers, batch, fence, self._plan.width))
+            if batch.next <= fence:
+                break
+            batch = since(batch, fence)
+        return parts[0] if len(parts) == 1 else concatenate(parts)
+
+    async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
+        """Add labels; see `streams.ports.FeatureState.fold_labels`.
+
+        Raises:
+            StateBehind: the fence is below `batch.first`.
+            Unavailable: the server is away.
+        """
+        keys = [self._key(f"l:{batch.stream}", batch.partition)]
+        reply = await self._call("labels", keys, self._wire.fold_labels(batch))
+        if isinstance(reply, int):
+            raise StateBehind(batch.partition, reply, batch.first)
+        return LabelsFolded(*reply)
+
+    async def position(self, partition: int) -> int | None:
+        """The next offset that the partition's fold expects; None when it never folded.
+
+        Raises:
+            Unavailable: the server is away.
+        """
+        value = await self._value("f", partition)
+        return int.from_bytes(value[:8], "little") if value else None
+
+    async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
+        """The note of the batch that moved a stream's fence last. Raises `Unavailable`."""
+        return (await self._value(f"l:{stream}", partition))[8:]
+
+    async def reposition(self, partition: int, offset: int) -> None:
+        """Move the fence forward; an offset below it changes nothing. Raises `Unavailable`."""
+        await self._call("reposition", [self._key("f", partition)], [offset, self._wire.ttl])
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._client.aclose()
+
+    def _key(self, kind: str, partition: int) -> str:
+        return f"{self._wire.prefix}{kind}:{partition}"
+
+    async def _value(self, kind: str, partition: int) -> bytes:
+        value = await self._guard(lambda: self._client.get(self._key(kind, partition)))
+        return value if isinstance(value, bytes) else b""
+
+    async def _load(self) -> None:
+        await self._client.function_load(_LIBRARY, replace=True)
+
+    async def _call(self, function: str, keys: list[str], args: list[bytes | int]) -> Any:
+        """Call a function; load the library where the server has lost it."""
+        name = f"driftloop_{function}_{_VERSION}"
+
+        async def call() -> Any:
+            try:
+                return await self._send((name, len(keys), *keys, *args))
+            except ResponseError as error:
+                if "Function not found" not in str(error):
+                    raise
+            await self._load()
+            return await self._send((name, len(keys), *keys, *args))
+
+        return await self._guard(call)
+
+    async def _send(self, call: _Call) -> Any:
+        """Small calls that lanes make at the same moment share a round trip."""
+        large = sum(len(arg) for arg in call if isinstance(arg, bytes)) > _LARGE
+        if large or isinstance(self._client, RedisCluster):
+            return await self._client.fcall(*call)
+        return await self._small_calls.ask(call)
+
+    async def _round_trip(self, calls: Sequence[_Call]) -> Sequence[Any]:
+        if len(calls) == 1:
+            return [await self._client.fcall(*calls[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.fcall(*call)
+        answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
+
+    async def _guard(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await _guard(call, self._address)
+
+
+async def _guard(call: Callable[[], Awaitable[T]], address: str) -> T:
+    """Await `call()`, turning what the server's absence raises into `Unavailable`."""
+    try:
+        return await call()
+    except _PASSING as error:
+        raise Unavailable("Redis", address, SETTING, error) from None
+    except RedisError as error:
+        if str(error).startswith(_PASSING_CODES):
+            raise Unavailable("Redis", address, SETTING, error) from None
+        raise
+
+
+async def _client(url: str, address: str, timeout: float) -> Redis | RedisCluster:
+    """A client for the server at `url`, or for the cluster that it belongs to."""
+    # one more try replaces a connection that a restart of the server has closed
+    retry = Retry(ConstantBackoff(0.01), 1)
+    try:
+        client = Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"{SETTING}: {address}: {error}") from None
+    try:
+        info = await _guard(lambda: client.info("cluster"), address)
+    except BaseException:
+        await client.aclose()
+        raise
+    if not info.get("cluster_enabled"):
+        return client
+    await client.aclose()
+    return RedisCluster.from_url(
+        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
+    )
+
+
+def _public(url: str) -> str:
+    """The URL's address without user and password."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path or "an empty address"

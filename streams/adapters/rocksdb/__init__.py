@@ -1,0 +1,1 @@
+"""The label store on local disk."""

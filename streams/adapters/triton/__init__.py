@@ -1,0 +1,1 @@
+"""Triton: scoring, loading, and several servers as one."""

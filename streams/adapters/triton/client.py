@@ -1,0 +1,95 @@
+"""A gRPC client for Triton from the settings, and what its errors mean to us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from streams.errors import ConfigurationError, DriftloopError, ModelError, Unavailable
+from streams.settings import Settings
+
+SETTING = "DRIFTLOOP_TRITON"
+_CHANNEL = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # a Triton that comes back is found again within a second, not after gRPC's two minutes
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.enable_http_proxy", 0),
+)
+_AWAY = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED", "ABORTED"}
+_NOT_LOADED = (
+    "unknown model",
+    "is not at ready state",
+    "has no available versions",
+    "is not found",
+    "is not ready",
+)
+_STUB_DEAD = ("stub process", "is not healthy")
+
+
+class NotServing(Unavailable):
+    """Triton answers, but the version is not loaded there, or its process has died."""
+
+    def __init__(self, settings: Settings, name: str, reason: str, *, died: bool) -> None:
+        super().__init__(f"model {name} in Triton", settings.triton, SETTING, reason)
+        self.died = died
+        """Whether its backend process is gone: only unloading and loading brings it back."""
+
+
+def each(settings: Settings) -> list[Settings]:
+    """The settings of each endpoint that `settings.triton` lists, one address in each.
+
+    Raises:
+        ConfigurationError: it lists none.
+    """
+    addresses = [address.strip() for address in settings.triton.split(",")]
+    found = [settings.model_copy(update={"triton": address}) for address in addresses if address]
+    if not found:
+        raise ConfigurationError(f"{SETTING}={settings.triton!r} names no address - use host:port")
+    return found
+
+
+def triton_client(settings: Settings) -> InferenceServerClient:
+    """A client of the one Triton that the settings name; connects with the first request.
+
+    Raises:
+        ConfigurationError: a TLS file cannot be read.
+    """
+    tls: dict[str, Any] = {}
+    if settings.triton_tls:
+        tls = {
+            "ssl": True,
+            "root_certificates": settings.triton_cafile,
+            "private_key": settings.triton_keyfile,
+            "certificate_chain": settings.triton_certfile,
+        }
+    try:
+        return InferenceServerClient(settings.triton, channel_args=list(_CHANNEL), **tls)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read Triton's TLS files ({error}) - check DRIFTLOOP_TRITON_CAFILE, "
+            "DRIFTLOOP_TRITON_CERTFILE and DRIFTLOOP_TRITON_KEYFILE"
+        ) from None
+
+
+def explained(error: InferenceServerException, settings: Settings, name: str) -> DriftloopError:
+    """Our error for one of Triton's: away (`Unavailable`), not loaded, or a wrong model."""
+    status = (error.status() or "").rpartition(".")[2]
+    message = " ".join((error.message() or "").split())
+    lowered = message.lower()
+    if all(words in lowered for words in _STUB_DEAD):
+        return NotServing(settings, name, "its backend process died", died=True)
+    if any(words in lowered for words in _NOT_LOADED):
+        return NotServing(settings, name, message, died=False)
+    if status in _AWAY:
+        detail = {"DEADLINE_EXCEEDED": f"no answer in {settings.triton_timeout:g} s"}
+        return Unavailable(
+            "Triton", settings.triton, SETTING, detail.get(status, message.partition(";")[0])
+        )
+    return ModelError(f"Triton on model {name} at {settings.triton}: {message or status}")

@@ -1,0 +1,170 @@
+"""Loading and unloading models in a Triton that runs in EXPLICIT mode."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from streams.adapters.triton.client import NotServing, each, explained, triton_client
+from streams.errors import ModelError
+from streams.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+LOAD_TIMEOUT = 120.0
+"""Seconds that Triton may take to load a model."""
+_RESTORE_PAUSE = 1.0
+"""Least seconds between two attempts to bring a model back."""
+
+
+class TritonControl:
+    """What one model (a pipeline) serves in Triton; its `config.pbtxt` names the versions."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._opened: InferenceServerClient | None = None
+        self._restoring = asyncio.Lock()
+        self._restored_at = -_RESTORE_PAUSE
+
+    async def alive(self) -> None:
+        """Return when Triton answers. Raises `Unavailable`."""
+        await self._call(self._client.is_server_live(client_timeout=self._settings.triton_timeout))
+
+    async def load(self) -> None:
+        """Make Triton serve the versions that `config.pbtxt` names; the others go.
+
+        Versions that were loaded keep answering until the new ones are ready. With nothing changed
+        on disk it changes nothing.
+
+        Raises:
+            ModelError: a version does not load; those loaded before keep serving.
+            Unavailable: Triton is away.
+        """
+        await self._call(self._client.load_model(self._name, client_timeout=LOAD_TIMEOUT))
+
+    async def unload(self) -> None:
+        """Stop serving the model. Raises `Unavailable`."""
+        await self._call(self._client.unload_model(self._name, client_timeout=LOAD_TIMEOUT))
+
+    async def ready(self, version: int) -> bool:
+        """Whether Triton says that the version is ready. Raises `Unavailable`.
+
+        A version whose backend process has died still counts as ready: only a request tells.
+        """
+        try:
+            found = await self._call(
+                self._client.is_model_ready(
+                    self._name, str(version), client_timeout=self._settings.triton_timeout
+                )
+            )
+        except (NotServing, ModelError):
+            return False
+        return bool(found)
+
+    async def versions(self) -> list[int]:
+        """The versions that are ready, ascending; none where the model is not loaded."""
+        index = await self._call(
+            self._client.get_model_repository_index(client_timeout=self._settings.triton_timeout)
+        )
+        return sorted(
+            int(model.version)
+            for model in index.models
+            if model.name == self._name and model.version and model.state == "READY"
+        )
+
+    async def restore(self, version: int, *, died: bool = False) -> None:
+        """Bring back what Triton lost: after its restart nothing is loaded, in EXPLICIT mode.
+
+        Callers that come at the same time share one attempt. A model whose backend process has
+        died is unloaded first: Triton does not start it again.
+
+        Raises:
+            ModelError: a version does not load.
+            Unavailable: Triton is away.
+        """
+        async with self._restoring:
+            if time.monotonic() - self._restored_at < _RESTORE_PAUSE:
+                return
+            if died:
+                log.warning("backend process died, loading the model again", model=self._name)
+                await self.unload()
+            elif await self.ready(version):
+                return
+            log.warning("version is not loaded, loading", model=self._name, version=version)
+            try:
+                await self.load()
+            finally:
+                self._restored_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Release the connection."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+    @property
+    def _client(self) -> Any:
+        if self._opened is None:  # belongs to the running event loop, so not before there is one
+            self._opened = triton_client(self._settings)
+        return self._opened
+
+    async def _call(self, request: Awaitable[T]) -> T:
+        try:
+            return await request
+        except InferenceServerException as error:
+            raise explained(error, self._settings, self._name) from None
+
+
+class TritonControls:
+    """Loading and unloading on every Triton that the settings name: on all, or an error."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._controls = [TritonControl(one, name) for one in each(settings)]
+
+    async def alive(self) -> None:
+        """Return when all answer. Raises `Unavailable`, naming one that does not."""
+        await _all(control.alive() for control in self._controls)
+
+    async def any_alive(self) -> None:
+        """Return when one answers. Raises `Unavailable`, naming one that does not."""
+        calls = (control.alive() for control in self._controls)
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        errors = [error for error in found if error is not None]
+        if len(errors) == len(found):
+            raise errors[0]
+
+    async def load(self) -> None:
+        """Load everywhere. Raises `ModelError`, `Unavailable`."""
+        await _all(control.load() for control in self._controls)
+
+    async def unload(self) -> None:
+        """Unload everywhere. Raises `Unavailable`."""
+        await _all(control.unload() for control in self._controls)
+
+    async def ready(self, version: int) -> bool:
+        """Whether a version is ready everywhere. Raises `Unavailable`."""
+        return all(await _all(control.ready(version) for control in self._controls))
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await _all(control.close() for control in self._controls)
+
+
+async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """The results; when all have ended, since what still runs would mix with what follows it."""
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    results = []
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
+        results.append(result)
+    return results

@@ -1,0 +1,192 @@
+"""One Triton of several: its circuit, its load, and the repair of what it has lost."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from streams import telemetry
+from streams.adapters.triton.circuit import Circuit, State
+from streams.adapters.triton.client import SETTING, NotServing
+from streams.aio.cancelling import cancel
+from streams.errors import DriftloopError, ModelError, Unavailable
+from streams.ports.models import Scorer
+
+log = structlog.get_logger(__name__)
+
+QUIET_SECONDS = 2.0
+"""An endpoint that answered nothing for so long is asked by its watchdog."""
+PATIENCE = 0.5
+"""Seconds that an answer may take, at least, before another endpoint is asked instead."""
+_TIMES_USUAL = 8.0
+"""A model whose answers usually take long is waited for longer: so many times that."""
+_SPREAD = 0.25
+"""Repairs begin at a random time within so many seconds."""
+_SMOOTHING = 0.2
+_GAUGE = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
+
+
+class Restoring(Protocol):
+    """Brings back what a Triton has lost; `TritonControl` is one."""
+
+    async def restore(self, version: int, *, died: bool = False) -> None:
+        """Load a version again. Raises `ModelError`, `Unavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Endpoint:
+    """Asks one Triton, and takes note of how that went."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        address: str,
+        scorer: Scorer,
+        control: Restoring,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.address = address
+        self.circuit = Circuit(self._report, clock)
+        self._gauge = telemetry.TRITON_CIRCUIT.labels(pipeline, address)
+        self._scorer = scorer
+        self._control = control
+        self._clock = clock
+        self._waiting: set[asyncio.Timeout] = set()
+        """The requests in flight."""
+        self._seconds = 0.001
+        self._answered = clock() - QUIET_SECONDS
+        self._repairing: asyncio.Task[None] | None = None
+        self._repaired = -math.inf
+        """What was asked before this time tells nothing about what answers now."""
+        self._logged: State = "closed"
+        self._gauge.set(_GAUGE["closed"])
+
+    @property
+    def load(self) -> float:
+        """Seconds that one more request would take: what is in flight, at the recent pace."""
+        return (len(self._waiting) + 1) * self._seconds
+
+    @property
+    def unproven(self) -> bool:
+        """Whether its watchdog should ask: no answer lately, or a circuit that is due for one."""
+        quiet = self._clock() - self._answered >= QUIET_SECONDS
+        return self.circuit.admits and (quiet or self.circuit.state == "open")
+
+    async def infer(
+        self, version: int, vectors: NDArray[np.float32], *, patient: bool = True
+    ) -> NDArray[np.float32]:
+        """As `TritonScorer.infer`; what the endpoint has lost is brought back in the background.
+
+        A request that is not `patient` is given up, as `Unavailable`, when it takes longer than
+        usual.
+        """
+        self.circuit.sending()
+        begun, patience = self._clock(), max(PATIENCE, _TIMES_USUAL * self._seconds)
+        scope = asyncio.timeout(None if patient else patience)
+        try:
+            async with scope:
+                self._waiting.add(scope)
+                scores = await self._scorer.infer(version, vectors)
+        except ModelError:  # the version may be at fault, or the endpoint: others will tell
+            self.circuit.undecided()
+            raise
+        except NotServing as error:
+            self._failed(begun, certain=error.died)
+            if begun >= self._repaired:
+                self._repair(version, vectors[:1], error)
+            raise
+        except TimeoutError:
+            self._failed(begun)
+            reason = f"no answer in {self._clock() - begun:.2g} s"
+            raise Unavailable("Triton", self.address, SETTING, reason) from None
+        except (Unavailable, asyncio.CancelledError):  # cancelled: its caller could not wait longer
+            self._failed(begun)
+            raise
+        finally:
+            self._waiting.discard(scope)
+        self._learn(self._clock() - begun)
+        self._succeeded()
+        return scores
+
+    async def close(self) -> None:
+        """Release the connections."""
+        if self._repairing is not None:
+            await cancel(self._repairing)
+        await self._scorer.close()
+        await self._control.close()
+
+    def _failed(self, begun: float, *, certain: bool = False) -> None:
+        if begun < self._repaired:
+            self.circuit.undecided()
+            return
+        took = self._clock() - begun
+        if took >= PATIENCE:
+            self._learn(took)
+        self.circuit.failed(certain=certain or took >= PATIENCE)
+
+    def _learn(self, took: float) -> None:
+        self._seconds += _SMOOTHING * (took - self._seconds)
+
+    def _succeeded(self) -> None:
+        self._answered = self._clock()
+        self.circuit.succeeded()
+
+    def _repair(self, version: int, vector: NDArray[np.float32], lost: NotServing) -> None:
+        if self._repairing is None or self._repairing.done():
+            self._repairing = asyncio.create_task(self._restore(version, vector, lost))
+
+    async def _restore(self, version: int, vector: NDArray[np.float32], lost: NotServing) -> None:
+        await asyncio.sleep(_SPREAD * random.random())  # noqa: S311 - only so that workers differ
+        try:
+            if still := await self._still(version, vector, lost):
+                await self._control.restore(version, died=still.died)
+                await self._scorer.infer(version, vector)
+        except DriftloopError as error:
+            log.warning("endpoint is not repaired", endpoint=self.address, error=str(error))
+        else:
+            self._repaired = self._clock()
+            self._succeeded()
+            self._give_up_waiting()
+
+    async def _still(
+        self, version: int, vector: NDArray[np.float32], lost: NotServing
+    ) -> NotServing | None:
+        """What it lacks now: another worker may have repaired it, and unloading it would harm all.
+
+        A dead process keeps each of the requests that wait for it a second, one after the other.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._scorer.infer(version, vector)
+        except NotServing as error:
+            return error
+        except TimeoutError:
+            return lost
+        return None
+
+    def _give_up_waiting(self) -> None:
+        """Have what waits for a process that is gone fail now, so that it is asked anew."""
+        now = asyncio.get_running_loop().time()
+        for scope in self._waiting:
+            if not scope.expired():
+                scope.reschedule(now)
+
+    def _report(self, state: State) -> None:
+        self._gauge.set(_GAUGE[state])
+        if state in ("half_open", self._logged):  # the log tells outages, not each probe of one
+            return
+        self._logged = state
+        write = log.info if state == "closed" else log.warning
+        write("endpoint", endpoint=self.address, circuit=state)

@@ -1,0 +1,129 @@
+"""Several Tritons as one: requests go to the least loaded that answers.
+
+`DRIFTLOOP_TRITON` names them, separated by commas; all read the same model repository.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from streams.adapters.triton.client import SETTING, each
+from streams.adapters.triton.control import TritonControl
+from streams.adapters.triton.endpoint import Endpoint
+from streams.adapters.triton.scorer import TritonScorer
+from streams.aio.cancelling import cancel
+from streams.errors import DriftloopError, ModelError, Unavailable
+from streams.settings import Settings
+from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
+
+WATCH_SECONDS = 0.5
+"""How often a watchdog looks whether its endpoint must prove itself."""
+
+
+class TritonEndpoints:
+    """`Scorer` on several Tritons. Made by `of`."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], features: int, outputs: int) -> None:
+        self.endpoints = endpoints
+        self._features = features
+        self._outputs = outputs
+        self._watchdogs: list[asyncio.Task[None]] = []
+
+    @classmethod
+    def of(cls, settings: Settings, pipeline: Pipeline) -> TritonEndpoints:
+        """Every Triton that the settings name; connects with the first request.
+
+        Raises:
+            ConfigurationError: they name none.
+        """
+        name, outputs = pipeline.name, pipeline.model.outputs
+        endpoints = [
+            Endpoint(name, one.triton, TritonScorer(one, name, outputs), TritonControl(one, name))
+            for one in each(settings)
+        ]
+        return cls(endpoints, len(pipeline.feature_names), outputs)
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+
+        A request that an endpoint fails, or does not answer in time, goes to the next at once.
+
+        Raises:
+            Unavailable: none of them answers; at once where all circuits are open.
+            ModelError: the version answers wrongly, on each that answers.
+        """
+        if not len(vectors):
+            return np.empty((0, self._outputs), np.float32)
+        asked: list[Endpoint] = []
+        wrong: list[Endpoint] = []
+        reason: DriftloopError | None = None
+        while found := self._willing(asked):
+            endpoint, *others = found
+            asked.append(endpoint)
+            patient = not any(other.circuit.state == "closed" for other in others)
+            try:
+                scores = await endpoint.infer(version, vectors, patient=patient)
+            except ModelError as error:
+                wrong.append(endpoint)
+                reason = error
+            except Unavailable as error:
+                reason = reason or error
+            else:
+                for one in wrong:  # the version is right here, so it is the endpoint that is not
+                    one.circuit.failed()
+                return scores
+        raise reason or self._all_open()
+
+    def watch(self, version: Callable[[], int]) -> None:
+        """Start the watchdogs; `version` says which version must answer, 0 for none.
+
+        They ask endpoints without traffic: one whose backend process died stays `ready` while every
+        request fails, and is found, opened and repaired before traffic meets it. And they find out
+        when one is back, so that no batch has to.
+        """
+        vector = np.zeros((1, self._features), np.float32)
+        for endpoint in self.endpoints:
+            watchdog = asyncio.create_task(
+                _watch(endpoint, version, vector), name="triton-watchdog"
+            )
+            watchdog.add_done_callback(_ended)
+            self._watchdogs.append(watchdog)
+
+    async def close(self) -> None:
+        """Stop the watchdogs and release the connections."""
+        await cancel(*self._watchdogs)
+        await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
+
+    def _willing(self, asked: Sequence[Endpoint]) -> list[Endpoint]:
+        """Those that may be asked, the least loaded first; those due for a probe come last."""
+        found = [e for e in self.endpoints if e.circuit.admits and e not in asked]
+        if len(found) > 1:
+            found.sort(key=lambda e: (e.circuit.state != "closed", e.load))
+        return found
+
+    def _all_open(self) -> Unavailable:
+        addresses = ",".join(endpoint.address for endpoint in self.endpoints)
+        return Unavailable("Triton", addresses, SETTING, "its circuit is open after failures")
+
+
+async def _watch(
+    endpoint: Endpoint, version: Callable[[], int], vector: NDArray[np.float32]
+) -> None:
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        if (wanted := version()) and endpoint.unproven:
+            with suppress(DriftloopError):  # the endpoint has taken note of it
+                await endpoint.infer(wanted, vector)
+
+
+def _ended(watchdog: asyncio.Task[None]) -> None:
+    if not watchdog.cancelled() and (error := watchdog.exception()) is not None:
+        log.error("watchdog ended", error=repr(error))

@@ -1,0 +1,1 @@
+"""Asyncio tools: ending tasks, coalescing calls, retrying."""

@@ -1,0 +1,288 @@
+"""The life of a micro-batch: collected, processed, written, committed - one lane per partition.
+
+A lane works in offset order on one partition number of its source topics. Lanes run side by side,
+so one partition's inference overlaps another's commit. Nothing is queued without bound: a lane
+that is behind pauses its partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from streams import telemetry
+from streams.aio.cancelling import cancel
+from streams.engine.commit_timing import DurationEstimate
+from streams.engine.polling import Fetched, Limits
+from streams.engine.writers import PartitionLost, Writer
+from streams.ports.batches import Background, FindCommitted, MicroBatch, Processor, TopicPartition
+
+log = structlog.get_logger(__name__)
+
+
+class Flow(Protocol):
+    """Stops and resumes fetching from a partition; a Faust consumer is one."""
+
+    def on_buffer_full(self, tp: TopicPartition) -> None:
+        """Stop fetching."""
+        ...
+
+    def on_buffer_drop(self, tp: TopicPartition) -> None:
+        """Fetch again."""
+        ...
+
+
+class Uncommitted(NamedTuple):
+    """Since when, in monotonic seconds, there is something to commit."""
+
+    received: float
+    """The oldest record was fetched."""
+    begun: float
+    """Work on it began."""
+
+    def due(self, span: float, takes: float) -> float:
+        """When to begin a commit that takes so long, to be done within the oldest record's span.
+
+        Half a span of work goes into each at the least, however late its records are: a backlog is
+        worked off faster by fewer commits.
+        """
+        return max(self.received + span - takes, self.begun + span / 2)
+
+
+class Lane:
+    """One partition's queue, processor and writer."""
+
+    def __init__(
+        self,
+        partition: int,
+        pipeline: str,
+        processor: Processor,
+        writer: Writer,
+        limits: Limits,
+        flow: Flow,
+    ) -> None:
+        self.partition = partition
+        self._pipeline = pipeline
+        self._processor = processor
+        self._writer = writer
+        self._limits = limits
+        self._flow = flow
+        self._queue: deque[Fetched] = deque()
+        self._queued = 0
+        self._paused: set[TopicPartition] = set()
+        self._arrived = asyncio.Event()
+        self._stopping = False
+        self._positions: dict[str, int] = {}
+        self._committed: dict[str, int] = {}
+        self._uncommitted: Uncommitted | None = None
+        self._commit_seconds = DurationEstimate()
+        """From when a commit is due, in the middle of a micro-batch perhaps, until it is done."""
+
+    async def open(self, topics: Iterable[str], committed: FindCommitted) -> None:
+        """Take the partition over, then bring the processor in line with what is committed."""
+        await self._writer.open()
+        found = await committed({TopicPartition(topic, self.partition) for topic in topics})
+        offsets = {tp.topic: at for tp, at in found.items()}
+        self._positions = {topic: at for topic, at in offsets.items() if at is not None}
+        self._committed = dict(self._positions)
+        await self._processor.open(offsets)
+
+    def put(self, fetched: Fetched) -> None:
+        """Queue records; pauses their partition when there are many."""
+        records, size = fetched.records, self._limits.batch_records
+        for start in range(0, len(records), size):
+            self._queue.append(replace(fetched, records=records[start : start + size]))
+        self._queued += len(records)
+        if self._queued > self._limits.queued_records:
+            tp = TopicPartition(fetched.topic, fetched.partition)
+            self._paused.add(tp)
+            self._flow.on_buffer_full(tp)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Work until told to stop; raises what the processor and the writer raise."""
+        while True:
+            fetched = await self._next()
+            if fetched is not None:
+                await self._work(fetched)
+            if self._due() or self._stopping:
+                await self._commit()
+            if self._stopping:
+                return
+
+    def stop(self) -> None:
+        """Finish the micro-batch in hand, commit, and end."""
+        self._stopping = True
+        self._queue.clear()
+        self._arrived.set()
+
+    async def close(self) -> None:
+        """Drop what is uncommitted and release everything."""
+        await self._writer.close()
+        await self._processor.close()
+
+    async def _work(self, fetched: Fetched) -> None:
+        batch = self._micro_batch(fetched)
+        if batch is None:
+            return
+        telemetry.BATCH_RECORDS.labels(self._pipeline).observe(len(batch.records))
+        self._uncommitted = self._uncommitted or Uncommitted(batch.received, time.monotonic())
+        outputs = await self._processor.process(batch)
+        with telemetry.STAGE_SECONDS.labels(self._pipeline, "produce").time():
+            await self._writer.write(
+                outputs, {TopicPartition(batch.topic, batch.partition): batch.next}
+            )
+        self._positions[batch.topic] = batch.next
+
+    def _micro_batch(self, fetched: Fetched) -> MicroBatch | None:
+        records = fetched.records
+        position = self._positions.get(fetched.topic)
+        if position is None:
+            position = int(records[0].offset)
+        elif records[0].offset < position:  # read again after a seek
+            records = [record for record in records if record.offset >= position]
+        if not records:
+            return None
+        committed = self._committed.get(fetched.topic, 0)
+        return MicroBatch(
+            fetched.topic, self.partition, records, position, committed, fetched.received
+        )
+
+    async def _commit(self) -> None:
+        begun, due = time.monotonic(), self._due_at()
+        await self._writer.commit()
+        done = time.monotonic()
+        telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").observe(done - begun)
+        self._commit_seconds.observe(done - min(begun, due or begun))
+        await self._processor.commit()
+        self._committed = dict(self._positions)
+        self._uncommitted = None
+
+    def _due(self) -> bool:
+        at = self._due_at()
+        return at is not None and time.monotonic() >= at
+
+    async def _next(self) -> Fetched | None:
+        """The next records, up to a full batch; None when it is time to commit or stop."""
+        while not self._queue:
+            if self._stopping or self._due():
+                return None
+            await self._wait(self._due_at())
+        return self._take()
+
+    def _take(self) -> Fetched:
+        """The queue's head, and what follows it of the same topic up to a full batch."""
+        head = self._queue.popleft()
+        records = head.records
+        while self._queue and self._queue[0].topic == head.topic:
+            if len(records) + len(self._queue[0].records) > self._limits.batch_records:
+                break
+            records = records + self._queue.popleft().records
+        self._queued -= len(records)
+        if self._queued <= self._limits.queued_records // 2:
+            while self._paused:  # whichever topic it was that drained last
+                self._flow.on_buffer_drop(self._paused.pop())
+        return replace(head, records=records)
+
+    def _due_at(self) -> float | None:
+        """When to begin the next commit; None where there is nothing to commit."""
+        if self._uncommitted is None:
+            return None
+        return self._uncommitted.due(self._limits.span, self._commit_seconds.seconds)
+
+    async def _wait(self, until: float | None) -> None:
+        self._arrived.clear()
+        timeout = None if until is None else max(0.0, until - time.monotonic())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._arrived.wait()
+
+
+class Lanes:
+    """The lanes of the partitions that this worker owns."""
+
+    def __init__(
+        self,
+        new_lane: Callable[[int, int], Lane],
+        topics: Iterable[str],
+        committed: FindCommitted,
+        on_error: Callable[[BaseException], None],
+        grace: float = 3.0,
+        background: Background | None = None,
+    ) -> None:
+        self._new_lane = new_lane
+        self._topics = tuple(topics)
+        self._committed = committed
+        self._on_error = on_error
+        self._grace = grace
+        self._background = background
+        self.generation = -1
+        """The group's, of the last assignment."""
+        self._interruptible: list[asyncio.Task[None]] = []
+        """Takeovers under way, and what goes on beside the lanes."""
+        self._lanes: dict[int, Lane] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def open(self, assigned: set[TopicPartition], generation: int) -> None:
+        """Take over the assigned partitions and start working on them.
+
+        Whatever becomes of it, `close` releases what it has taken.
+        """
+        self.generation = generation
+        numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
+        lanes = {number: self._new_lane(number, len(numbers)) for number in numbers}
+        self._lanes = lanes
+        self._interruptible = [
+            asyncio.create_task(lane.open(self._topics, self._committed)) for lane in lanes.values()
+        ]
+        await asyncio.gather(*self._interruptible)
+        for number, lane in lanes.items():
+            self._tasks[number] = self._start(lane.run(), f"lane-{number}")
+        if self._background is not None:
+            self._interruptible.append(self._start(self._background(lanes.keys()), "background"))
+        log.info("partitions assigned", partitions=numbers)
+
+    def put(self, fetched: Fetched) -> None:
+        """Queue records at their lane; those of an earlier assignment are read again by others."""
+        lane = self._lanes.get(fetched.partition)
+        if lane is not None and fetched.generation == self.generation:
+            lane.put(fetched)
+
+    async def close(self) -> None:
+        """Let each lane finish its micro-batch and commit, for a grace period; then cut it off.
+
+        A takeover that is under way is cut off at once, and what it has opened is closed; so is
+        what goes on beside the lanes.
+        """
+        interrupted, self._interruptible = self._interruptible, []
+        await cancel(*interrupted)
+        lanes, self._lanes = self._lanes, {}
+        tasks, self._tasks = self._tasks, {}
+        for lane in lanes.values():
+            lane.stop()
+        if tasks:
+            _, late = await asyncio.wait(tasks.values(), timeout=self._grace)
+            await cancel(*late)
+        await asyncio.gather(*(lane.close() for lane in lanes.values()))
+        if lanes:
+            log.info("partitions given up", partitions=sorted(lanes))
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, PartitionLost):  # the lane is closed once the group has told us so
+            log.warning("partition lost", error=str(error))
+        else:
+            self._on_error(error)

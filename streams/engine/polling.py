@@ -1,0 +1,68 @@
+"""What travels on the hot path: micro-batches in, outputs out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import faust
+
+from streams.ports.batches import SourceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Consecutive records of one partition. Those of one poll are one Faust event."""
+
+    topic: str
+    partition: int
+    records: list[SourceRecord]
+    received: float
+    """Monotonic time at which they were fetched."""
+    generation: int
+    """The consumer group's generation when they were fetched."""
+
+
+_COMMITS_PER_SECOND = 200
+"""Of one worker. A transaction costs it and the broker about 2 ms, whatever it holds."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a partition takes on at a time."""
+
+    batch_records: int = 2048
+    batch_wait: float = 0.005
+    """Most seconds that records wait at the broker for more, from the oldest on."""
+    span: float = 0.1
+    """Seconds from the first uncommitted output to the end of its commit."""
+
+    @property
+    def queued_records(self) -> int:
+        """Above this a partition is paused."""
+        return 4 * self.batch_records
+
+    def shared_by(self, lanes: int) -> Limits:
+        """The limits of one lane of so many: a worker with many of them commits each less often."""
+        return replace(self, span=max(self.span, lanes / _COMMITS_PER_SECOND))
+
+
+class BatchSchema(faust.Schema):  # type: ignore[misc]
+    """Passes a poll's `Fetched` through Faust as the value of one event, undecoded."""
+
+    def compile(
+        self,
+        app: Any,
+        *,
+        on_key_decode_error: Any,
+        on_value_decode_error: Any,
+        default_propagate: bool = False,
+    ) -> Any:
+        """Return Faust's decode function for a topic."""
+        del on_key_decode_error, on_value_decode_error, default_propagate
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            del propagate
+            return app.create_event(None, message.value, {}, message)
+
+        return decode

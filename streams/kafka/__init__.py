@@ -1,0 +1,1 @@
+"""Kafka clients, topics, reading and offsets: all that speaks to aiokafka outside the engine."""

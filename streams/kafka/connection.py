@@ -1,0 +1,145 @@
+"""Kafka clients, made from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from streams.errors import ConfigurationError, Unavailable
+from streams.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_MESSAGE_BYTES = 2 << 20
+"""Dead letters carry the whole record, which may be as large as the broker took, and headers."""
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """The TLS context for Kafka; None where the protocol has no TLS.
+
+    Raises:
+        ConfigurationError: a certificate file cannot be read.
+    """
+    if "SSL" not in settings.kafka_security_protocol:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_cafile)
+        if settings.kafka_certfile:
+            context.load_cert_chain(settings.kafka_certfile, settings.kafka_keyfile)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read Kafka's TLS files ({error}) - check DRIFTLOOP_KAFKA_CAFILE, "
+            "DRIFTLOOP_KAFKA_CERTFILE and DRIFTLOOP_KAFKA_KEYFILE"
+        ) from None
+    return context
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Options that every aiokafka client takes: addresses, TLS and SASL."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka,
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": ssl_context(settings),
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_username
+        options["sasl_plain_password"] = settings.kafka_password.get_secret_value()
+    return options
+
+
+def away(settings: Settings, reason: object) -> Unavailable:
+    """What to raise where no broker answers."""
+    if isinstance(reason, BaseException):
+        reason = type(reason).__name__
+    return Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", reason)
+
+
+@contextmanager
+def unavailable(settings: Settings) -> Iterator[None]:
+    """Turns what a client raises where no broker answers into `Unavailable`."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        raise away(settings, error) from None
+
+
+@asynccontextmanager
+async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client that is connected.
+
+    Raises:
+        Unavailable: no broker answered within `connect_timeout`.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
+    patiently = AsyncRetrying(
+        retry=retry_if_exception_type((KafkaError, OSError)),
+        stop=stop_after_delay(settings.connect_timeout),
+        wait=wait_fixed(0.25),
+        reraise=True,
+    )
+    try:
+        with unavailable(settings):
+            await patiently(admin.start)
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def serves_groups(address: str) -> bool:
+    """Whether the broker at this address, without security, serves clients and groups now."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=3000)
+    try:
+        await admin.start()
+        # the first look-up makes the broker create its internal topic of group offsets
+        await admin.find_coordinator("driftloop")
+    except (KafkaError, OSError):
+        return False
+    finally:
+        await admin.close()
+    return True
+
+
+def reader(settings: Settings, *topics: str, start: str = "earliest") -> AIOKafkaConsumer:
+    """A consumer of no group that sees what is committed; `start` is for where it has no offset."""
+    return AIOKafkaConsumer(
+        *topics,
+        **client_options(settings),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset=start,
+        max_partition_fetch_bytes=4 << 20,
+    )
+
+
+def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+    """An idempotent producer that takes records as large as a dead letter may be."""
+    return AIOKafkaProducer(
+        **client_options(settings),
+        enable_idempotence=True,
+        max_batch_size=1 << 20,
+        max_request_size=MAX_MESSAGE_BYTES,
+        **options,
+    )
+
+
+Producer = AIOKafkaProducer
+"""What `producer` makes."""
+
+
+async def stop(failed: AIOKafkaProducer) -> None:
+    """Stop a producer that may be beyond help: its errors change nothing any more."""
+    try:
+        async with asyncio.timeout(2.0):
+            await failed.stop()
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.debug("producer did not stop cleanly", error=repr(error))

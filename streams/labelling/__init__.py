@@ -1,0 +1,1 @@
+"""Labelling: the late-label join, its store, and the windows of labels."""

@@ -1,0 +1,124 @@
+"""The labeller's work on one partition: the join, its store, and the windows of labels.
+
+The store on disk is never ahead of the committed offsets: changes are kept in memory until the
+outputs are committed. A store that is behind is brought up to date from the topics before the
+first batch (`recovery`). Label windows, too, are folded after the commit (`windows`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from streams import telemetry
+from streams.aio.retrying import until_available
+from streams.dead_letters import Rejected, dead_letter
+from streams.labelling.join import Join
+from streams.labelling.recovery import Recovery
+from streams.labelling.windows import LabelWindows
+from streams.ports.batches import MicroBatch, OutputRecord, Outputs, ReadRange
+from streams.ports.features import FeatureState
+from streams.ports.labels import LabelStore
+from streams.spec import Pipeline
+
+_IN_USE = 10.0
+"""Seconds to wait for a store that another process has open: who had the partition, a standby."""
+
+
+class _Opened(NamedTuple):
+    store: LabelStore
+    join: Join
+    windows: LabelWindows
+
+
+class Labelling:
+    """Joins one partition's `P.scored` and `P.feedback` into `P.examples`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        partition: int,
+        open_store: Callable[[], LabelStore],
+        state: FeatureState,
+        read_range: ReadRange,
+    ) -> None:
+        self._pipeline = pipeline
+        self._partition = partition
+        self._open_store = open_store
+        self._state = state
+        self._read_range = read_range
+        self._opened: _Opened | None = None
+
+    async def open(self, committed: Mapping[str, int | None]) -> None:
+        """Open the store, and bring it and the label windows up to the committed offsets.
+
+        Raises:
+            Busy: another process has the store, for ten seconds already.
+        """
+
+        async def open_store() -> LabelStore:
+            return self._open_store()
+
+        pipeline, partition = self._pipeline, self._partition
+        store = await until_available(pipeline.name, "open", open_store, time.monotonic() + _IN_USE)
+        join = Join(pipeline, store)
+        recovery = Recovery(pipeline, partition, join, self._read_range)
+        windows = LabelWindows(pipeline, partition, self._state, recovery.lost)
+        self._opened = _Opened(store, join, windows)
+        topics = (pipeline.topics.scored, pipeline.topics.feedback)
+        ends = {topic: committed.get(topic) or 0 for topic in topics}
+        folded = await windows.reached() if windows.needed else ends
+        for topic in topics:
+            async for _ in recovery.missed(topic, min(folded[topic], ends[topic])):
+                join.commit()
+        # labels that met their events after this point are in no window yet
+        windows.add(await recovery.lost(folded))
+        for topic in topics:
+            async for changes in recovery.missed(topic, ends[topic]):
+                windows.add(changes)
+        join.positions.update(ends)
+        await self.commit()
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        """Examples, and dead letters for bad feedback, of a micro-batch of either topic."""
+        _, join, windows = self._parts
+        topics, name = self._pipeline.topics, self._pipeline.name
+        telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
+        examples: list[OutputRecord] = []
+        rejected: list[Rejected] = []
+        with telemetry.STAGE_SECONDS.labels(name, "join").time():
+            if batch.topic == topics.scored:
+                changes = join.add_served(batch.records)
+                examples = join.matured()
+            else:
+                changes, examples, rejected = join.add_labels(batch.records)
+        windows.add(changes)
+        join.positions[batch.topic] = batch.next
+        self._observe(examples, rejected)
+        letters = [dead_letter(*one) for one in rejected]
+        return {topics.examples: examples, topics.dead_letters: letters}
+
+    async def commit(self) -> None:
+        """Outputs are committed: fold the labels they stand for, and write all that to disk."""
+        _, join, windows = self._parts
+        await windows.fold(join.positions)
+        join.commit()
+
+    async def close(self) -> None:
+        """Drop what is uncommitted and release the disk."""
+        if self._opened is not None:
+            self._opened.store.close()
+
+    @property
+    def _parts(self) -> _Opened:
+        assert self._opened is not None, "the labeller was not opened"
+        return self._opened
+
+    def _observe(self, examples: list[OutputRecord], rejected: list[Rejected]) -> None:
+        name = self._pipeline.name
+        telemetry.EXAMPLES.labels(name).inc(len(examples))
+        for outcome, labels in self._parts.join.outcomes().items():
+            telemetry.LABELS.labels(name, outcome).inc(labels)
+        for _, error in rejected:
+            telemetry.DEAD_LETTERS.labels(name, error.cause).inc()

@@ -1,0 +1,122 @@
+"""The windows of labels of one partition: folded after each commit, and never ahead of it.
+
+Which events and labels have met depends on the order in which the two topics were read, but not
+once both were read up to the same offsets. So a fold stands for a pair of offsets, and the feature
+state keeps that pair: the fence is their sum, which grows with every commit, and the note holds
+the two themselves.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import structlog
+
+from streams import telemetry
+from streams.aio.retrying import until_available
+from streams.errors import StateBehind
+from streams.labelling.join import LabelChange
+from streams.ports.features import FeatureState, LabelBatch, LabelsFolded
+from streams.records import Scored, decoder
+from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
+
+_STREAM = "met"
+_NOTE = struct.Struct("<QQ")
+"""The next offsets of `P.scored` and `P.feedback`."""
+_MARK_EVERY = 10_000
+"""After so many records the fence moves even if no label has met an event."""
+
+_decode_scored = decoder(Scored).decode
+
+T = TypeVar("T")
+
+FindLost = Callable[[Mapping[str, int]], Awaitable[list[LabelChange]]]
+"""Offsets by topic that the windows reach -> label changes that the store has beyond them."""
+
+
+class LabelWindows:
+    """Adds label changes to the windows of their events' entities, each once."""
+
+    def __init__(
+        self, pipeline: Pipeline, partition: int, state: FeatureState, find_lost: FindLost
+    ) -> None:
+        self._name = pipeline.name
+        self._topics = (pipeline.topics.scored, pipeline.topics.feedback)
+        self._keys = len(pipeline.plan.label_keys)
+        self._partition = partition
+        self._state = state
+        self._find_lost = find_lost
+        self._waiting: list[LabelChange] = []
+        self._fence = 0
+        """As far as this worker knows; the feature state's may be behind after a crash."""
+
+    @property
+    def needed(self) -> bool:
+        """Whether the pipeline has any window of labels."""
+        return self._keys > 0
+
+    def add(self, changes: Iterable[LabelChange]) -> None:
+        """Take in changes, to be folded after the next commit."""
+        if self.needed:
+            self._waiting += changes
+
+    async def reached(self) -> dict[str, int]:
+        """The next offset by topic up to which labels that have met their events are folded."""
+        read = partial(self._state.label_note, self._partition, _STREAM)
+        note = await self._until_available(read)
+        marks = _NOTE.unpack(note) if note else (0, 0)
+        self._fence = sum(marks)
+        return dict(zip(self._topics, marks, strict=True))
+
+    async def fold(self, positions: Mapping[str, int]) -> None:
+        """Fold what waits, and remember the committed positions (by topic) that it stands for."""
+        marks = tuple(positions.get(topic, 0) for topic in self._topics)
+        total = sum(marks)
+        if not self.needed or not (self._waiting or total >= self._fence + _MARK_EVERY):
+            return
+        folded = await self._fold_after_lost(marks)
+        telemetry.LABELS.labels(self._name, "window_late").inc(folded.late)
+        telemetry.LABELS.labels(self._name, "window_expired").inc(folded.expired)
+        self._waiting.clear()
+        self._fence = total
+
+    async def _fold_after_lost(self, marks: tuple[int, ...]) -> LabelsFolded:
+        """Fold; windows that have lost their latest labels meanwhile get them back with it."""
+        lost: list[LabelChange] = []
+        while True:
+            batch = self._batch([*lost, *self._waiting], marks)
+            try:
+                return await self._until_available(partial(self._state.fold_labels, batch))
+            except StateBehind as behind:
+                log.warning(
+                    "label windows are behind, folding again",
+                    partition=self._partition,
+                    folded=behind.folded,
+                    expected=batch.first,
+                )
+                lost = await self._find_lost(await self.reached())
+
+    def _batch(self, changes: list[LabelChange], marks: tuple[int, ...]) -> LabelBatch:
+        scored, total = [_decode_scored(one.event.payload) for one in changes], sum(marks)
+        return LabelBatch(
+            partition=self._partition,
+            next=total,
+            offsets=np.full(len(changes), total - 1, np.int64),
+            times=np.array([served.event_time for served in scored]).astype(np.uint32),
+            entities=[
+                [served.entities[key].encode() for served in scored] for key in range(self._keys)
+            ],
+            deltas=np.array([one.change for one in changes], np.float64),
+            stream=_STREAM,
+            first=self._fence,
+            note=_NOTE.pack(*marks),
+        )
+
+    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await until_available(self._name, "fold", call)

@@ -1,0 +1,1 @@
+"""The ledger `P.models`: the only word on which version serves."""

@@ -1,0 +1,158 @@
+"""The ledger as a topic: read, followed, and written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import structlog
+
+from streams import telemetry
+from streams.aio.cancelling import cancel
+from streams.errors import Unavailable
+from streams.kafka import writing
+from streams.kafka.reading import TopicFollower
+from streams.kafka.topics import topic_exists
+from streams.ledger.state import LedgerState, state_after
+from streams.ports.batches import SourceRecord
+from streams.records import Action, LedgerEntry, Manifest, decoder, encode
+from streams.settings import Settings
+from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
+
+_decode = decoder(LedgerEntry).decode
+
+
+async def read_entries(settings: Settings, pipeline: Pipeline) -> list[LedgerEntry]:
+    """Every entry so far, oldest first. Raises `Unavailable`."""
+    topic = pipeline.topics.models
+    if not await topic_exists(settings, topic):
+        return []
+    follower = TopicFollower(settings, topic)
+    await follower.start()
+    try:
+        return decode(await follower.read_to_end())
+    finally:
+        await follower.stop()
+
+
+async def read_state(settings: Settings, pipeline: Pipeline) -> LedgerState:
+    """What the ledger says now. Raises `Unavailable`."""
+    return state_after(await read_entries(settings, pipeline))
+
+
+async def append(settings: Settings, pipeline: Pipeline, entry: LedgerEntry) -> None:
+    """Add an entry; returns when every replica has it. Raises `Unavailable`."""
+    await writing.append(settings, pipeline.topics.models, encode(entry), partition=0)
+    log.info(
+        "ledger",
+        action=entry.action,
+        version=entry.version,
+        previous=entry.previous,
+        by=entry.by,
+        reason=entry.reason,
+    )
+
+
+def new_entry(
+    action: Action, manifest: Manifest, now: LedgerState, reason: str, *, by: str = "gate"
+) -> LedgerEntry:
+    """An entry about a version, dated now."""
+    return LedgerEntry(
+        action=action,
+        version=manifest.version,
+        previous=now.champion,
+        at=round(time.time(), 3),
+        reason=reason,
+        by=by,
+        threshold=manifest.threshold,
+        manifest=manifest,
+    )
+
+
+def decode(records: Iterable[SourceRecord]) -> list[LedgerEntry]:
+    """The entries in records of the ledger; one that cannot be read is logged and passed over."""
+    entries = []
+    for record in records:
+        try:
+            entries.append(_decode(record.value or b""))
+        except msgspec.MsgspecError as error:
+            log.error(
+                "ledger entry cannot be read, passing over it",
+                offset=record.offset,
+                error=str(error),
+            )
+    return entries
+
+
+class LedgerFollower:
+    """Keeps `state` up to date while it runs; a `Champion` for the scoring path."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._topic = TopicFollower(settings, pipeline.topics.models)
+        self._task: asyncio.Task[None] | None = None
+        self.state = LedgerState()
+
+    @property
+    def version(self) -> int:
+        """The champion's version; 0 while there is none that fits the pipeline's features."""
+        return self.state.champion if self._fits() else 0
+
+    @property
+    def threshold(self) -> float:
+        """The pipeline's own threshold, else the champion's."""
+        own = self._pipeline.decision.threshold
+        return self.state.threshold if own is None else own
+
+    async def start(self) -> None:
+        """Read the ledger to its end, then follow it. Raises `Unavailable`."""
+        await self._topic.start()
+        try:
+            self.take(decode(await self._topic.read_to_end()))
+        except BaseException:
+            await self._topic.stop()
+            raise
+        self._task = asyncio.create_task(self._follow(), name="ledger")
+
+    async def stop(self) -> None:
+        """Stop following; `state` stays as it is."""
+        task, self._task = self._task, None
+        if task is not None:
+            await cancel(task)
+        await self._topic.stop()
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                self.take(decode(await self._topic.poll()))
+            except Unavailable as error:
+                log.warning("ledger cannot be read, retrying", error=str(error))
+                await asyncio.sleep(1.0)
+
+    def take(self, entries: Sequence[LedgerEntry]) -> None:
+        """Bring the state up to date with the next entries."""
+        before = self.version
+        for entry in entries:
+            self.state = self.state.after(entry)
+        telemetry.SERVING_VERSION.labels(self._pipeline.name).set(self.version)
+        if entries and not self._fits():
+            log.error(
+                "champion learnt from other features, serving the fallback",
+                version=self.state.champion,
+                pipeline=self._pipeline.name,
+            )
+        elif self.version != before:
+            log.info(
+                "serving",
+                pipeline=self._pipeline.name,
+                version=self.version,
+                threshold=self.threshold,
+            )
+
+    def _fits(self) -> bool:
+        manifest = self.state.manifest
+        return manifest is None or manifest.schema_hash == self._pipeline.schema_hash

@@ -1,0 +1,126 @@
+"""What crosses the border between engine and logic: micro-batches in, outputs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic. Equal to aiokafka's and Faust's tuples of the same name."""
+
+    topic: str
+    partition: int
+
+
+class SourceRecord(Protocol):
+    """A record as it was read from a topic; aiokafka's is one."""
+
+    @property
+    def topic(self) -> str:
+        """The topic that it was read from."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition that it was read from."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Its place in the partition."""
+        ...
+
+    @property
+    def timestamp(self) -> int:
+        """When it was written, milliseconds since 1970."""
+        ...
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key; None where it has none."""
+        ...
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value; None for a tombstone."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Its headers."""
+        ...
+
+
+Headers = list[tuple[str, bytes]]
+NO_HEADERS: Headers = []
+"""Shared by records: never to be changed."""
+OutputRecord = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record to write."""
+
+Outputs = dict[str, list[OutputRecord]]
+"""Records to write, by topic; all go to the partition number that their source has."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """The unit of work: records of one partition and the span of offsets that they stand for."""
+
+    topic: str
+    partition: int
+    records: list[SourceRecord]
+    first: int
+    """First offset of the span: the one after the previous batch's last."""
+    committed: int
+    """Offsets of this topic below this are committed."""
+    received: float = field(default_factory=time.monotonic)
+    """Monotonic time at which the oldest record was fetched."""
+
+    @property
+    def next(self) -> int:
+        """The offset after the span's last."""
+        return int(self.records[-1].offset) + 1
+
+
+class Processor(Protocol):
+    """What a lane does with a micro-batch."""
+
+    async def open(self, committed: Mapping[str, int | None]) -> None:
+        """Bring state in line with the committed offsets (by topic) before the first batch."""
+        ...
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        """Outputs of a micro-batch. Waits and retries while a server is away; raises bugs only."""
+        ...
+
+    async def commit(self) -> None:
+        """All outputs so far are durable: keep what was only remembered until now."""
+        ...
+
+    async def close(self) -> None:
+        """Release what `open` took."""
+        ...
+
+
+ReadRange = Callable[[str, int, int, int], AsyncIterator[list[SourceRecord]]]
+"""(topic, partition, first, end) -> the records of that range, in lists."""
+
+Offsets = Mapping[TopicPartition, int | None]
+"""Committed offsets; None where nothing is committed."""
+FindCommitted = Callable[[set[TopicPartition]], Awaitable[Offsets]]
+"""The committed offsets of these partitions."""
+GroupOffsets = Callable[[], Awaitable[Offsets]]
+"""The group's committed offsets, of all partitions of its topics. Raises `Unavailable`."""
+
+Background = Callable[[Collection[int]], Coroutine[None, None, None]]
+"""What a worker does until the next assignment besides working on the partitions that it owns."""

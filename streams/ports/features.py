@@ -1,0 +1,127 @@
+"""The feature state: what is kept per entity, and what a fold takes and returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class FoldBatch:
+    """Events of one partition, in offset order, to be counted into the feature state once.
+
+    `n` events out of the span [first, next) of offsets; the others of the span were bad records.
+    """
+
+    partition: int
+    first: int
+    next: int
+    offsets: NDArray[np.int64]
+    """[n], ascending, each in [first, next)."""
+    ids: NDArray[np.uint64]
+    """[n] 64-bit hashes of the event ids."""
+    times: NDArray[np.uint32]
+    """[n] event time, seconds since 1970 (UTC)."""
+    entities: Sequence[Sequence[bytes]]
+    """One list of n entity names per key plan, in the plan's order."""
+    values: NDArray[np.float64]
+    """[n, len(plan.values)]."""
+    committed: int = 0
+    """Offsets below this are committed: what was kept to answer them again may go."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a fold returns: the same answer for the same offset, however often it is asked."""
+
+    aggregates: NDArray[np.float64]
+    """[n, plan.width]: for each key plan and window the count, the sums, the sum of labels."""
+    duplicate: NDArray[np.bool_]
+    """[n] True where the key had this event id within the plan's `remember` seconds."""
+
+
+def concatenate(parts: Sequence[Folded]) -> Folded:
+    """Answers to several batches, or parts of one, as one."""
+    return Folded(
+        np.concatenate([part.aggregates for part in parts]),
+        np.concatenate([part.duplicate for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Labels of one feedback partition to be added to the events they belong to.
+
+    An entry may name several entities of an event (one per key plan with labels).
+    """
+
+    partition: int
+    next: int
+    """The offset after the batch's last; becomes the fence."""
+    offsets: NDArray[np.int64]
+    """[n] feedback offsets, ascending; those below the fence were added before."""
+    times: NDArray[np.uint32]
+    """[n] event time of the labelled event, seconds since 1970."""
+    entities: Sequence[Sequence[bytes]]
+    """One list of n entity names per key plan that has `labels`, in the plan's order."""
+    deltas: NDArray[np.float64]
+    """[n] the label, or its change when it corrects an earlier one."""
+    stream: str = "feedback"
+    """Which topic the offsets belong to: each has a fence of its own."""
+    first: int = 0
+    """The least that the fence must be: a state that is behind lacks earlier labels."""
+    note: bytes = b""
+    """Kept beside the fence from when this batch moves it."""
+
+
+@dataclass(frozen=True)
+class LabelsFolded:
+    """How many label entries were added in time, how many late, how many found no event."""
+
+    added: int
+    late: int
+    """Added after some window of the entity had already passed the event: it is not back-dated."""
+    expired: int
+    """The event is no longer in any window."""
+
+
+class FeatureState(Protocol):
+    """Per-entity window state. One call per micro-batch, atomic and fenced by offset."""
+
+    async def fold(self, batch: FoldBatch) -> Folded:
+        """Count events in and return the aggregates as of each event.
+
+        Offsets below the partition's fence were folded before: their first answer is returned
+        and nothing changes. Raises `StateBehind` when the fence is below `batch.first` although
+        offsets from the fence on may hold events (a state that was lost has its fence at 0),
+        `Unavailable` when the server is away.
+        """
+        ...
+
+    async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
+        """Add labels, once per feedback offset.
+
+        Raises `StateBehind` when the fence is below `batch.first`, and nothing changes then;
+        `Unavailable` when the server is away.
+        """
+        ...
+
+    async def position(self, partition: int) -> int | None:
+        """The next offset that the partition's fold expects; None when it never folded."""
+        ...
+
+    async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
+        """The note of the batch that moved a stream's fence last; empty when none did."""
+        ...
+
+    async def reposition(self, partition: int, offset: int) -> None:
+        """Move the fence over offsets that hold no events (first start in mid-topic, retention)."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...

@@ -1,0 +1,37 @@
+"""Models: which version serves, and the server that answers for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Scorer(Protocol):
+    """A model server."""
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+
+        Raises `Unavailable` (retry) or `ModelError` (the version answers wrongly).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Champion(Protocol):
+    """Which version serves, as the ledger says."""
+
+    @property
+    def version(self) -> int:
+        """The champion's version; 0 while there is none."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Score from which the champion decides for class 1."""
+        ...

@@ -1,0 +1,56 @@
+"""Checks before work begins: each server is reached once, so that a mistake shows at the start.
+
+A server that goes away later is waited for.
+"""
+
+from __future__ import annotations
+
+from streams.adapters.redis.state import RedisFeatureState
+from streams.adapters.triton.control import TritonControls
+from streams.kafka import workarounds
+from streams.kafka.topics import check_transactions, ensure_topics
+from streams.settings import Settings
+from streams.spec import Pipeline
+
+
+def exactly_once(settings: Settings, pipeline: Pipeline) -> bool:
+    """Whether the pipeline's outputs and offsets are committed in transactions."""
+    return (settings.delivery or pipeline.policies.delivery) == "exactly_once"
+
+
+async def check_application(settings: Settings, pipeline: Pipeline, *, triton: bool) -> None:
+    """Reach what a scoring or labelling worker needs; creates missing topics.
+
+    Of several Tritons, one has to answer.
+
+    Raises:
+        Unavailable: names the address that does not answer and its setting.
+        ConfigurationError: exactly once is asked for, and the brokers cannot.
+    """
+    workarounds.apply()
+    await ensure_topics(settings, pipeline)
+    if exactly_once(settings, pipeline):
+        await check_transactions(settings, pipeline.name)
+    state = await RedisFeatureState.of(settings, pipeline)
+    await state.close()
+    if triton:
+        control = TritonControls(settings, pipeline.name)
+        try:
+            await control.any_alive()
+        finally:
+            await control.close()
+
+
+async def check_trainer(settings: Settings, pipeline: Pipeline) -> None:
+    """Reach what the trainer needs: Kafka, and every Triton; creates missing topics.
+
+    Raises:
+        Unavailable: names the address that does not answer and its setting.
+    """
+    workarounds.apply()
+    await ensure_topics(settings, pipeline)
+    control = TritonControls(settings, pipeline.name)
+    try:
+        await control.alive()
+    finally:
+        await control.close()

@@ -1,0 +1,1 @@
+"""Scoring: from raw events to predictions, over micro-batches."""

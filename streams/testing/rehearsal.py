@@ -1,0 +1,169 @@
+"""A pipeline run in memory, without a server: what `driftloop check` and users' own tests use.
+
+The same code as in production (decoding, features, scoring, the late-label join) on the in-memory
+adapters, one partition, in order.
+
+    rehearsal = Rehearsal(pipeline)
+    result = await rehearsal.score([{"id": "1", ...}, ...])
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from streams.adapters.memory.labels import MemoryLabelStore
+from streams.adapters.memory.scorer import FixedChampion, MemoryScorer, Network
+from streams.adapters.memory.state import MemoryFeatureState
+from streams.errors import ModelError, PipelineError
+from streams.labelling.processor import Labelling
+from streams.ports.batches import MicroBatch, Outputs, Processor, SourceRecord
+from streams.records import Example, Prediction, Scored, decoder
+from streams.scoring.processor import Scoring
+from streams.spec import Pipeline
+
+
+@dataclass
+class Rehearsed:
+    """What came out of a rehearsal."""
+
+    predictions: list[Prediction] = field(default_factory=list)
+    scored: list[Scored] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    dead_letters: list[dict[str, str]] = field(default_factory=list)
+    """Cause, detail, topic, partition and offset of each, and its value."""
+
+
+class _Network(MemoryScorer):
+    """A user's function as the only version. Nobody repairs it: what it does wrong is raised."""
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            return await super().infer(version, vectors)
+        except ModelError as error:
+            raise PipelineError(
+                "network", str(error), "return float32 [n, outputs] for [n, features]"
+            ) from None
+
+
+class Rehearsal:
+    """Runs events and feedback through a pipeline, in memory.
+
+    Without a network it serves the fallback, as a pipeline does before its first version.
+    """
+
+    def __init__(self, pipeline: Pipeline, network: Network | None = None) -> None:
+        self._pipeline = pipeline
+        self._state = MemoryFeatureState(pipeline.plan)
+        threshold = 0.5 if pipeline.decision.threshold is None else pipeline.decision.threshold
+        self._scoring = Scoring(
+            pipeline,
+            self._state,
+            _Network({1: network} if network else {}, pipeline.model.outputs),
+            FixedChampion(1 if network else 0, threshold),
+            _nothing,
+        ).partition(0)
+        self._labelling = Labelling(pipeline, 0, MemoryLabelStore, self._state, _nothing)
+        self._offsets: dict[str, int] = {}
+
+    async def score(self, events: Iterable[Mapping[str, Any] | bytes]) -> Rehearsed:
+        """Score events (dictionaries, or raw JSON) as one micro-batch; the join sees what came out.
+
+        Examples of events whose horizon has passed come out too.
+        """
+        await self._open()
+        key = self._pipeline.event.key
+        values = [e if isinstance(e, bytes) else orjson.dumps(e) for e in events]
+        keys = [_key(value, key) for value in values]
+        outputs = await self._run(self._scoring, self._pipeline.topics.events, keys, values)
+        result = self._read(outputs)
+        scored = outputs[self._pipeline.topics.scored]
+        joined = await self._run(
+            self._labelling,
+            self._pipeline.topics.scored,
+            [key or b"" for key, _, _ in scored],
+            [value or b"" for _, value, _ in scored],
+        )
+        await self._labelling.commit()
+        result.examples = self._read(joined).examples
+        return result
+
+    async def label(self, feedback: Iterable[Mapping[str, Any]]) -> Rehearsed:
+        """Feed labels back: `{"event_id": ..., "label": ..., "labelled_at": ...}`."""
+        await self._open()
+        values = [orjson.dumps(record) for record in feedback]
+        topic = self._pipeline.topics.feedback
+        outputs = await self._run(self._labelling, topic, [b"key"] * len(values), values)
+        await self._labelling.commit()
+        return self._read(outputs)
+
+    async def _open(self) -> None:
+        if not self._offsets:  # nothing was run yet
+            await self._labelling.open({})
+
+    async def _run(
+        self, processor: Processor, topic: str, keys: list[bytes], values: list[bytes]
+    ) -> Outputs:
+        first = self._offsets.get(topic, 0)
+        records: list[SourceRecord] = [
+            _Record(topic, first + i, key, value)
+            for i, (key, value) in enumerate(zip(keys, values, strict=True))
+        ]
+        self._offsets[topic] = first + len(records)
+        if not records:
+            return {}
+        return await processor.process(MicroBatch(topic, 0, records, first, first))
+
+    def _read(self, outputs: Outputs) -> Rehearsed:
+        topics = self._pipeline.topics
+        letters = [
+            {name: value.decode() for name, value in headers}
+            | {"value": (value or b"").decode(errors="replace")}
+            for _, value, headers in outputs.get(topics.dead_letters, [])
+        ]
+        return Rehearsed(
+            predictions=_decode(outputs, topics.predictions, Prediction),
+            scored=_decode(outputs, topics.scored, Scored),
+            examples=_decode(outputs, topics.examples, Example),
+            dead_letters=letters,
+        )
+
+
+def _decode(outputs: Outputs, topic: str, record: type[msgspec.Struct]) -> list[Any]:
+    decode = decoder(record).decode
+    return [decode(value or b"") for _, value, _ in outputs.get(topic, [])]
+
+
+def _key(value: bytes, name: str) -> bytes:
+    try:
+        return str(orjson.loads(value)[name]).encode()
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return base64.b64encode(value[:8]) or b"?"
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A `SourceRecord`."""
+
+    topic: str
+    offset: int
+    key: bytes
+    value: bytes
+    partition: int = 0
+    timestamp: int = 0
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+async def _nothing(
+    topic: str, partition: int, first: int, end: int
+) -> AsyncIterator[list[SourceRecord]]:
+    del topic, partition, first, end
+    return
+    yield

@@ -1,0 +1,78 @@
+"""Where a process finds its pipeline and its servers, and what it passes on to its children."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from streams.errors import ConfigurationError
+from streams.settings import Settings, load_settings
+from streams.spec import Pipeline, load_pipeline
+from workers.devstack.stack import running
+
+
+def find_pipeline(module: str) -> Pipeline:
+    """The pipeline of a module; modules in the working directory are found too."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    if module and "." not in module and importlib.util.find_spec(module) is None:
+        module = f"streams.pipelines.{module}"  # our own, by its short name
+    return load_pipeline(module)
+
+
+def connected_settings(module: str = "") -> Settings:
+    """Settings with every address filled in: given ones, else those of the running stack.
+
+    Raises:
+        ConfigurationError: neither is there.
+    """
+    settings = load_settings()
+    if module:
+        settings = settings.model_copy(update={"pipeline": module})
+    missing = [name for name, given in addresses(settings).items() if not given]
+    if not missing:
+        return settings
+    stack = running(settings)
+    if stack is None:
+        wanted = ", ".join(f"DRIFTLOOP_{name.upper()}" for name in missing)
+        raise ConfigurationError(
+            f"no server given and no embedded stack is up in {settings.state_dir} - "
+            f"run `driftloop stack up --detach`, or set {wanted}"
+        )
+    return with_addresses(settings, stack.kafka, stack.triton, stack.redis)
+
+
+def addresses(settings: Settings) -> dict[str, str]:
+    """The servers' addresses by setting; empty where not set."""
+    return {
+        "kafka": settings.kafka,
+        "triton": settings.triton,
+        "redis": settings.redis.get_secret_value(),
+    }
+
+
+def with_addresses(settings: Settings, kafka: str, triton: str, redis: str) -> Settings:
+    """Settings with these addresses where none is given."""
+    given = addresses(settings)
+    return settings.model_copy(
+        update={
+            "kafka": given["kafka"] or kafka,
+            "triton": given["triton"] or triton,
+            "redis": SecretStr(given["redis"] or redis),
+        }
+    )
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment variables that give a child process these settings."""
+    values = settings.model_dump(exclude_none=True)
+    for name, value in values.items():
+        if isinstance(value, SecretStr):
+            values[name] = value.get_secret_value()
+    values["state_dir"] = settings.state_dir.resolve()
+    values["model_repository"] = settings.model_repository.resolve()
+    return {f"DRIFTLOOP_{name.upper()}": str(value) for name, value in values.items()}

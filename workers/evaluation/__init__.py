@@ -1,0 +1,1 @@
+"""Evaluation: metrics, resampling, and the gate that decides on a candidate."""

@@ -1,0 +1,1 @@
+"""Training examples: where they lie, and how they are read."""

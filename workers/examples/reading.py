@@ -1,0 +1,168 @@
+"""Training examples: exact offset ranges of `P.examples`, read into columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from streams.errors import ConfigurationError, OffsetsMissing, TrainingError
+from streams.kafka.reading import read_exactly
+from streams.ports.batches import SourceRecord
+from streams.records import Example, unpack
+from streams.settings import Settings
+from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
+
+_decode_many = msgspec.json.Decoder(list[Example]).decode
+
+
+@dataclass(frozen=True)
+class OffsetRanges:
+    """Offsets [first, next) of `P.examples`, by partition."""
+
+    ranges: Mapping[int, tuple[int, int]]
+
+    @property
+    def size(self) -> int:
+        """Offsets covered: an upper bound of the examples."""
+        return sum(max(0, after - first) for first, after in self.ranges.values())
+
+    def offsets(self, topic: str) -> dict[str, list[int]]:
+        """As a manifest names it: `<topic>-<partition>` -> [first, next)."""
+        return {f"{topic}-{p}": list(span) for p, span in sorted(self.ranges.items())}
+
+    @staticmethod
+    def from_offsets(topic: str, offsets: Mapping[str, Sequence[int]]) -> OffsetRanges:
+        """The inverse of `offsets`."""
+        return parse_ranges(topic, ",".join(f"{k}:{a}-{b}" for k, (a, b) in offsets.items()))
+
+
+def parse_ranges(topic: str, text: str) -> OffsetRanges:
+    """`P.examples-0:100-2000,P.examples-1:90-1800` as ranges; the topic may be left out.
+
+    Raises:
+        ConfigurationError: it is not written like that.
+    """
+    ranges: dict[int, tuple[int, int]] = {}
+    for part in text.split(","):
+        match = re.fullmatch(rf"(?:{re.escape(topic)}-)?(\d+):(\d+)-(\d+)", part.strip())
+        if match is None or int(match[2]) > int(match[3]) or int(match[1]) in ranges:
+            raise ConfigurationError(
+                f"{part.strip()!r} is not an offset range - write {topic}-0:100-2000: "
+                "partition, first offset, and the offset after the last; each partition once"
+            )
+        ranges[int(match[1])] = (int(match[2]), int(match[3]))
+    return OffsetRanges(ranges)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in columns, in the order of (event time, event id); each event id once."""
+
+    event_id: NDArray[np.object_]
+    key: NDArray[np.object_]
+    event_time: NDArray[np.float64]
+    """[n] seconds since 1970 (UTC)."""
+    vector: NDArray[np.float32]
+    """[n, features] as served."""
+    label: NDArray[np.float32]
+    labelled_at: NDArray[np.float64]
+    version: NDArray[np.int64]
+    """[n] the version that scored it."""
+    score: NDArray[np.float32]
+    """[n, outputs] as served."""
+    origin: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.event_time)
+
+    def between(self, start: float, end: float) -> Examples:
+        """The examples with event time in [start, end)."""
+        first, after = np.searchsorted(self.event_time, [start, end])
+        return self.take(slice(int(first), int(after)))
+
+    def take(self, rows: slice | NDArray[Any]) -> Examples:
+        """The examples of these rows."""
+        return Examples(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the offsets held."""
+
+    examples: Examples
+    watermark: float
+    """Labels are mature up to this event time: the least of the partitions' largest event times;
+    0 where there are no examples."""
+
+
+def columns(found: Sequence[Example], features: int, outputs: int) -> Examples:
+    """Records, in the order in which they were written, as columns.
+
+    A later record for an event replaces an earlier one. Vectors of another width were served
+    before the pipeline's features changed: they are left out.
+    """
+    width = features * np.dtype(np.float32).itemsize
+    latest = {example.event_id: example for example in found if len(example.vector) == width}
+    skipped = sum(len(example.vector) != width for example in found)
+    if skipped:
+        log.warning("examples of other features left out", examples=skipped, features=features)
+    kept = sorted(latest.values(), key=lambda example: (example.event_time, example.event_id))
+    return Examples(
+        event_id=_objects([example.event_id for example in kept]),
+        key=_objects([example.key for example in kept]),
+        event_time=np.array([example.event_time for example in kept], np.float64),
+        vector=unpack([example.vector for example in kept]).reshape(-1, features),
+        label=np.array([example.label for example in kept], np.float32),
+        labelled_at=np.array([example.labelled_at for example in kept], np.float64),
+        version=np.array([example.version for example in kept], np.int64),
+        score=np.array([_scores(example.score, outputs) for example in kept], np.float32).reshape(
+            -1, outputs
+        ),
+        origin=_objects([example.origin for example in kept]),
+    )
+
+
+def decode(records: Iterable[SourceRecord]) -> list[Example]:
+    """The examples in records; all at once, which is several times faster than one by one."""
+    return _decode_many(b"[" + b",".join(record.value or b"" for record in records) + b"]")
+
+
+async def read_examples(settings: Settings, pipeline: Pipeline, wanted: OffsetRanges) -> Reading:
+    """The examples of these offsets, the same whenever they are read.
+
+    Raises:
+        TrainingError: some of these offsets are not in the topic (any more).
+        Unavailable: no broker answers.
+    """
+    found: list[Example] = []
+    latest: dict[int, float] = {}
+    try:
+        async for records in read_exactly(settings, pipeline.topics.examples, wanted.ranges):
+            if records:
+                examples, partition = decode(records), records[0].partition
+                newest = max(example.event_time for example in examples)
+                latest[partition] = max(newest, latest.get(partition, newest))
+                found += examples
+    except OffsetsMissing as error:
+        raise TrainingError(str(error)) from None
+    kept = columns(found, len(pipeline.feature_names), pipeline.model.outputs)
+    return Reading(kept, min(latest.values(), default=0.0))
+
+
+def _scores(score: float | list[float], outputs: int) -> list[float]:
+    """One score per output; NaN where another number of outputs was served."""
+    scores = score if isinstance(score, list) else [score]
+    return scores if len(scores) == outputs else [float("nan")] * outputs
+
+
+def _objects(values: list[str]) -> NDArray[np.object_]:
+    return np.array(values, dtype=object)

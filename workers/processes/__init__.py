@@ -1,0 +1,1 @@
+"""Processes: the loop, its supervisor, and an application as a process."""

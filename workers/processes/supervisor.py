@@ -1,0 +1,140 @@
+"""Child processes of ours: started, watched, restarted with back-off, ended with their parent."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.errors import Halted
+from workers.devstack.cache import Notify
+
+PARENT = "DRIFTLOOP_PARENT_PID"
+_PR_SET_PDEATHSIG = 1
+_STABLE_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+
+
+def end_with_parent() -> None:
+    """In a child: be sent SIGTERM by the kernel when the supervising parent dies, however it does.
+
+    Does nothing in a process that was not started by `Supervisor`.
+    """
+    parent = os.environ.pop(PARENT, "")
+    if not parent or sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A worker to run as a process: arguments of `python -m workers.roles`."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+
+
+class Supervisor:
+    """Keeps commands running until told to stop. Each writes to `<logs>/<name>.log`."""
+
+    def __init__(self, commands: Sequence[Command], logs: Path, report: Notify) -> None:
+        self._commands = commands
+        self._logs = logs
+        self._report = report
+        self._stopping = asyncio.Event()
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.restarts = 0
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of what runs now, by name."""
+        return {n: p.pid for n, p in self._processes.items() if p.returncode is None}
+
+    async def __aenter__(self) -> Supervisor:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._tasks = [asyncio.create_task(self._keep(c), name=c.name) for c in self._commands]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping.set()
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.terminate()
+        await asyncio.gather(*self._tasks)
+
+    async def _keep(self, command: Command) -> None:
+        delay = 0.5
+        while not self._stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            process = await self._start(command)
+            code = await self._wait(process)
+            if self._stopping.is_set():
+                return
+            if code == Halted.EXIT_CODE:
+                self._report(
+                    f"{command.name} has stopped and is not restarted: {self._last_line(command)}"
+                )
+                return
+            if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
+                delay = 0.5
+            self.restarts += 1
+            self._report(
+                f"{command.name} ended ({_describe(code)}): {self._last_line(command)} - "
+                f"restarting in {delay:g} s; log: {self._log(command)}"
+            )
+            await self._pause(delay)
+            delay = min(delay * 2, 10.0)
+
+    async def _start(self, command: Command) -> asyncio.subprocess.Process:
+        with self._log(command).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "workers.roles",
+                *command.arguments,
+                env={**os.environ, **command.environment, PARENT: str(os.getpid())},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C goes to the parent, which ends the children in order
+                start_new_session=True,
+            )
+        self._processes[command.name] = process
+        return process
+
+    async def _wait(self, process: asyncio.subprocess.Process) -> int:
+        """The exit code; a process that does not end when told to is killed."""
+        ended = asyncio.create_task(process.wait())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not ended.done():
+            if process.returncode is None:
+                process.terminate()
+            _, late = await asyncio.wait({ended}, timeout=_STOP_SECONDS)
+            if late:
+                process.kill()
+        return await ended
+
+    async def _pause(self, delay: float) -> None:
+        await asyncio.wait([asyncio.create_task(self._stopping.wait())], timeout=delay)
+
+    def _log(self, command: Command) -> Path:
+        return self._logs / f"{command.name}.log"
+
+    def _last_line(self, command: Command) -> str:
+        lines = self._log(command).read_text(errors="replace").splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+
+
+def _describe(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -1,0 +1,1 @@
+"""Releases: model versions on disk, in Triton and in the ledger."""

@@ -1,0 +1,184 @@
+"""What can happen to a version: released by the gate, promoted or rolled back by an operator.
+
+A promotion is recorded only after Triton answers with the version; scoring workers follow the
+record. Publishers of one pipeline take turns.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streams.aio.retrying import until_available
+from streams.errors import ConfigurationError, ModelError
+from streams.ledger.state import LedgerState, state_after
+from streams.ledger.topic import append, new_entry, read_entries, read_state
+from streams.records import Action, LedgerEntry, Manifest
+from streams.settings import Settings
+from streams.spec import Pipeline
+from workers.releases.candidate import Judged
+from workers.releases.manifests import blank
+from workers.releases.onnx_files import read_onnx
+from workers.releases.publisher import Publisher
+from workers.releases.repository import digest
+
+
+class Lifecycle:
+    """The actions on one pipeline's versions."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self.publisher = Publisher(settings, pipeline)
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self.publisher.close()
+
+    async def release(self, judged: Judged) -> LedgerEntry:
+        """Do what the gate said: publish and promote, or keep the version aside; and record it.
+
+        A version that turns out not to serve is rejected.
+
+        Raises:
+            Unavailable: Kafka or Triton is away; nothing has changed.
+        """
+        async with self.publisher.alone():
+            now = await read_state(self._settings, self._pipeline)
+            judged = _still_valid(judged, now)
+            version = self.publisher.next_version(now)
+            manifest = msgspec.structs.replace(judged.manifest, version=version)
+            decided = new_entry(judged.action, manifest, now, judged.reason)
+            self.publisher.repository.sweep()
+            try:
+                said = f"The gate said {judged.action}: {judged.reason}."
+                self.publisher.stage(manifest, judged.onnx, said)
+                if judged.action is Action.PROMOTE:
+                    await self.publisher.serve(version, now)
+            except ModelError as error:
+                self.publisher.repository.remove(version)
+                decided = new_entry(Action.REJECT, manifest, now, str(error))
+            except BaseException:
+                self.publisher.repository.remove(version)
+                raise
+            await self._record(decided)
+        return decided
+
+    async def promote(self, version: int, reason: str, *, force: bool = False) -> LedgerEntry:
+        """Make a version champion; one that the gate did not promote only by force.
+
+        Raises:
+            ConfigurationError: there is no such version, it serves already, it takes other
+                features, or the gate did not promote it and `force` is not given.
+            ModelError: it does not serve; the champion stays.
+            Unavailable: Kafka or Triton is away.
+        """
+        async with self.publisher.alone():
+            entries = await read_entries(self._settings, self._pipeline)
+            now = state_after(entries)
+            manifest = self._known(version, now)
+            verdict = next((e for e in reversed(entries) if e.version == version), None)
+            if version not in now.promoted:
+                said = f"{verdict.action}: {verdict.reason}" if verdict else "nothing"
+                if not force:
+                    raise ConfigurationError(
+                        f"version {version} was never promoted, the gate said {said} - to promote "
+                        "it anyway, give --force and --reason"
+                    )
+                reason = f"forced: {reason} (the gate said {said})"
+            return await self._make_champion(Action.PROMOTE, manifest, now, reason)
+
+    async def rollback(self, to: int | None, reason: str) -> LedgerEntry:
+        """Go back to an earlier champion: the last with a lower number, or `to`.
+
+        Raises:
+            ConfigurationError: there is none, or `to` was never champion.
+            ModelError: it does not serve; the champion stays.
+            Unavailable: Kafka or Triton is away.
+        """
+        async with self.publisher.alone():
+            now = await read_state(self._settings, self._pipeline)
+            version = to or rollback_target(now)
+            if version not in now.promoted:
+                listed = ", ".join(map(str, sorted(now.promoted)))
+                raise ConfigurationError(
+                    f"version {version} never was champion - roll back to one of {listed}, or "
+                    f"`driftloop promote {version}`"
+                )
+            return await self._make_champion(
+                Action.ROLLBACK, self._known(version, now), now, reason
+            )
+
+    async def publish_file(self) -> LedgerEntry | None:
+        """Publish the ONNX file that the pipeline brings, as it is; None where it serves already.
+
+        Raises:
+            ModelError: the file cannot be read.
+            Unavailable: Kafka or Triton is away.
+        """
+        assert self._pipeline.model.onnx is not None
+        data = read_onnx(self._pipeline.model.onnx)
+        now = await read_state(self._settings, self._pipeline)
+        if now.manifest is not None and now.manifest.model_sha256 == digest(data):
+            return None
+        manifest = msgspec.structs.replace(
+            blank(self._pipeline), parent=now.champion, model_sha256=digest(data)
+        )
+        reason = f"the pipeline's own ONNX file {self._pipeline.model.onnx.name}, published as is"
+        return await self.release(Judged(manifest, data, Action.PROMOTE, reason))
+
+    async def _make_champion(
+        self, action: Action, manifest: Manifest, now: LedgerState, reason: str
+    ) -> LedgerEntry:
+        await self.publisher.serve(manifest.version, now)
+        decided = new_entry(action, manifest, now, reason, by="operator")
+        await self._record(decided)
+        return decided
+
+    async def _record(self, decided: LedgerEntry) -> None:
+        """Append to the ledger, however long it takes: Triton is ready for it."""
+        await until_available(
+            self._pipeline.name, "ledger", lambda: append(self._settings, self._pipeline, decided)
+        )
+
+    def _known(self, version: int, now: LedgerState) -> Manifest:
+        """The manifest of a version that could be promoted."""
+        on_disk = self.publisher.repository.versions()
+        if version not in on_disk:
+            listed = ", ".join(map(str, on_disk)) or "none"
+            raise ConfigurationError(
+                f"no version {version} in {self.publisher.repository.home} - there are: {listed}"
+            )
+        if version == now.champion:
+            raise ConfigurationError(f"version {version} is the champion already")
+        manifest = now.versions.get(version) or self.publisher.repository.manifest(version)
+        if manifest.schema_hash != self._pipeline.schema_hash:
+            raise ConfigurationError(
+                f"version {version} learnt from other features than {self._pipeline.name} has now "
+                f"(schema {manifest.schema_hash}, not {self._pipeline.schema_hash}) - train anew"
+            )
+        return manifest
+
+
+def rollback_target(now: LedgerState) -> int:
+    """The last earlier champion with a lower number than the present one.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    lower = [version for version in now.promoted if version < now.champion]
+    if not lower:
+        raise ConfigurationError(
+            "there is no earlier version to roll back to - see `driftloop models list`"
+        )
+    return max(lower)
+
+
+def _still_valid(judged: Judged, now: LedgerState) -> Judged:
+    """The verdict, unless the champion it was about has changed meanwhile."""
+    if judged.action is not Action.PROMOTE or now.champion == judged.manifest.parent:
+        return judged
+    reason = (
+        f"the champion changed from {judged.manifest.parent} to {now.champion} while the candidate "
+        f"was judged ({judged.reason})"
+    )
+    return Judged(judged.manifest, judged.onnx, Action.INCONCLUSIVE, reason)

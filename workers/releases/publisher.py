@@ -1,0 +1,233 @@
+"""Publishing a version: into the repository, into Triton, checked, and only then in the ledger.
+
+Nothing here overwrites a version or unloads one that serves: Triton keeps the earlier versions
+answering until the new one is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import structlog
+
+from streams.adapters.triton.client import NotServing, each
+from streams.adapters.triton.control import TritonControls
+from streams.adapters.triton.scorer import TritonScorer
+from streams.errors import ModelError, Unavailable
+from streams.ledger.state import LedgerState
+from streams.ports.models import Scorer
+from streams.records import Manifest, encode
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.spec.model import config_pbtxt
+from workers.releases.manifests import model_card
+from workers.releases.onnx_files import check_signature, run, session
+from workers.releases.probes import probes
+from workers.releases.repository import CARD, MANIFEST, MODEL, Repository, digest
+
+log = structlog.get_logger(__name__)
+
+TOLERANCE = 1e-3
+"""Largest difference between a score of Triton and of onnxruntime here: a GPU may round more."""
+_READY_POLLS = 100
+_WARM_UP = (1, 32, 1024)
+"""Rows of the warm-up requests; several at a time, so that every instance gets some."""
+
+
+def kept(serving: LedgerState, keep_versions: int) -> list[int]:
+    """The versions to keep loaded beside a new one: the champion and those promoted before it."""
+    return list(serving.promoted[-keep_versions:])
+
+
+class Control(Protocol):
+    """Loading and unloading of a pipeline's model; `TritonControls` is one."""
+
+    async def alive(self) -> None:
+        """Return when the server answers. Raises `Unavailable`."""
+        ...
+
+    async def load(self) -> None:
+        """Serve what `config.pbtxt` names. Raises `ModelError`, `Unavailable`."""
+        ...
+
+    async def unload(self) -> None:
+        """Serve nothing. Raises `Unavailable`."""
+        ...
+
+    async def ready(self, version: int) -> bool:
+        """Whether a version is ready. Raises `Unavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Publisher:
+    """Publishes one pipeline's versions."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        control: Control | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self.repository = Repository(settings.model_repository, pipeline.name)
+        self.control = control or TritonControls(settings, pipeline.name)
+        outputs = pipeline.model.outputs
+        self._scorers = (
+            [scorer]
+            if scorer is not None
+            else [TritonScorer(one, pipeline.name, outputs) for one in each(settings)]
+        )
+
+    async def close(self) -> None:
+        """Release the connections to Triton."""
+        await asyncio.gather(*(scorer.close() for scorer in self._scorers))
+        await self.control.close()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Hold off other publishers of this pipeline that share the repository.
+
+        Raises:
+            ConfigurationError: the repository cannot be written.
+        """
+        with self.repository.lock_file() as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(0.1)
+            yield
+
+    def next_version(self, serving: LedgerState) -> int:
+        """A number above every one ever used, on disk or in the ledger."""
+        return max([0, *self.repository.versions(), *serving.versions, *serving.promoted]) + 1
+
+    def stage(self, manifest: Manifest, data: bytes, decision: str) -> None:
+        """Put a version into the repository; it does not serve yet.
+
+        Raises:
+            ModelError: it does not have the pipeline's signature, or the version exists.
+            ConfigurationError: the repository cannot be written.
+        """
+        check_signature(data, len(self._pipeline.feature_names), self._pipeline.model.outputs)
+        if digest(data) != manifest.model_sha256:
+            raise ModelError(f"version {manifest.version} is not the model that its manifest names")
+        files = {
+            MODEL: data,
+            MANIFEST: msgspec.json.format(encode(manifest)),
+            CARD: model_card(manifest, decision).encode(),
+        }
+        self.repository.add(manifest.version, files)
+
+    async def serve(self, version: int, serving: LedgerState) -> None:
+        """Make Triton serve a version of the repository beside those that serve now.
+
+        Raises:
+            ModelError: it was changed, does not load, or answers wrongly. It does not serve then,
+                and the others do as before.
+            Unavailable: Triton is away.
+        """
+        manifest = serving.versions.get(version) or self.repository.manifest(version)
+        data = self.repository.model(version, manifest.model_sha256)
+        beside = self._sound(kept(serving, self._pipeline.policies.keep_versions), serving.versions)
+        before = self.repository.config()
+        self.repository.write_config(self._config({version, *beside}))
+        try:
+            await self.control.load()
+            await self._wait_until_ready(version)
+            await self._check(version, manifest, data)
+        except (ModelError, NotServing) as error:
+            await self._back_to(before)
+            raise ModelError(f"version {version} does not serve: {error}") from None
+        except BaseException:
+            self.repository.write_config(before)
+            raise
+        log.info("version is ready", pipeline=self._pipeline.name, version=version, beside=beside)
+
+    async def ensure_loaded(self, serving: LedgerState) -> None:
+        """Make Triton serve what the ledger says; does nothing where it does.
+
+        Raises:
+            ModelError: the champion is missing, was changed, or does not load.
+            Unavailable: Triton is away.
+        """
+        champion = serving.champion
+        if champion == 0:
+            return
+        manifest = serving.versions.get(champion) or self.repository.manifest(champion)
+        data = self.repository.model(champion, manifest.model_sha256)
+        wanted = kept(serving, self._pipeline.policies.keep_versions)
+        config = self._config({champion, *self._sound(wanted, serving.versions)})
+        if self.repository.config() != config and champion not in self.repository.configured():
+            self.repository.write_config(config)
+        if not await self.control.ready(champion):
+            log.warning("champion is not loaded, loading", version=champion)
+            await self.control.load()
+            await self._wait_until_ready(champion)
+        await self._check(champion, manifest, data)
+
+    def _config(self, versions: set[int]) -> str:
+        pipeline = self._pipeline
+        return config_pbtxt(
+            pipeline.name,
+            len(pipeline.feature_names),
+            pipeline.model.outputs,
+            self._settings.triton_instances,
+            sorted(versions),
+        )
+
+    def _sound(self, versions: list[int], manifests: Mapping[int, Manifest]) -> list[int]:
+        """Those that are as they were published, and take this pipeline's features."""
+        found = []
+        for version in versions:
+            try:
+                manifest = manifests.get(version) or self.repository.manifest(version)
+                self.repository.model(version, manifest.model_sha256)
+            except ModelError as error:
+                log.error("version left out", version=version, error=str(error))
+                continue
+            if manifest.schema_hash == self._pipeline.schema_hash:
+                found.append(version)
+        return found
+
+    async def _wait_until_ready(self, version: int) -> None:
+        for _ in range(_READY_POLLS):
+            if await self.control.ready(version):
+                return
+            await asyncio.sleep(0.1)
+        raise ModelError("Triton does not make it ready - see Triton's log")
+
+    async def _check(self, version: int, manifest: Manifest, data: bytes) -> None:
+        """Warm up, and compare the answers with onnxruntime's."""
+        vectors = probes(self._pipeline, manifest)
+        expected = run(session(data), vectors)
+        for rows in _WARM_UP:
+            repeats = -(-rows // len(vectors))
+            part, wanted = np.tile(vectors, (repeats, 1))[:rows], np.tile(expected, (repeats, 1))
+            requests = (s.infer(version, part) for s in self._scorers for _ in range(4))
+            answers = await asyncio.gather(*requests)
+            difference = max(float(np.abs(a - wanted[:rows]).max(initial=0.0)) for a in answers)
+            if not difference <= TOLERANCE:
+                raise ModelError(f"its answers differ from onnxruntime's by {difference:.3g}")
+
+    async def _back_to(self, config: str | None) -> None:
+        """Serve what served before."""
+        self.repository.write_config(config)
+        with suppress(Unavailable):  # Triton reads the configuration when it is back
+            if config is None:
+                await self.control.unload()
+            else:
+                await self.control.load()

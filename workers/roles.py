@@ -1,0 +1,95 @@
+"""The workers of a pipeline, one process each: `python -m workers.roles ROLE MODULE`.
+
+The supervisor starts them this way: nothing of the command line is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from enum import StrEnum
+
+import structlog
+
+from streams.errors import DriftloopError, Halted
+from streams.kafka import workarounds
+from streams.preflight import check_application, check_trainer
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.telemetry import configure_logging, serve_metrics
+from workers.environment import connected_settings, find_pipeline
+from workers.processes.loop import stop_on_signals
+from workers.processes.supervisor import end_with_parent
+
+log = structlog.get_logger(__name__)
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    SCORE = "score"
+    LABEL = "label"
+    TRAINER = "trainer"
+
+
+def run_role(role: Role, module: str) -> None:
+    """Run a worker until SIGINT or SIGTERM.
+
+    Raises:
+        DriftloopError: in one line what is wrong, before work begins; `Halted` later as well.
+    """
+    pipeline, settings = find_pipeline(module), connected_settings(module)
+    check = (
+        check_trainer(settings, pipeline)
+        if role is Role.TRAINER
+        else check_application(settings, pipeline, triton=role is Role.SCORE)
+    )
+    asyncio.run(check)
+    configure_logging(settings, pipeline=pipeline.name, role=role.value)
+    port = serve_metrics(settings)
+    log.info("serving metrics", at=f"http://{settings.metrics_host}:{port}/metrics")
+    _RUN[role](settings, pipeline)
+
+
+def _score(settings: Settings, pipeline: Pipeline) -> None:
+    from streams.wiring import run_scoring
+
+    run_scoring(settings, pipeline)
+
+
+def _label(settings: Settings, pipeline: Pipeline) -> None:
+    from streams.wiring import run_labelling
+
+    run_labelling(settings, pipeline)
+
+
+def _train(settings: Settings, pipeline: Pipeline) -> None:
+    from workers.training.worker import run_trainer
+
+    async def work() -> None:
+        await run_trainer(settings, pipeline, stop_on_signals())
+
+    asyncio.run(work())
+
+
+# each loads what it needs by itself: no trainer loads Faust
+_RUN = {Role.SCORE: _score, Role.LABEL: _label, Role.TRAINER: _train}
+
+
+def main() -> None:
+    """Run the worker that the arguments name; our own errors become one line."""
+    end_with_parent()
+    # until the worker sets up its logs: what a client says of a missing server, we say in one line
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    workarounds.apply()
+    _, role, module = sys.argv
+    try:
+        run_role(Role(role), module)
+    except DriftloopError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(Halted.EXIT_CODE if isinstance(error, Halted) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The child's side of a training run: `python -m workers.training.child DIRECTORY`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streams.errors import ConfigurationError, DriftloopError, PipelineError
+from streams.kafka import workarounds
+from streams.records import Manifest
+from streams.settings import Settings, load_settings
+from streams.spec import Pipeline
+from streams.telemetry import configure_logging
+from workers.environment import find_pipeline
+from workers.evaluation.gate import GateDecision, decide
+from workers.evaluation.metrics import measures
+from workers.evaluation.opponent import evaluate, opponent
+from workers.examples.reading import Examples, OffsetRanges, read_examples
+from workers.processes.supervisor import end_with_parent
+from workers.releases.manifests import blank
+from workers.releases.repository import Repository, digest
+from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
+from workers.training.slices import Slices, cut, require_support, slices_at
+
+if TYPE_CHECKING:
+    from workers.training.fit import Candidate
+
+_NICE = 10
+"""Where a machine is short of processors, what serves comes before what learns."""
+
+
+def main() -> None:
+    """Run the job of a directory; what went wrong is in its outcome, too."""
+    end_with_parent()
+    workarounds.apply()
+    os.nice(_NICE)
+    home = Path(sys.argv[1])
+    job = msgspec.json.decode((home / JOB).read_bytes(), type=Job)
+    settings = load_settings()
+    configure_logging(settings, pipeline=job.module, role="training")
+    try:
+        outcome, data = run(settings, job, _reporter())
+        (home / MODEL).write_bytes(data)
+    except DriftloopError as error:
+        kind = PipelineError if isinstance(error, ConfigurationError) else type(error)
+        outcome = JobOutcome(error=kind.__name__, message=str(error))
+    (home / OUTCOME).write_bytes(msgspec.json.encode(outcome))
+
+
+def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes]:
+    """Read, train, evaluate and judge; the candidate's ONNX file is the second part.
+
+    Raises:
+        DriftloopError: there is no candidate; says why.
+    """
+    pipeline = find_pipeline(job.module)
+    window = OffsetRanges.from_offsets(pipeline.topics.examples, job.offsets)
+    gc.disable()  # a million small objects, none of them garbage: collecting takes most of the time
+    reading = asyncio.run(read_examples(settings, pipeline, window))
+    gc.enable()
+    report(Step("read", examples=len(reading.examples)))
+    watermark = reading.watermark if job.label_watermark is None else job.label_watermark
+    slices = (
+        Slices.from_manifest(job.slices)
+        if job.slices
+        else slices_at(pipeline.policies.retrain, watermark)
+    )
+    sliced = cut(reading.examples, slices)
+    # before torch is imported, which takes seconds
+    require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
+    candidate = _train(pipeline, job, reading.examples, slices, report)
+    report(Step("judge"))
+    held = sliced.evaluate
+    scores = evaluate(candidate.onnx, held)
+    repository = Repository(settings.model_repository, pipeline.name)
+    champion = opponent(pipeline, repository, job.champion, job.champion_manifest, held)
+    decision = decide(pipeline.policies.gate, held.label, scores, champion, candidate.seed)
+    manifest = msgspec.structs.replace(
+        _manifest(pipeline, candidate, slices),
+        parent=job.champion,
+        offsets=job.offsets,
+        label_watermark=watermark,
+        metrics=_metrics(candidate, measures(scores, held.label), decision),
+    )
+    return JobOutcome(manifest, decision.action, decision.reason), candidate.onnx
+
+
+def _train(
+    pipeline: Pipeline, job: Job, examples: Examples, slices: Slices, report: OnStep
+) -> Candidate:
+    from workers.training.fit import Epoch, train
+
+    def tell(progress: Epoch) -> None:
+        report(
+            Step(
+                "train",
+                epoch=progress.epoch,
+                epochs=progress.epochs,
+                loss=progress.loss,
+                metric=progress.metric,
+                seconds=progress.seconds,
+            )
+        )
+
+    return train(pipeline, examples, slices, tell, job.threads)
+
+
+def _manifest(pipeline: Pipeline, candidate: Candidate, slices: Slices) -> Manifest:
+    return msgspec.structs.replace(
+        blank(pipeline),
+        slices=slices.as_manifest(),
+        counts=candidate.counts,
+        seed=candidate.seed,
+        parameters=candidate.parameters,
+        environment=candidate.environment,
+        normalisation=candidate.normalisation,
+        threshold=candidate.threshold,
+        model_sha256=digest(candidate.onnx),
+    )
+
+
+def _metrics(
+    candidate: Candidate, measured: dict[str, float], decision: GateDecision
+) -> dict[str, float]:
+    """On the evaluation slice, but for those of training itself."""
+    found = {**measured, **decision.as_metrics(), **candidate.metrics}
+    return {name: round(value, 6) for name, value in found.items()}
+
+
+def _reporter() -> OnStep:
+    """Writes steps to standard output, and sends all else that is printed to standard error."""
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def report(step: Step) -> None:
+        lines.write(msgspec.json.encode(step) + b"\n")
+
+    return report
+
+
+if __name__ == "__main__":
+    main()

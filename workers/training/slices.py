@@ -1,0 +1,107 @@
+"""Which examples train, validate and evaluate: consecutive spans of event time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from streams.errors import TrainingError
+from streams.spec import Retrain
+from workers.examples.reading import Examples
+
+Span = tuple[float, float]
+"""Event time [from, to), seconds since 1970 (UTC)."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Three spans that follow one another without overlap; what is later is never learnt from."""
+
+    train: Span
+    validate: Span
+    """Early stopping and the threshold come from it."""
+    evaluate: Span
+    """Candidate and champion are compared on it; nothing is chosen on it."""
+
+    def as_manifest(self) -> dict[str, list[float]]:
+        """As a manifest names them."""
+        return {
+            "train": list(self.train),
+            "validate": list(self.validate),
+            "evaluate": list(self.evaluate),
+        }
+
+    @staticmethod
+    def from_manifest(slices: dict[str, list[float]]) -> Slices:
+        """The inverse of `as_manifest`."""
+        spans = {name: (span[0], span[1]) for name, span in slices.items()}
+        return Slices(spans["train"], spans["validate"], spans["evaluate"])
+
+
+def slices_at(policy: Retrain, watermark: float) -> Slices:
+    """The slices of a candidate made when labels are mature up to `watermark` (inclusive)."""
+    end = math.nextafter(watermark, math.inf)
+    evaluate = watermark - policy.evaluate_seconds
+    validate = evaluate - policy.validate_seconds
+    start = watermark - policy.window_seconds
+    return Slices((start, validate), (validate, evaluate), (evaluate, end))
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """The examples of each slice."""
+
+    train: Examples
+    validate: Examples
+    evaluate: Examples
+
+    @property
+    def counts(self) -> dict[str, list[int]]:
+        """Slice -> [examples, positives]; positives are examples of any class but 0."""
+        parts = {"train": self.train, "validate": self.validate, "evaluate": self.evaluate}
+        return {
+            name: [len(part), int(np.count_nonzero(part.label))] for name, part in parts.items()
+        }
+
+
+def cut(examples: Examples, slices: Slices) -> Sliced:
+    """The examples of each slice; those outside all of them are left out."""
+    return Sliced(
+        examples.between(*slices.train),
+        examples.between(*slices.validate),
+        examples.between(*slices.evaluate),
+    )
+
+
+def require_support(sliced: Sliced, policy: Retrain, classes: int) -> None:
+    """Check that there is enough to learn from.
+
+    Raises:
+        TrainingError: a slice is empty or too small; says which, and the setting.
+    """
+    labels = sliced.train.label
+    if len(labels) < policy.least_examples:
+        raise TrainingError(
+            f"{len(labels)} training examples, policies.retrain.least_examples is "
+            f"{policy.least_examples} - wait for more labels, or lower it"
+        )
+    if len(labels) and not np.isin(labels, np.arange(classes)).all():
+        odd = labels[~np.isin(labels, np.arange(classes))][0]
+        raise TrainingError(
+            f"label {odd:g} is not a class index 0 to {classes - 1} - check feedback and "
+            "model.outputs"
+        )
+    rarest = int(np.bincount(labels.astype(np.int64), minlength=classes).min())
+    if rarest < policy.least_positives:
+        raise TrainingError(
+            f"{rarest} training examples of the rarest class, policies.retrain.least_positives "
+            f"is {policy.least_positives} - wait for more labels, or lower it"
+        )
+    for name, part in (("validate", sliced.validate), ("evaluate", sliced.evaluate)):
+        if len(np.unique(part.label)) < 2:
+            raise TrainingError(
+                f"the {name} slice has {len(part)} examples, all of one class - make "
+                f"policies.retrain.{name} longer, or wait for more labels"
+            )

@@ -1,0 +1,170 @@
+"""The trainer: follows the retrain policy for as long as it runs.
+
+It keeps no state of its own. After a restart the ledger says which window was decided last, and
+the topic says what has matured since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from streams import telemetry
+from streams.aio.retrying import until_available
+from streams.errors import ModelError, TrainingError
+from streams.kafka.topics import ensure_topics
+from streams.ledger.topic import read_state
+from streams.settings import Settings
+from streams.spec import Pipeline
+from workers.examples.index import ExampleFollower
+from workers.releases.candidate import Judged
+from workers.releases.lifecycle import Lifecycle
+from workers.training.job import Job, Step, run_job
+from workers.training.schedule import Due, due
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+async def run_trainer(settings: Settings, pipeline: Pipeline, stop: asyncio.Event) -> None:
+    """Make, judge and publish candidates until `stop` is set.
+
+    `settings.pipeline` names the pipeline's module, for the process that trains. Servers that are
+    away are waited for.
+
+    Raises:
+        PipelineError: the pipeline's network cannot be built.
+        ConfigurationError: the model repository cannot be written.
+    """
+    trainer = Trainer(settings, pipeline)
+    work = asyncio.create_task(trainer.run(), name="trainer")
+    stopping = asyncio.create_task(stop.wait(), name="trainer-stop")
+    try:
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        work.cancel()
+        stopping.cancel()
+        ended, _ = await asyncio.gather(work, stopping, return_exceptions=True)
+        await trainer.close()
+    if isinstance(ended, Exception):
+        raise ended
+
+
+class Trainer:
+    """One pipeline's trainer."""
+
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self._lifecycle = Lifecycle(settings, pipeline)
+        self._tail = ExampleFollower(settings, pipeline)
+        self._decided = 0.0
+        self._news = False
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._tail.stop()
+        await self._lifecycle.close()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._patiently("topics", lambda: ensure_topics(self._settings, self._pipeline))
+        await self._patiently("load", self._ensure_loaded)
+        if self._pipeline.model.onnx is not None:
+            await self._publish_file()
+            return
+        await self._patiently("examples", self._tail.start)
+        log.info("trainer is ready", pipeline=self._pipeline.name, decided=self._decided)
+        while True:
+            found = await self._patiently("examples", self._next)
+            if found is not None:
+                await self.candidate(found)
+
+    async def candidate(self, found: Due) -> None:
+        """Make a candidate, judge it, and do what the gate says."""
+        name = self._pipeline.name
+        log.info(
+            "candidate is due", pipeline=name, watermark=found.watermark, examples=found.window.size
+        )
+        begun = time.monotonic()
+        try:
+            judged = await self._patiently("train", lambda: self._train(found))
+            decided = await self._patiently("publish", lambda: self._lifecycle.release(judged))
+            outcome = decided.action.value
+            log.info(
+                "candidate decided",
+                pipeline=name,
+                version=decided.version,
+                action=outcome,
+                reason=decided.reason,
+            )
+        except (TrainingError, ModelError) as error:
+            outcome = "failed"
+            log.error("no candidate", pipeline=name, watermark=found.watermark, error=str(error))
+        telemetry.TRAINING_RUNS.labels(name, outcome).inc()
+        telemetry.TRAINING_SECONDS.labels(name).observe(time.monotonic() - begun)
+        self._decided = found.watermark
+
+    async def _train(self, found: Due) -> Judged:
+        now = await read_state(self._settings, self._pipeline)
+        job = Job(
+            module=self._settings.pipeline,
+            offsets=found.window.offsets(self._pipeline.topics.examples),
+            label_watermark=found.watermark,
+            slices=found.slices.as_manifest(),
+            champion=now.champion,
+            champion_manifest=now.manifest,
+        )
+        return await run_job(self._settings, job, self._report)
+
+    async def _next(self) -> Due | None:
+        """Read on for a while; the candidate that is due then."""
+        self._news |= await self._tail.poll() > 0
+        if not self._news or not await self._tail.caught_up():
+            return None
+        policy, index = self._pipeline.policies.retrain, self._tail.index
+        expected = await self._tail.expected()
+        self._news = False
+        classes = max(2, self._pipeline.model.outputs)
+        watermark = index.watermark(expected, idle=policy.window_seconds)
+        index.forget(watermark - policy.window_seconds - policy.every_seconds)
+        return due(policy, index, self._decided, expected, classes)
+
+    async def _ensure_loaded(self) -> None:
+        """Take up where the ledger is."""
+        now = await read_state(self._settings, self._pipeline)
+        self._decided = now.decided
+        try:
+            await self._lifecycle.publisher.ensure_loaded(now)
+        except ModelError as error:
+            log.error(
+                "champion does not serve - `driftloop rollback` brings back an earlier one",
+                version=now.champion,
+                error=str(error),
+            )
+
+    async def _publish_file(self) -> None:
+        published = await self._patiently("publish", self._lifecycle.publish_file)
+        log.info(
+            "the pipeline brings its own ONNX file: it is published as is and not retrained",
+            version=published.version if published else None,
+        )
+        await asyncio.Event().wait()
+
+    async def _patiently(self, stage: str, call: Callable[[], Awaitable[T]]) -> T:
+        return await until_available(self._pipeline.name, stage, call)
+
+    def _report(self, step: Step) -> None:
+        log.debug(
+            "training",
+            pipeline=self._pipeline.name,
+            stage=step.stage,
+            epoch=step.epoch,
+            loss=step.loss,
+            metric=step.metric,
+        )

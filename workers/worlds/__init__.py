@@ -1,0 +1,1 @@
+"""Simulated worlds, one for each example pipeline."""
