@@ -18,6 +18,7 @@ import structlog
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 from mode import Service
 from mode.utils.futures import maybe_async
 
@@ -182,9 +183,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._resumed.wait()
 
+    def on_buffer_full(self, tp: TopicPartition) -> None:
+        """Stop fetching."""
+        super().on_buffer_full(TP(*tp))  # Faust asks for tuples of its own class
+
     def on_buffer_drop(self, tp: TopicPartition) -> None:
         """Fetch again."""
-        super().on_buffer_drop(tp)
+        super().on_buffer_drop(TP(*tp))
         self._resumed.set()
 
     async def _deliver(self, records: Mapping[TopicPartition, list[Any]]) -> None:
@@ -198,7 +203,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             for tp, found in records.items()
         ]
         last = polled[-1].records[-1]
-        message = self._to_message(TopicPartition(last.topic, last.partition), last)
+        message = self._to_message(TP(last.topic, last.partition), last)
         message.value = polled
         delivery = self.callback(message)
         # waiting for suspend_flow too breaks the deadlock of a full queue during a rebalance

@@ -25,6 +25,7 @@ from streams.adapters.memory.state import MemoryFeatureState
 from streams.errors import ModelError, PipelineError
 from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch, Outputs, Processor, SourceRecord
+from streams.ports.features import FeatureState
 from streams.records import Example, Prediction, Scored, decoder
 from streams.scoring.processor import Scoring
 from streams.spec import Pipeline
@@ -56,12 +57,18 @@ class _Network(MemoryScorer):
 class Rehearsal:
     """Runs events and feedback through a pipeline, in memory.
 
-    Without a network it serves the fallback, as a pipeline does before its first version.
+    Without a network it serves the fallback, as a pipeline does before its first version. Window
+    features are kept in memory unless another `state` is given.
     """
 
-    def __init__(self, pipeline: Pipeline, network: Network | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        network: Network | None = None,
+        state: FeatureState | None = None,
+    ) -> None:
         self._pipeline = pipeline
-        self._state = MemoryFeatureState(pipeline.plan)
+        self._state = state or MemoryFeatureState(pipeline.plan)
         threshold = 0.5 if pipeline.decision.threshold is None else pipeline.decision.threshold
         self._scoring = Scoring(
             pipeline,

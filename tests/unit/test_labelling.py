@@ -20,6 +20,7 @@ from streams.ports.labels import Changes, ServedEvent
 from streams.records import Scored, encode, unpack
 from streams.spec import Feedback
 from streams.testing import Rehearsal
+from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order
 
 T0 = 1_700_000_000.0
@@ -182,8 +183,7 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
     await before.commit()
 
     state = MemoryFeatureState(pipeline.plan)  # has the events and the first label only
-    rehearsal = Rehearsal(pipeline)
-    rehearsal._scoring.folding._state = state
+    rehearsal = Rehearsal(pipeline, state=state)
     await rehearsal.score([basket(1, T0), basket(2, T0)])
     await state.fold_labels(
         LabelBatch(
@@ -219,16 +219,17 @@ async def test_labels_that_the_feature_state_loses_under_a_running_worker_come_b
         await worker.process(MicroBatch(topic, 0, [record], first, first))
         await worker.commit()
 
-    rehearsal = Rehearsal(pipeline)
+    state = LosingState(MemoryFeatureState(pipeline.plan))
+    rehearsal = Rehearsal(pipeline, state=state)
     await rehearsal.score([basket(n, T0) for n in (1, 2, 3, 4)])
-    worker = Labelling(pipeline, 0, MemoryLabelStore, rehearsal._state, read)
+    worker = Labelling(pipeline, 0, MemoryLabelStore, state, read)
     await worker.open({})
     for n in (1, 2, 3, 4):
         await take(topics.scored, scored(f"o{n}"))
     await take(topics.feedback, orjson.dumps(label(1, 1, T0 + 1)))
-    before = deepcopy(rehearsal._state)
+    before = deepcopy(state.held)
     await take(topics.feedback, orjson.dumps(label(2, 1, T0 + 2)))
-    worker._state = rehearsal._scoring.folding._state = before  # as it was before the last label
+    state.held = before  # as it was before the last label
     await take(topics.feedback, orjson.dumps(label(3, 1, T0 + 3)))
     late = await rehearsal.score([basket(5, T0 + HOUR + 1)])
     assert unpack([late.scored[0].vector])[0, rate] == pytest.approx(3 / 4)

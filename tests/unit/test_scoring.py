@@ -13,13 +13,14 @@ import pytest
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
-from streams.adapters.memory.scorer import MemoryScorer
+from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.ports.batches import MicroBatch
 from streams.records import Scored, decoder, unpack
 from streams.scoring.processor import PartitionScoring, Scoring
 from streams.spec import Columns, Decision, Fallback, Policies, Transform
 from streams.testing import Rehearsal
+from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order
 
 
@@ -150,14 +151,13 @@ async def test_events_that_the_feature_state_loses_under_a_running_worker_come_b
 
     undisturbed = await Rehearsal(pipeline).score(values)
     for lost in (MemoryFeatureState(pipeline.plan), None):
-        state = MemoryFeatureState(pipeline.plan)
-        scoring = Rehearsal(pipeline)._scoring
-        folding = scoring.folding
-        folding._state, folding._read_range = state, read
+        state = LosingState(MemoryFeatureState(pipeline.plan))
+        scorer = MemoryScorer({})
+        scoring = Scoring(pipeline, state, scorer, FixedChampion(0), read).partition(0)
         await score(0, 3, 0)
-        earlier = lost or deepcopy(state)  # all of it, or what came after the first batch
+        earlier = lost or deepcopy(state.held)  # all of it, or what came after the first batch
         await score(3, 6, 0)
-        folding._state = earlier
+        state.held = earlier
         outputs = await score(6, 9, 3)
         found = [decoder(Scored).decode(value) for _, value, _ in outputs[pipeline.topics.scored]]
         assert [one.vector for one in found] == [one.vector for one in undisturbed.scored[6:]]
