@@ -20,7 +20,8 @@ from streams.settings import Settings, load_settings
 from workers.devstack.cache import Notify
 from workers.devstack.kafka import kafka_answers
 from workers.devstack.servers import free_port, triton_answers
-from workers.devstack.stack import Addresses, Stack
+from workers.devstack.stack import Stack
+from workers.devstack.state import Addresses
 from workers.environment import with_addresses
 
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"

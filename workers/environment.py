@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline, load_pipeline
-from workers.devstack.stack import running
+from workers.devstack.state import running
 
 
 def find_pipeline(module: str) -> Pipeline:

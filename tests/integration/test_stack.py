@@ -15,7 +15,8 @@ import pytest
 import redis
 
 from streams.settings import Settings
-from workers.devstack.stack import Stack, running, state
+from workers.devstack.stack import Stack
+from workers.devstack.state import read_stack, running
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,11 +121,11 @@ def test_up_detached_status_and_down(settings: Settings) -> None:
         )
 
     assert "driftloop stack down" in stack("up", "--detach").stdout
-    found = state(settings)
+    found = read_stack(settings)
     assert found is not None
     assert "already up" in stack("up").stdout
     shown = stack("status").stdout
     assert all(name in shown for name in ("kafka", "triton", "redis"))
     assert "data is kept" in stack("down").stdout
-    assert not psutil.pid_exists(int(str(found["pid"])))
+    assert not psutil.pid_exists(found.pid)
     assert "no stack is up" in stack("down").stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import sysconfig
 from collections import namedtuple
@@ -16,7 +15,8 @@ import pytest
 from streams.errors import ConfigurationError
 from streams.settings import Settings
 from workers.devstack import cache
-from workers.devstack.stack import Stack, running, state
+from workers.devstack.stack import Stack
+from workers.devstack.state import Addresses, read_stack, running, write_stack
 
 GOOD = b"a jar"
 Version = namedtuple("Version", "major minor")
@@ -94,9 +94,11 @@ def test_a_stack_file_that_another_process_left_counts_for_nothing(
     settings = Settings(state_dir=tmp_path)
     home = tmp_path / "stack"
     home.mkdir()
-    left: dict[str, Any] = {"pid": os.getpid(), "started": started, "addresses": {}}
+    write_stack(settings, Addresses("kafka:1", "triton:2", "redis:3"), {})
+    assert read_stack(settings) is not None
+    left = {**json.loads((home / "stack.json").read_text()), "started": started}
     (home / "stack.json").write_text(json.dumps(left) if started is not None else "{broken")
-    assert state(settings) is None
+    assert read_stack(settings) is None
     assert running(settings) is None
 
 

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
-from workers.devstack.stack import Addresses, Stack, running, state
+from workers.devstack.stack import Stack
+from workers.devstack.state import Addresses, read_stack, running
 from workers.terminal import console, out
 
 app = typer.Typer(
@@ -89,18 +90,18 @@ def _show(addresses: Addresses) -> None:
 def status() -> None:
     """Show each server's address, process, memory, uptime and log."""
     settings = load_settings()
-    found = state(settings)
+    found = read_stack(settings)
     if found is None:
         raise ConfigurationError(f"no stack is up in {settings.state_dir} - `driftloop stack up`")
     table = Table("server", "address", "pid", "memory", "up for", "log")
-    for name, server in found["servers"].items():  # type: ignore[attr-defined]
+    for name, server in found.servers.items():
         try:
-            process = psutil.Process(server["pid"])
+            process = psutil.Process(server.pid)
             memory = f"{process.memory_info().rss / 1e6:,.0f} MB"
             up_for = f"{time.time() - process.create_time():,.0f} s"
         except psutil.NoSuchProcess:
             memory, up_for = "restarting", ""
-        table.add_row(name, server["address"], str(server["pid"]), memory, up_for, server["log"])
+        table.add_row(name, server.address, str(server.pid), memory, up_for, server.log)
     out.print(table)
 
 
@@ -108,11 +109,11 @@ def status() -> None:
 def down() -> None:
     """End the stack of this state directory, and wait until it is gone."""
     settings = load_settings()
-    found = state(settings)
+    found = read_stack(settings)
     if found is None:
         out.print(f"no stack is up in {settings.state_dir}")
         return
-    pid = int(str(found["pid"]))
+    pid = found.pid
     process = psutil.Process(pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)

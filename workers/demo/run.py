@@ -28,7 +28,7 @@ from workers.demo.observer import Observer, Seen
 from workers.demo.report import METRICS, Moment, mean, write_report
 from workers.demo.source import DAY, SLOTS_PER_DAY, Feeder, Source
 from workers.devstack.servers import free_port
-from workers.devstack.stack import running
+from workers.devstack.state import running
 from workers.environment import find_pipeline
 from workers.processes.loop import Loop, running_loop, stop_on_signals
 from workers.terminal import console, out

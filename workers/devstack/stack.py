@@ -1,9 +1,8 @@
-"""The embedded stack as a whole: started, watched, mended, and ended by process id."""
+"""The embedded stack as a whole: started, watched, restarted, and ended by process id."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,10 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from streams.errors import ConfigurationError, Unavailable
@@ -22,20 +20,19 @@ from streams.settings import Settings
 from workers.devstack import kafka, servers
 from workers.devstack.cache import Notify
 from workers.devstack.servers import Server
+from workers.devstack.state import (
+    Addresses,
+    Ports,
+    RunningServer,
+    forget_stack,
+    running,
+    write_stack,
+)
 
 GUARD = Path(__file__).with_name("guard.py")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _WATCH_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the servers are."""
-
-    kafka: str
-    triton: str
-    redis: str
 
 
 @dataclass
@@ -107,7 +104,7 @@ class Stack:
         _end([child.process for child in children])
         for child in children:
             _sweep(child.server)
-        _state_file(self._settings).unlink(missing_ok=True)
+        forget_stack(self._settings)
         self._lock.release()
 
     def pids(self) -> dict[str, int]:
@@ -121,7 +118,7 @@ class Stack:
             self._wait_for(child.server, deadline)
 
     def _servers(self) -> list[Server]:
-        settings, ports = self._settings, _Ports(self._home / "ports.json")
+        settings, ports = self._settings, Ports(self._home / "ports.json")
         cache = settings.cache_dir
         makers: list[Callable[[], Server]] = []
         if not settings.kafka:
@@ -169,7 +166,7 @@ class Stack:
             return
         child.delay = min(child.delay * 2, 5.0)
         child.process, child.started = servers.spawn(child.server, GUARD), time.monotonic()
-        if _state_file(self._settings).exists():
+        if running(self._settings) is not None:
             self._write_state(self._addresses([c.server for c in self._children.values()]))
 
     def _wait_until_healthy(self, wanted: list[Server]) -> None:
@@ -199,80 +196,14 @@ class Stack:
         return Addresses(given.kafka or own["kafka"], given.triton or own["triton"], redis)
 
     def _write_state(self, addresses: Addresses) -> None:
-        children = {
-            name: {
-                "pid": child.process.pid,
-                "address": child.server.address,
-                "log": str(child.server.log),
-            }
-            for name, child in self._children.items()
-        }
-        state = {
-            "pid": os.getpid(),
-            "started": psutil.Process().create_time(),
-            "addresses": asdict(addresses),
-            "servers": children,
-        }
-        path = _state_file(self._settings)
-        staging = path.with_suffix(".part")
-        staging.touch(mode=0o600)  # addresses may hold a password
-        staging.write_text(json.dumps(state))
-        staging.rename(path)
-
-
-class _Ports:
-    """Ports that a stack had before and takes again where they are free."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, int] = {}
-        with contextlib.suppress(OSError, ValueError):
-            self._known = json.loads(path.read_text())
-
-    def take(self, name: str, wanted: int) -> int:
-        """The wanted port; else the one taken last time; else a free one."""
-        setting = f"DRIFTLOOP_{name.upper()}_PORT"
-        if wanted:
-            try:
-                port = servers.free_port(wanted)
-            except OSError:
-                raise ConfigurationError(
-                    f"port {wanted} is in use - end what listens there, or set {setting}"
-                ) from None
-        else:
-            try:
-                port = servers.free_port(self._known.get(name, 0))
-            except OSError:
-                port = servers.free_port()
-        self._known[name] = port
-        return port
-
-    def save(self) -> None:
-        """Remember the ports."""
-        self._path.write_text(json.dumps(self._known))
-
-
-def state(settings: Settings) -> dict[str, object] | None:
-    """What a running stack has written about itself; None where none runs in this directory."""
-    try:
-        found: dict[str, object] = json.loads(_state_file(settings).read_text())
-        process = psutil.Process(int(str(found["pid"])))
-        alive = abs(process.create_time() - float(str(found["started"]))) < 1.0
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
-        return None
-    return found if alive else None
-
-
-def running(settings: Settings) -> Addresses | None:
-    """The addresses of the stack that is up in this state directory, if there is one."""
-    found = state(settings)
-    if found is None:
-        return None
-    return Addresses(**found["addresses"])  # type: ignore[arg-type]
-
-
-def _state_file(settings: Settings) -> Path:
-    return settings.state_dir.resolve() / "stack" / "stack.json"
+        write_stack(
+            self._settings,
+            addresses,
+            {
+                name: RunningServer(child.process.pid, child.server.address, str(child.server.log))
+                for name, child in self._children.items()
+            },
+        )
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:

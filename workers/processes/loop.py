@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from streams.preflight import check_application
 from streams.settings import Settings
 from workers.devstack.cache import Notify
-from workers.devstack.stack import Stack, running
+from workers.devstack.stack import Stack
+from workers.devstack.state import running
 from workers.environment import addresses, environment, find_pipeline, with_addresses
 from workers.processes.supervisor import Command, Supervisor
 
