@@ -25,7 +25,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 say = @:; printf '%s\n'
 
 .SUFFIXES:
-.PHONY: help demo up test bench profile faults lint lock FORCE
+.PHONY: help demo up test bench profile faults lint house lock FORCE
 
 # The environment is sound if its interpreter runs and it was made here: one that came with a
 # moved or copied clone is full of stale paths. One without our stamp is somebody's own: keep it.
@@ -59,6 +59,9 @@ test: lint ## run all checks and tests (ARGS='-k name' selects tests)
 
 faults: $(READY) ## kill everything, 20 times in 5 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)
+
+house: $(READY) ## print the figures of the layout: modules, lengths, cycles, duplicates
+	@exec $(PY) -m tests.house $(ARGS)
 
 lint: $(READY) ## run the checks only: ruff, mypy, import-linter
 	$(say) '' '== ruff check'

@@ -19,7 +19,7 @@ from workers.devstack.stack import GUARD
 @pytest.fixture
 def without_transactions(tmp_path: Path) -> Iterator[str]:
     """A broker whose transaction log wants more replicas than there are brokers."""
-    ports, cache = kafka.Ports(free_port(), free_port()), Settings().cache_dir
+    ports, cache = kafka.NodePorts(free_port(), free_port()), Settings().cache_dir
     controller = kafka.controller(tmp_path, tmp_path, ports, cache, print)
     broker = kafka.broker(tmp_path, tmp_path, ports, cache, print)
     properties = tmp_path / "broker" / "server.properties"

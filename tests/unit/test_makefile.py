@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "requirements"
 MAKE = shutil.which("make") or "make"
-TARGETS = {"help", "demo", "up", "test", "bench", "profile", "faults", "lint", "lock"}
+TARGETS = {"help", "demo", "up", "test", "bench", "profile", "faults", "house", "lint", "lock"}
 
 
 def make(

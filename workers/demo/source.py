@@ -23,8 +23,7 @@ from streams.kafka.writing import send_all
 from streams.ports.batches import TopicPartition
 from streams.spec import Pipeline
 from workers.worlds.card_fraud import event_records, feedback_records
-
-KeyedRecord = tuple[bytes, bytes]
+from workers.worlds.card_fraud.records import KeyedRecord
 
 DAY = 86_400
 SLOTS_PER_DAY = 4

@@ -22,7 +22,7 @@ from workers.devstack.cache import Notify
 from workers.devstack.servers import Server, listens
 
 
-class Ports(NamedTuple):
+class NodePorts(NamedTuple):
     """Of the broker, and of its controller."""
 
     broker: int
@@ -75,7 +75,7 @@ logger.server.level=info
 """
 
 
-def broker(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Notify) -> Server:
+def broker(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress: Notify) -> Server:
     """The broker of a one-node Kafka."""
     node = _NODE.format(role="broker", node=1, ports=ports, data=home / "broker" / "data")
     heap = ["-Xms256m", "-Xmx512m"]
@@ -89,7 +89,7 @@ def broker(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Notify
     )
 
 
-def controller(home: Path, logs: Path, ports: Ports, fetched: Path, progress: Notify) -> Server:
+def controller(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress: Notify) -> Server:
     """Its controller."""
     node = _NODE.format(role="controller", node=2, ports=ports, data=home / "controller" / "data")
     heap = ["-Xms32m", "-Xmx256m"]

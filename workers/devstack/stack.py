@@ -122,7 +122,7 @@ class Stack:
         cache = settings.cache_dir
         makers: list[Callable[[], Server]] = []
         if not settings.kafka:
-            pair = kafka.Ports(
+            pair = kafka.NodePorts(
                 ports.take("kafka", settings.kafka_port), ports.take("controller", 0)
             )
             node = (self._home / "kafka", self._logs, pair, cache, self._report)

@@ -78,6 +78,26 @@ def triton_client(settings: Settings) -> InferenceServerClient:
         ) from None
 
 
+class LazyClient:
+    """A client that is made with the first request: it belongs to the running event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._opened: InferenceServerClient | None = None
+
+    def get(self) -> Any:
+        """The client. Raises `ConfigurationError` where a TLS file cannot be read."""
+        if self._opened is None:
+            self._opened = triton_client(self._settings)
+        return self._opened
+
+    async def close(self) -> None:
+        """Release the connection."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+
 def explained(error: InferenceServerException, settings: Settings, name: str) -> DriftloopError:
     """Our error for one of Triton's: away (`Unavailable`), not loaded, or a wrong model."""
     status = (error.status() or "").rpartition(".")[2]

@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 import structlog
-from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from streams.adapters.triton.client import NotServing, each, explained, triton_client
+from streams.adapters.triton.client import LazyClient, NotServing, each, explained
 from streams.errors import ModelError
 from streams.settings import Settings
 
@@ -31,7 +30,7 @@ class TritonControl:
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._opened: InferenceServerClient | None = None
+        self._connection = LazyClient(settings)
         self._restoring = asyncio.Lock()
         self._restored_at = -_RESTORE_PAUSE
 
@@ -107,15 +106,11 @@ class TritonControl:
 
     async def close(self) -> None:
         """Release the connection."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened.close()
+        await self._connection.close()
 
     @property
     def _client(self) -> Any:
-        if self._opened is None:  # belongs to the running event loop, so not before there is one
-            self._opened = triton_client(self._settings)
-        return self._opened
+        return self._connection.get()
 
     async def _call(self, request: Awaitable[T]) -> T:
         try:

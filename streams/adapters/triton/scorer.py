@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput
-from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from streams.adapters.scores import check_scores
-from streams.adapters.triton.client import explained, triton_client
+from streams.adapters.triton.client import LazyClient, explained
 from streams.settings import Settings
 from streams.spec.model import INPUT, OUTPUT
 
@@ -23,7 +22,7 @@ class TritonScorer:
         self._settings = settings
         self._name = name
         self._outputs = outputs
-        self._opened: InferenceServerClient | None = None
+        self._connection = LazyClient(settings)
         self._requested = [InferRequestedOutput(OUTPUT)]
 
     async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -51,15 +50,11 @@ class TritonScorer:
 
     async def close(self) -> None:
         """Release the connection."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened.close()
+        await self._connection.close()
 
     @property
     def _client(self) -> Any:
-        if self._opened is None:  # belongs to the running event loop, so not before there is one
-            self._opened = triton_client(self._settings)
-        return self._opened
+        return self._connection.get()
 
     def _checked(self, version: int, rows: int, answer: Any) -> NDArray[np.float32]:
         try:

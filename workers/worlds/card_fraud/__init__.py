@@ -3,8 +3,8 @@
 from workers.worlds.card_fraud.cache import load
 from workers.worlds.card_fraud.handbook import simulate
 from workers.worlds.card_fraud.records import (
-    Feedback,
-    Transaction,
+    TransactionEvent,
+    TransactionLabel,
     event_records,
     events,
     feedback,
@@ -13,8 +13,8 @@ from workers.worlds.card_fraud.records import (
 from workers.worlds.card_fraud.world import World
 
 __all__ = [
-    "Feedback",
-    "Transaction",
+    "TransactionEvent",
+    "TransactionLabel",
     "World",
     "event_records",
     "events",

@@ -20,7 +20,7 @@ BLOCK = 65_536  # rows turned into Python objects at a time
 KeyedRecord = tuple[bytes, bytes]
 
 
-class Transaction(TypedDict):
+class TransactionEvent(TypedDict):
     """An event of the card-fraud pipeline."""
 
     transaction_id: str
@@ -30,7 +30,7 @@ class Transaction(TypedDict):
     tx_time: str
 
 
-class Feedback(TypedDict):
+class TransactionLabel(TypedDict):
     """What an investigation found out about one event."""
 
     event_id: str
@@ -38,7 +38,7 @@ class Feedback(TypedDict):
     labelled_at: str
 
 
-def events(frame: pd.DataFrame) -> Iterator[Transaction]:
+def events(frame: pd.DataFrame) -> Iterator[TransactionEvent]:
     """An event for each row of a simulated frame, in table order."""
     for block in _blocks(frame):
         for event_id, customer, terminal, amount, at in zip(
@@ -49,7 +49,7 @@ def events(frame: pd.DataFrame) -> Iterator[Transaction]:
             _moments(block, timedelta(0)),
             strict=True,
         ):
-            yield Transaction(
+            yield TransactionEvent(
                 transaction_id=event_id,
                 customer_id=customer,
                 terminal_id=terminal,
@@ -60,7 +60,7 @@ def events(frame: pd.DataFrame) -> Iterator[Transaction]:
 
 def feedback(
     frame: pd.DataFrame, delay: timedelta = DELAY, positives_only: bool = False
-) -> Iterator[Feedback]:
+) -> Iterator[TransactionLabel]:
     """The label of each row, or of each fraud, known `delay` after the transaction."""
     for block in _blocks(_labelled(frame, positives_only)):
         for event_id, label, at in zip(
@@ -69,7 +69,7 @@ def feedback(
             _moments(block, delay),
             strict=True,
         ):
-            yield Feedback(event_id=event_id, label=label, labelled_at=at)
+            yield TransactionLabel(event_id=event_id, label=label, labelled_at=at)
 
 
 def event_records(frame: pd.DataFrame) -> list[KeyedRecord]:
@@ -89,7 +89,7 @@ def feedback_records(
     ]
 
 
-def _packed(record: Transaction | Feedback) -> bytes:
+def _packed(record: TransactionEvent | TransactionLabel) -> bytes:
     # what orjson returns keeps its whole buffer, 4 KiB a record: a copy has the right size
     return bytes(memoryview(orjson.dumps(record)))
 
