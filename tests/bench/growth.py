@@ -19,6 +19,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from streams.kafka import workarounds
 from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
 from tests.bench.loading import publish_network, write_events
@@ -75,6 +76,7 @@ async def measure(options: argparse.Namespace, stack: Stack, settings: Settings)
 
 def main() -> None:
     """Measure and print; see the module."""
+    workarounds.apply()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.adapters.triton.scorer import TritonScorer
+from streams.kafka import workarounds
 from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -269,6 +270,7 @@ def _table(
 
 def main() -> None:
     """Measure and print; see the module."""
+    workarounds.apply()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from streams.errors import ConfigurationError
+from streams.kafka import workarounds
 from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
 from tests.bench.loading import publish_network, write_events
@@ -69,6 +70,7 @@ def _sampled(
 
 def main() -> None:
     """Profile and say where the picture is."""
+    workarounds.apply()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

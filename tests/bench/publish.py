@@ -23,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from streams.kafka import workarounds
 from streams.kafka.topics import ensure_topics
 from streams.ledger.topic import read_state
 from streams.records import Action
@@ -150,6 +151,7 @@ def _split(due: Any, arrived: Any, spans: Sequence[Span]) -> tuple[Any, Any]:
 
 def main() -> None:
     """Measure and print; see the module."""
+    workarounds.apply()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

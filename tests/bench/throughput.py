@@ -27,6 +27,7 @@ import redis
 from rich.console import Console
 
 from streams.errors import ConfigurationError, DriftloopError
+from streams.kafka import workarounds
 from streams.settings import Settings, load_settings
 from tests.bench.contenders import CONTENDERS, ContenderFailed, Starter, peers_python
 from tests.bench.loading import create_topics, drop_topics, prepare, rewind
@@ -59,6 +60,7 @@ class Options:
 
 def main() -> None:
     """The program."""
+    workarounds.apply()
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench.throughput",
         description=__doc__,

@@ -21,6 +21,7 @@ from aiokafka.producer import sender
 from rich.console import Console
 from rich.table import Table
 
+from streams.kafka import workarounds
 from streams.kafka.connection import producer
 from streams.settings import Settings
 from tests.bench.loading import create_topics
@@ -112,6 +113,7 @@ async def measure(options: argparse.Namespace, settings: Settings, kafka: int) -
 
 def main() -> None:
     """Measure and print; see the module."""
+    workarounds.apply()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

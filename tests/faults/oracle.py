@@ -21,6 +21,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.kafka import workarounds
 from streams.kafka.connection import client_options, producer
 from streams.records import unpack
 from streams.settings import Settings, load_settings
@@ -296,6 +297,7 @@ def _say(line: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the oracle."""
+    workarounds.apply()
     end_with_parent()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", help="module of the pipeline")

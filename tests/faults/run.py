@@ -25,6 +25,7 @@ from typing import Any
 import orjson
 import structlog
 
+from streams.kafka import workarounds
 from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -252,6 +253,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run, report, and say by the exit code whether every guarantee was kept."""
+    workarounds.apply()
     arguments = parser().parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # servers go away on purpose
