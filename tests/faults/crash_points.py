@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams.adapters.redis.state import RedisFeatureState
 from streams.adapters.triton.scorer import TritonScorer
-from streams.engine.consumer import BatchConsumer
+from streams.engine.group import GroupMember
 from streams.engine.writers import IdempotentWriter, TransactionalWriter
 from tests.faults.schedule import Kind
 
@@ -56,10 +56,10 @@ def install(point: Kind, crash: Crash) -> None:
             _before(IdempotentWriter, "commit", crash)
         case Kind.in_commit:
             _before(AIOKafkaProducer, "commit_transaction", crash)
-            _before(BatchConsumer, "commit_positions", crash)
+            _before(GroupMember, "commit", crash)
         case Kind.commit_sent:
             _before(AIOKafkaProducer, "commit_transaction", lambda: _soon(crash))
-            _before(BatchConsumer, "commit_positions", lambda: _soon(crash))
+            _before(GroupMember, "commit", lambda: _soon(crash))
         case _:
             raise ValueError(f"{point} is not a point in a worker")
 
