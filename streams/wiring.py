@@ -76,7 +76,8 @@ def _app(
         background=parts.background,
     )
     app = BatchApp(work, settings)
-    log.info("starting", group=work.group, exactly_once=work.exactly_once)
+    delivery = "exactly_once" if work.exactly_once else "at_least_once"
+    log.info("started", group=work.group, delivery=delivery)
 
     @app.timer(interval=_LAG_SECONDS)  # type: ignore[untyped-decorator]
     async def refresh_lag() -> None:
@@ -117,7 +118,7 @@ class _Parts:
         raise NotImplementedError
 
     async def _connected(self, connect: Callable[[], Awaitable[T]]) -> T:
-        """Wait for a server that has gone since it was checked, as long as one is waited for."""
+        """Wait, for `connect_timeout`, for a server that has gone since it was checked."""
         deadline = time.monotonic() + self._settings.connect_timeout
         return await until_available(self._pipeline.name, "connect", connect, deadline)
 
