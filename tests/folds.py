@@ -79,7 +79,8 @@ partition may be 30 s behind another."""
 
 async def label_fence(state: FeatureState, partition: int, stream: str = "feedback") -> int:
     """Where a stream's labels go on; 0 before the first. Changes nothing."""
-    beyond = replace(label_batch([]), partition=partition, stream=stream, first=1 << 40)
+    nothing = replace(label_batch([]), entities=[[]])
+    beyond = replace(nothing, partition=partition, stream=stream, first=1 << 40)
     with pytest.raises(StateBehind) as caught:
         await state.fold_labels(beyond)
     return caught.value.folded
