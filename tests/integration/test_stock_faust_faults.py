@@ -1,6 +1,6 @@
 """Faults of stock Faust that a real broker shows, beside ours: markers, and a second member.
 
-The other specs, and these in more detail, are in `tests/specs` on a broker in memory; see
+The other specs, and these in more detail, are in `tests/faust_faults` on a broker in memory; see
 `docs/faust.md`.
 """
 
@@ -21,11 +21,11 @@ from streams.engine import app as engine
 from streams.kafka.connection import admin_client, client_options, producer
 from streams.kafka.offsets import offsets_client
 from streams.settings import Settings
-from tests.specs.applications import Doing, Job, Place, Stock, our_app, stock_app
-from tests.specs.subjects import Violation, must, must_come, spec, until
+from tests.faust_faults.applications import Doing, Job, Place, Stock, our_app, stock_app
+from tests.faust_faults.subjects import Violation, must, must_come, spec, until
 
 KINDS = ("exactly_once",)
-"""Of ours; the other is in `tests/specs`."""
+"""Of ours; the other is in `tests/faust_faults`."""
 _numbers = itertools.count()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import faust.streams
 import pytest
 
-from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, must, running, spec, until
+from streams.testing.broker import MemoryBroker
+from tests.faust_faults.subjects import EVENTS, must, running, spec, until
 
 
 @spec("A9: the Cython stream acknowledges by itself, past `Consumer.ack`")
@@ -16,7 +16,7 @@ async def test_a_consumer_that_keeps_its_own_books_sees_every_acknowledgement(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert faust.streams._CStreamIterator is not None
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         consumer = subject.app.consumer
         seen: list[int] = []
@@ -36,7 +36,7 @@ async def test_what_is_left_out_is_not_committed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(faust.streams, "_CStreamIterator", None)
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         subject.job.hold(b"0")
         broker.write(EVENTS, [0, 1, 2])

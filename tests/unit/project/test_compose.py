@@ -17,7 +17,7 @@ from jsonschema import Draft7Validator
 from streams.settings import PREFIX, Settings
 from workers.devstack.cache import JARS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.yml"
 OPS = ROOT / "ops"
 DASHBOARD = OPS / "grafana" / "dashboards" / "driftloop.json"

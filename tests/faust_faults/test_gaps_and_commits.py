@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from aiokafka.errors import CommitFailedError, KafkaConnectionError
 
-from tests.specs.applications import Stock
-from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, OURS, must, must_come, running, spec, until
+from streams.testing.broker import MemoryBroker
+from tests.faust_faults.applications import Stock
+from tests.faust_faults.subjects import EVENTS, OURS, must, must_come, running, spec, until
 
 
 @spec("A1: with concurrency > 1 the record after the committed offset may be passed")
 async def test_a_record_in_hand_is_not_committed_whatever_is_done_after_it(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     broker.write(EVENTS, [0])
     async with running(kind, broker, monkeypatch, stock=Stock(concurrency=2)) as subject:
         await until(lambda: subject.job.done == [b"0"])
@@ -33,7 +33,7 @@ async def test_a_record_in_hand_is_not_committed_whatever_is_done_after_it(
 async def test_a_gap_is_committed_and_the_record_after_it_is_not(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch, stock=Stock(concurrency=2)) as subject:
         subject.job.hold(b"4")
         broker.write(EVENTS, [0, 1, 4, 5])  # 2 and 3 are transaction markers, say
@@ -48,7 +48,7 @@ async def test_a_gap_is_committed_and_the_record_after_it_is_not(
 async def test_a_gap_after_the_first_offset_does_not_stop_the_commits(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     broker.write(EVENTS, [0, 3, 4])
     async with running(kind, broker, monkeypatch) as subject:
         await until(lambda: subject.job.done == [b"0", b"3", b"4"])
@@ -63,7 +63,7 @@ async def test_a_gap_after_the_first_offset_does_not_stop_the_commits(
 async def test_a_refused_commit_is_made_again_or_ends_the_lane(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     refused = CommitFailedError("the group has already rebalanced")
     broker.faults = {"commit": [refused], "end": [KafkaConnectionError()]}
     async with running(kind, broker, monkeypatch) as subject:
@@ -85,7 +85,7 @@ async def test_a_refused_commit_is_made_again_or_ends_the_lane(
 async def test_a_commit_that_kafka_did_not_answer_is_made_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     broker.faults = {"commit": [KafkaConnectionError()], "end": [KafkaConnectionError()]}
     async with running(kind, broker, monkeypatch) as subject:
         broker.write(EVENTS, [0, 1, 2])

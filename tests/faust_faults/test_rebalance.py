@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, Violation, must, must_come, running, spec, until
+from streams.testing.broker import MemoryBroker
+from tests.faust_faults.subjects import EVENTS, Violation, must, must_come, running, spec, until
 
 
 @spec("A4: acknowledgements are dropped before the last commit")
 async def test_what_is_done_is_committed_before_the_partition_goes(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     broker.write(EVENTS, [0, 1, 2])
     async with running(
         kind, broker, monkeypatch, transaction_ms=60_000.0, commit_ms=60_000.0
@@ -29,7 +29,7 @@ async def test_what_is_done_is_committed_before_the_partition_goes(
 async def test_what_a_suspension_cut_off_is_delivered_afterwards(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         consumer, flow = subject.app.consumer, subject.app.flow_control
         flow.suspend()
@@ -49,7 +49,7 @@ async def test_what_a_suspension_cut_off_is_delivered_afterwards(
 async def test_what_a_fetch_brings_in_the_middle_of_a_rebalance_is_read_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         await subject.rebalance(between=lambda: broker.write(EVENTS, [0, 1]))
         broker.write(EVENTS, [2])
@@ -61,7 +61,7 @@ async def test_what_a_fetch_brings_in_the_middle_of_a_rebalance_is_read_again(
 async def test_a_slow_record_does_not_hold_the_rebalance_up_and_is_not_committed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         subject.job.hold(b"0")
         broker.write(EVENTS, [0])

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from streams.testing import Rehearsal, sample_events
 from workers.cli import app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [page.name for page in PAGES]
 

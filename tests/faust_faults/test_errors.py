@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.scoring.processor import PartitionScoring, Scoring
-from tests.specs.applications import Stock
-from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, must, must_come, running, spec, until
+from streams.testing.broker import MemoryBroker
+from tests.faust_faults.applications import Stock
+from tests.faust_faults.subjects import EVENTS, must, must_come, running, spec, until
 from tests.unit.pipelines import declare, order
 
 PIPELINE = declare()
@@ -56,7 +56,7 @@ def values(bad: int, count: int) -> dict[int, bytes]:
 async def test_a_record_that_an_agent_fails_at_is_not_committed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         subject.job.fails.add(b"1")
         broker.write(EVENTS, [0, 1, 2])
@@ -70,7 +70,7 @@ async def test_a_record_that_an_agent_fails_at_is_not_committed(
 async def test_a_batch_that_an_agent_fails_at_is_not_committed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch, stock=Stock(take=3)) as subject:
         subject.job.fails.add(b"0")
         broker.write(EVENTS, [0, 1, 2])
@@ -89,7 +89,7 @@ def acknowledged(subject: Any) -> list[int]:
 async def test_a_record_that_cannot_be_decoded_is_a_dead_letter(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     stock = Stock(serializer="json")
     async with running(kind, broker, monkeypatch, stock=stock, new_processor=scoring) as subject:
         broker.write(EVENTS, range(3), values(bad=1, count=3))
@@ -104,7 +104,7 @@ async def test_a_record_that_cannot_be_decoded_is_a_dead_letter(
 async def test_what_follows_a_record_that_cannot_be_decoded_is_worked_on(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     stock = Stock(serializer="json", take=2)
     async with running(kind, broker, monkeypatch, stock=stock, new_processor=scoring) as subject:
 

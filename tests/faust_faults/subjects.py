@@ -18,8 +18,16 @@ from faust.types import TP
 
 from streams.engine import app as engine
 from streams.kafka import connection
-from tests.specs.applications import Doing, Job, NewProcessor, Place, Stock, our_app, stock_app
-from tests.specs.broker import Broker
+from streams.testing.broker import MemoryBroker
+from tests.faust_faults.applications import (
+    Doing,
+    Job,
+    NewProcessor,
+    Place,
+    Stock,
+    our_app,
+    stock_app,
+)
 
 EVENTS = TP("events", 0)
 OURS = ("at_least_once", "exactly_once")
@@ -69,7 +77,7 @@ class Subject:
 
     kind: str
     app: Any
-    broker: Broker
+    broker: MemoryBroker
     job: Job
 
     @property
@@ -116,7 +124,7 @@ class Subject:
 @asynccontextmanager
 async def running(
     kind: str,
-    broker: Broker,
+    broker: MemoryBroker,
     patch: pytest.MonkeyPatch,
     *,
     stock: Stock = PLAIN,

@@ -1,4 +1,4 @@
-"""Kafka's side of one consumer group, in memory: what stands for aiokafka's clients in the specs.
+"""Kafka's side of one consumer group, in memory: a broker, and what stands for aiokafka's clients.
 
 The clients behave as aiokafka 0.14 does wherever Faust or we depend on it: a fetch that is asked
 for no partitions answers for all that are assigned, `seek_to_committed` leaves a partition without
@@ -12,39 +12,50 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import IllegalStateError, ProducerFenced
+import aiokafka
+from aiokafka import ConsumerRecord
+from aiokafka.errors import IllegalStateError, KafkaError, OutOfOrderSequenceNumber, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
-from faust.types import TP
 
-Fault = Exception | Callable[[], Awaitable[Any]]
-"""Raised, or awaited, in place of (or before) the operation it was set for."""
+from streams.ports.batches import TopicPartition
+
+Fault = Exception | Callable[[], Awaitable[Any]] | None
+"""Raised, or awaited, in place of (or before) the operation it was set for; None for no fault."""
 
 
-class Broker:
+class MemoryBroker:
     """Logs with holes, the group's committed offsets, and what producers wrote.
 
     `faults[operation]` is taken from the front, one for each time the operation is asked for:
-    `start` (of a producer), `commit` (of a consumer), `seek`, `send`, `send_offsets`, `end` (of a
-    transaction), `answer` (to that).
+    `start` (of a producer), `commit` (of a consumer), `seek`, `send`, `acknowledge` (of what was
+    sent), `send_offsets`, `end` (of a transaction), `answer` (to that), `ask` (for committed
+    offsets), `heartbeat`.
     """
 
-    def __init__(self) -> None:
-        self.log: dict[TP, list[ConsumerRecord]] = {}
-        self.committed: dict[TP, int] = {}
+    def __init__(self, batch_bytes: int = 1 << 20) -> None:
+        self.batch_bytes = batch_bytes
+        """The largest record batch of its producers."""
+        self.log: dict[TopicPartition, list[ConsumerRecord]] = {}
+        self.committed: dict[TopicPartition, int] = {}
         self.output: list[tuple[str, bytes]] = []
         """Topic and value of what a read_committed consumer sees, in order."""
-        self.transactions: list[tuple[int, dict[TP, int]]] = []
+        self.sent: list[tuple[str, int, int]] = []
+        """Of each record batch that was sent: topic, partition, and how many records."""
+        self.transactions: list[tuple[int, dict[TopicPartition, int]]] = []
         """Of each transaction: how many records, and which offsets."""
+        self.groups: list[str] = []
+        """The group that offsets were sent for, each time."""
         self.epochs: dict[str, int] = {}
         self.faults: dict[str, list[Fault]] = {}
-        self.consumer: Consumer | None = None
-        self.producers: list[Producer] = []
+        self.member = True
+        """Whether the group counts the worker in."""
+        self.consumer: MemoryConsumer | None = None
+        self.producers: list[MemoryProducer] = []
 
     def write(
-        self, tp: TP, offsets: Iterable[int], values: Mapping[int, bytes] | None = None
+        self, tp: TopicPartition, offsets: Iterable[int], values: Mapping[int, bytes] | None = None
     ) -> None:
         """Append records whose value is their offset, unless `values` says otherwise."""
         for offset in offsets:
@@ -54,15 +65,31 @@ class Broker:
             )
 
     async def fault(self, operation: str) -> None:
+        """Meet the operation's next fault."""
         waiting = self.faults.get(operation)
-        if waiting:
-            found = waiting.pop(0)
-            if isinstance(found, Exception):
-                raise found
+        found = waiting.pop(0) if waiting else None
+        if isinstance(found, Exception):
+            raise found
+        if found is not None:
             await found()
 
+    async def ask(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """The group's committed offsets; None where nothing is committed."""
+        await self.fault("ask")
+        return {tp: self.committed.get(tp) for tp in partitions}
+
+    async def counted_in(self) -> bool:
+        """Whether the group counts the worker in."""
+        await self.fault("heartbeat")
+        return self.member
+
+    async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Commit for the group."""
+        await self.fault("commit")
+        self.committed.update(positions)
+
     async def rebalance(
-        self, assigned: set[TP], *, between: Callable[[], None] | None = None
+        self, assigned: set[TopicPartition], *, between: Callable[[], None] | None = None
     ) -> None:
         """Revoke what the member has and assign it `assigned`, through its rebalance listener.
 
@@ -71,34 +98,34 @@ class Broker:
         """
         consumer = self.consumer
         assert consumer is not None
-        joining = consumer.rebalance({TopicPartition(*tp) for tp in assigned}, between)
+        joining = consumer.rebalance({aiokafka.TopicPartition(*tp) for tp in assigned}, between)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(joining, consumer.loop))
 
-    def position(self, tp: TP) -> int:
+    def position(self, tp: TopicPartition) -> int:
         """The next offset that the member's client would fetch."""
         assert self.consumer is not None
-        return self.consumer.position_of[TopicPartition(*tp)]
+        return self.consumer.position_of[aiokafka.TopicPartition(*tp)]
 
-    def new_consumer(self, **options: Any) -> Consumer:
-        self.consumer = Consumer(self, options)
+    def new_consumer(self, **options: Any) -> MemoryConsumer:
+        self.consumer = MemoryConsumer(self, options)
         return self.consumer
 
-    def new_producer(self, **options: Any) -> Producer:
-        self.producers.append(Producer(self, options.get("transactional_id")))
+    def new_producer(self, **options: Any) -> MemoryProducer:
+        self.producers.append(MemoryProducer(self, options.get("transactional_id")))
         return self.producers[-1]
 
 
-class Consumer:
+class MemoryConsumer:
     """The consumer client, in the thread that Faust keeps; its own fetcher and coordinator."""
 
-    def __init__(self, broker: Broker, options: Mapping[str, Any]) -> None:
+    def __init__(self, broker: MemoryBroker, options: Mapping[str, Any]) -> None:
         self._broker = broker
         self._max_poll_records = options["max_poll_records"]
         self._closed = False
-        self._owned: set[TopicPartition] = set()
+        self._owned: set[aiokafka.TopicPartition] = set()
         self._listener: Any = None
         self._rebalancing: asyncio.Task[Any] | None = None
-        self.position_of: dict[TopicPartition, int] = {}
+        self.position_of: dict[aiokafka.TopicPartition, int] = {}
         self.generation = 0
         self._fetching = False
         self._patient = False
@@ -124,7 +151,7 @@ class Consumer:
         return self._listener is not None
 
     async def rebalance(
-        self, assigned: set[TopicPartition], between: Callable[[], None] | None
+        self, assigned: set[aiokafka.TopicPartition], between: Callable[[], None] | None
     ) -> None:
         self._rebalancing = asyncio.current_task()
         self._patient = between is not None
@@ -133,7 +160,9 @@ class Consumer:
         await self._listener.on_partitions_revoked(self._owned)
         self.generation += 1
         self._owned = assigned
-        self.position_of = {tp: self._broker.committed.get(TP(*tp), 0) for tp in assigned}
+        self.position_of = {
+            tp: self._broker.committed.get(TopicPartition(*tp), 0) for tp in assigned
+        }
         if between is not None:
             between()
             await asyncio.sleep(0.05)
@@ -144,21 +173,23 @@ class Consumer:
     async def _do_heartbeat(self) -> bool:
         return bool(self._owned)
 
-    def assignment(self) -> frozenset[TopicPartition]:
+    def assignment(self) -> frozenset[aiokafka.TopicPartition]:
         return frozenset(self._owned)
 
     def fetch_context(self) -> Any:
         return contextlib.nullcontext()
 
     async def fetched_records(
-        self, partitions: set[TP], timeout: float, max_records: int
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        self, partitions: set[TopicPartition], timeout: float, max_records: int
+    ) -> dict[aiokafka.TopicPartition, list[ConsumerRecord]]:
         deadline = self.loop.time() + min(timeout, 0.1)
         self._fetching = True
         try:
             while (self._patient or self.loop.time() < deadline) and not self._closed:
                 # aiokafka looks at the set anew each time, and takes an empty one for all
-                wanted = [tp for tp in self._owned if not partitions or TP(*tp) in partitions]
+                wanted = [
+                    tp for tp in self._owned if not partitions or TopicPartition(*tp) in partitions
+                ]
                 if found := {
                     tp: records for tp in wanted if (records := self._take(tp, max_records))
                 }:
@@ -168,53 +199,54 @@ class Consumer:
         finally:
             self._fetching = False
 
-    def _take(self, tp: TopicPartition, limit: int) -> list[ConsumerRecord]:
-        log = self._broker.log.get(TP(*tp), [])
+    def _take(self, tp: aiokafka.TopicPartition, limit: int) -> list[ConsumerRecord]:
+        log = self._broker.log.get(TopicPartition(*tp), [])
         found = [record for record in log if record.offset >= self.position_of[tp]][:limit]
         if found:
             self.position_of[tp] = found[-1].offset + 1
         return found
 
-    async def commit(self, offsets: Mapping[TopicPartition, Any]) -> None:
-        await self._broker.fault("commit")
+    async def commit(self, offsets: Mapping[aiokafka.TopicPartition, Any]) -> None:
         if missing := set(offsets) - self._owned:
             raise IllegalStateError(f"{missing} are not assigned")
-        self._broker.committed.update({TP(*tp): meta.offset for tp, meta in offsets.items()})
+        await self._broker.commit({TopicPartition(*tp): at.offset for tp, at in offsets.items()})
 
     async def fetch_committed_offsets(
-        self, partitions: list[TopicPartition]
-    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        self, partitions: list[aiokafka.TopicPartition]
+    ) -> dict[aiokafka.TopicPartition, OffsetAndMetadata]:
         found = self._broker.committed
         return {tp: OffsetAndMetadata(found[tp], "") for tp in partitions if tp in found}
 
-    async def seek_to_committed(self) -> dict[TopicPartition, int | None]:
+    async def seek_to_committed(self) -> dict[aiokafka.TopicPartition, int | None]:
         await self._broker.fault("seek")
-        found = {tp: self._broker.committed.get(TP(*tp)) for tp in self._owned}
+        found = {tp: self._broker.committed.get(TopicPartition(*tp)) for tp in self._owned}
         for tp, offset in found.items():
             if offset:
                 self.position_of[tp] = offset
         return found
 
-    async def seek_to_beginning(self, *partitions: TopicPartition) -> bool:
+    async def seek_to_beginning(self, *partitions: aiokafka.TopicPartition) -> bool:
         self.position_of.update(dict.fromkeys(partitions, 0))
         return True
 
-    def highwater(self, tp: TopicPartition) -> int:
-        log = self._broker.log.get(TP(*tp), [])
+    def highwater(self, tp: aiokafka.TopicPartition) -> int:
+        log = self._broker.log.get(TopicPartition(*tp), [])
         return log[-1].offset + 1 if log else 0
 
     last_stable_offset = highwater
 
 
-class Producer:
+class MemoryProducer:
     """The producer client."""
 
-    def __init__(self, broker: Broker, transactional_id: str | None) -> None:
+    def __init__(self, broker: MemoryBroker, transactional_id: str | None) -> None:
         self._broker = broker
         self.transactional_id = transactional_id
         self._epoch = 0
         self._sent: list[tuple[str, bytes]] | None = None
-        self._offsets: dict[TP, int] = {}
+        self._offsets: dict[TopicPartition, int] = {}
+        self._gap = False
+        """A batch is missing: the broker takes none that follow it."""
         self.stopped = False
 
     async def start(self) -> None:
@@ -233,17 +265,30 @@ class Producer:
         return await self._add([(topic, value)])
 
     def create_batch(self) -> BatchBuilder:
-        return BatchBuilder(1 << 20, 0, is_transactional=self.transactional_id is not None)
+        """A record batch as aiokafka builds it."""
+        transactional = self.transactional_id is not None
+        return BatchBuilder(self._broker.batch_bytes, 0, is_transactional=transactional)
 
     async def send_batch(self, batch: BatchBuilder, topic: str, *, partition: int) -> Any:
-        del partition
-        return await self._add([(topic, value) for value in _values(batch)])
+        """Take a batch; returns what is done once it is acknowledged."""
+        found = _values(batch)
+        acknowledged = await self._add([(topic, value) for value in found])
+        self._broker.sent.append((topic, partition, len(found)))
+        return acknowledged
 
     async def _add(self, records: list[tuple[str, bytes]]) -> Any:
         await self._broker.fault("send")
         self._check()
-        (self._broker.output if self._sent is None else self._sent).extend(records)
         acknowledged = asyncio.get_running_loop().create_future()
+        try:
+            if self._gap:
+                raise OutOfOrderSequenceNumber
+            await self._broker.fault("acknowledge")
+        except KafkaError as error:
+            self._gap = True
+            acknowledged.set_exception(error)
+            return acknowledged
+        (self._broker.output if self._sent is None else self._sent).extend(records)
         acknowledged.set_result(None)
         return acknowledged
 
@@ -252,10 +297,10 @@ class Producer:
         self._sent, self._offsets = [], {}
 
     async def send_offsets_to_transaction(self, offsets: Mapping[Any, int], group: str) -> None:
-        del group
         await self._broker.fault("send_offsets")
         self._check()
-        self._offsets = {TP(*tp): offset for tp, offset in offsets.items()}
+        self._broker.groups.append(group)
+        self._offsets = {TopicPartition(*tp): offset for tp, offset in offsets.items()}
 
     async def commit_transaction(self) -> None:
         await self._broker.fault("end")

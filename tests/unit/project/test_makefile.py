@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 REQUIREMENTS = ROOT / "requirements"
 MAKE = shutil.which("make") or "make"
 TARGETS = {"help", "demo", "up", "test", "bench", "profile", "faults", "house", "lint", "lock"}

@@ -8,8 +8,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, ProducerFenced
 from faust.types import TP
 
-from tests.specs.broker import Broker, Fault
-from tests.specs.subjects import EVENTS, running, until
+from streams.testing.broker import Fault, MemoryBroker
+from tests.faust_faults.subjects import EVENTS, running, until
 
 OTHER = TP(EVENTS.topic, 1)
 KIND = "exactly_once"
@@ -22,7 +22,7 @@ async def never() -> None:
 async def test_outputs_and_offsets_of_whole_batches_are_in_one_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(KIND, broker, monkeypatch) as subject:
         for start in range(0, 40, 10):
             broker.write(EVENTS, range(start, start + 10))
@@ -39,7 +39,7 @@ async def test_outputs_and_offsets_of_whole_batches_are_in_one_transaction(
 async def test_each_input_partition_has_one_transactional_id_and_taking_over_fences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(KIND, broker, monkeypatch) as subject:
         await subject.rebalance({EVENTS, OTHER})
         group = subject.app.work.group
@@ -55,7 +55,7 @@ async def test_each_input_partition_has_one_transactional_id_and_taking_over_fen
 async def test_after_a_fault_the_producer_is_discarded_and_nothing_is_lost_or_doubled(
     monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     broker.faults[operation] = [fault]
     async with running(KIND, broker, monkeypatch, transaction_timeout_ms=200) as subject:
         broker.write(EVENTS, range(3))
@@ -69,7 +69,7 @@ async def test_after_a_fault_the_producer_is_discarded_and_nothing_is_lost_or_do
 async def test_a_commit_that_was_made_but_not_answered_is_not_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     broker.faults["answer"] = [never]
     async with running(KIND, broker, monkeypatch, transaction_timeout_ms=200) as subject:
         broker.write(EVENTS, range(3))

@@ -10,9 +10,9 @@ import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from tests.specs.applications import Doing
-from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, OURS, running, until
+from streams.testing.broker import MemoryBroker
+from tests.faust_faults.applications import Doing
+from tests.faust_faults.subjects import EVENTS, OURS, running, until
 
 OTHER = TP(EVENTS.topic, 1)
 ours = pytest.mark.parametrize("kind", OURS)
@@ -22,7 +22,7 @@ ours = pytest.mark.parametrize("kind", OURS)
 async def test_what_is_polled_while_the_flow_is_stopped_is_fetched_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         consumer = subject.app.consumer
         consumer.stop_flow()
@@ -38,7 +38,7 @@ async def test_what_is_polled_while_the_flow_is_stopped_is_fetched_again(
 async def test_a_fetch_gathers_at_the_broker_while_records_flow(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch, batch_wait_ms=7.0) as subject:
 
         def asked() -> tuple[Any, Any]:
@@ -58,7 +58,7 @@ async def test_a_fetch_gathers_at_the_broker_while_records_flow(
 async def test_a_seek_that_fails_in_a_rebalance_is_made_again(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         subject.app.consumer._dropped = True
         broker.faults["seek"] = [IllegalStateError("no such partition"), IllegalStateError("no")]
@@ -72,7 +72,7 @@ async def test_a_seek_that_fails_in_a_rebalance_is_made_again(
 async def test_a_worker_left_without_a_partition_goes_on(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         await broker.rebalance(set())
         subject.app.consumer._dropped = True
@@ -86,7 +86,7 @@ async def test_a_worker_left_without_a_partition_goes_on(
 async def test_records_of_a_partition_that_went_are_left_to_others(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         await subject.rebalance({EVENTS, OTHER})
         broker.write(OTHER, [0], {0: b"first"})
@@ -103,7 +103,7 @@ async def test_records_of_a_partition_that_went_are_left_to_others(
 async def test_records_that_come_again_are_worked_on_once(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         broker.write(EVENTS, [0, 1])
         await until(lambda: subject.committed == 2)
@@ -117,7 +117,7 @@ async def test_records_that_come_again_are_worked_on_once(
 async def test_a_lane_that_is_held_stops_its_fetches_and_loses_no_time_when_it_goes_on(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch, batch_records=4) as subject:
         subject.job.hold(b"0")
         broker.write(EVENTS, range(1000))
@@ -132,7 +132,7 @@ async def test_a_lane_that_is_held_stops_its_fetches_and_loses_no_time_when_it_g
 async def test_a_partition_that_was_paused_is_fetched_again_after_a_rebalance(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch, batch_records=4) as subject:
         subject.job.hold(b"0")
         broker.write(EVENTS, range(500))
@@ -146,7 +146,7 @@ async def test_a_partition_that_was_paused_is_fetched_again_after_a_rebalance(
 async def test_a_worker_that_is_stopped_while_it_takes_partitions_over_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running("exactly_once", broker, monkeypatch) as subject:
         broker.faults["start"] = [asyncio.Event().wait]
         joining = asyncio.create_task(broker.rebalance({EVENTS}))
@@ -162,7 +162,7 @@ async def test_a_worker_that_is_stopped_while_it_takes_partitions_over_ends(
 async def test_a_worker_that_cannot_take_partitions_over_ends(
     kind: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         monkeypatch.setattr(Doing, "open", AsyncMock(side_effect=error))
         await broker.rebalance({EVENTS})
@@ -173,7 +173,7 @@ async def test_a_worker_that_cannot_take_partitions_over_ends(
 async def test_the_livelock_detector_is_silent(
     kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         broker.write(EVENTS, [0, 1])
         await until(lambda: subject.committed == 2)
@@ -186,7 +186,7 @@ async def test_the_livelock_detector_is_silent(
 async def test_no_changelogs_no_timer_and_no_waiting_for_streams(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker = Broker()
+    broker = MemoryBroker()
     async with running(
         kind, broker, monkeypatch, transaction_ms=60_000.0, commit_ms=60_000.0
     ) as subject:

@@ -7,16 +7,16 @@ from contextlib import suppress
 
 import pytest
 
-from tests.specs.applications import Stock
-from tests.specs.broker import Broker
-from tests.specs.subjects import EVENTS, must, running, spec, until
+from streams.testing.broker import MemoryBroker
+from tests.faust_faults.applications import Stock
+from tests.faust_faults.subjects import EVENTS, must, running, spec, until
 
 
 @spec("A5: the flush before a commit gives up after 0.1 s without progress")
 async def test_offsets_wait_for_outputs_that_kafka_has_not_taken(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker, taken = Broker(), asyncio.Event()
+    broker, taken = MemoryBroker(), asyncio.Event()
 
     async def stall() -> None:
         await taken.wait()
