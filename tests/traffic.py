@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from streams.errors import DriftloopError
 from streams.ledger.topic import LedgerFollower
 from streams.settings import Settings
 from streams.spec import Pipeline
+from tests.waiting import until
 
 
 @dataclass
@@ -32,18 +32,7 @@ class Traffic:
 
     async def until_version(self, version: int, timeout: float = 60.0) -> None:
         """Return when requests to a version have been answered."""
-        await until(lambda: self.answered.get(version, 0) >= 20, timeout)
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], timeout: float = 60.0) -> None:
-    """Return when a condition holds; `TimeoutError` after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = condition()
-        if await found if isinstance(found, Awaitable) else found:
-            return
-        await asyncio.sleep(0.05)
-    raise TimeoutError
+        await until(lambda: self.answered.get(version, 0) >= 20, within=timeout)
 
 
 @asynccontextmanager

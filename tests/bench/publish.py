@@ -33,8 +33,9 @@ from tests.bench.latency import WARM_SECONDS, Latency, arrivals, metrics
 from tests.bench.loading import publish_network
 from tests.bench.reporting import cpu_model
 from tests.bench.servers import servers
-from tests.faults.harness import Worker, Workers, card_fraud_module, until
+from tests.faults.harness import Worker, Workers, card_fraud_module
 from tests.models import linear, manifest
+from tests.waiting import until
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 
@@ -103,7 +104,7 @@ async def measure(options: argparse.Namespace, settings: Settings, folder: Path)
         await publish_network(own, pipeline)
         with Workers(own, pipeline, folder) as workers:
             worker = workers.start("score")
-            await until("the worker has partitions", worker.joined)
+            await until(worker.joined, "the worker has partitions")
             before = failures(worker)
             load = asyncio.create_task(_load(own, pipeline, options))
             await asyncio.sleep(WARM_SECONDS)

@@ -9,13 +9,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from tests.waiting import until_sync
 
 ROOT = Path(__file__).parents[2]
 EVENT = {
@@ -25,13 +26,6 @@ EVENT = {
     "amount": 12.5,
     "tx_time": "2024-01-01T12:00:00Z",
 }
-
-
-def until(condition: Callable[[], object], seconds: float = 40.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 class Up:
@@ -99,7 +93,7 @@ async def predicted(kafka: str, event: dict[str, object]) -> dict[str, object]:
 
 
 async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(up: Up) -> None:
-    until(lambda: "Ctrl-C ends it" in up.said or up.process.poll() is not None)
+    until_sync(lambda: "Ctrl-C ends it" in up.said or up.process.poll() is not None)
     assert "card-fraud.events" in up.said
     kafka = re.search(r"Kafka +(\S+)", up.said)
     assert kafka is not None, up.said
@@ -108,7 +102,7 @@ async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(u
     worker = up.worker("score")
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
-    until(lambda: "score-1 ended (SIGKILL)" in up.said)
+    until_sync(lambda: "score-1 ended (SIGKILL)" in up.said)
     second = await predicted(kafka[1], {**EVENT, "transaction_id": "2"})
     assert second["version"] == 0
     children = up.children()
@@ -120,7 +114,7 @@ async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(u
 
 
 def test_killing_it_leaves_nothing_behind(up: Up) -> None:
-    until(lambda: up.worker("trainer") is not None)
+    until_sync(lambda: up.worker("trainer") is not None)
     children = up.children()
     assert len(children) >= 6
     up.process.kill()
@@ -129,6 +123,6 @@ def test_killing_it_leaves_nothing_behind(up: Up) -> None:
 
 
 def test_ctrl_c_while_it_starts_ends_it(up: Up) -> None:
-    until(lambda: len(up.children()) >= 1)
+    until_sync(lambda: len(up.children()) >= 1)
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(30) in (0, 130, -signal.SIGINT)

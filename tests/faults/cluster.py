@@ -19,9 +19,10 @@ from streams.ledger.topic import read_state
 from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
-from tests.faults.harness import Worker, Workers, members, until
+from tests.faults.harness import Worker, Workers, members
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.models import linear, manifest
+from tests.waiting import until
 from workers.devstack.kafka import kafka_answers
 from workers.devstack.servers import triton_answers
 from workers.devstack.stack import Stack
@@ -128,7 +129,7 @@ class Cluster:
         """Return when every worker is in its group: one that stays out of it works on nothing."""
         for role, names in (("score", SCORERS), ("label", LABELLERS)):
             complete, said = partial(self._complete, role, names), partial(self.crew.said, names)
-            await until(f"{' and '.join(names)} are in their group", complete, _START, said)
+            await until(complete, f"{' and '.join(names)} are in their group", _START, said)
 
     async def publish(self) -> float:
         """A new version is promoted; returns when."""
@@ -189,7 +190,7 @@ class Cluster:
         async def joined() -> bool:
             return await self.crew[name].joined()
 
-        await until(f"{name} has partitions", joined, _START, self.crew[name].said)
+        await until(joined, f"{name} has partitions", _START, self.crew[name].said)
 
     async def _kill(self, name: str, fault: Fault, stream: str = "newest") -> None:
         await self._joined(name)
@@ -210,7 +211,7 @@ class Cluster:
         async def settled() -> bool:
             return not worker.alive or worker.assignments > before
 
-        await until(f"{name}, woken, works or has ended", settled, _START, worker.said)
+        await until(settled, f"{name}, woken, works or has ended", _START, worker.said)
         await self._worker_mark(f"{fault.kind}, woken", woken, stream)
 
     async def _kill_trainer(self) -> None:
@@ -220,14 +221,14 @@ class Cluster:
         async def ready() -> bool:
             return "trainer is ready" in successor.said()
 
-        await until("the trainer is ready", ready, _START, successor.said)
+        await until(ready, "the trainer is ready", _START, successor.said)
         # it is ready by now, whatever the other workers do
         await self._recovered(Mark(Kind.trainer_kill, killed, 0.0, WORKER_LIMIT))
 
     async def _rebalance(self, fault: Fault) -> None:
         guest = self._workers.start("score")
         try:
-            await until("a guest has partitions", guest.joined, _START, guest.said)
+            await until(guest.joined, "a guest has partitions", _START, guest.said)
             await self._worker_mark(f"{fault.kind}, joined", time.time())
             await asyncio.sleep(fault.lasts)
         finally:
@@ -281,7 +282,7 @@ class Cluster:
         async def answers() -> bool:
             return await asyncio.to_thread(_ANSWERS[server], self._settings)
 
-        await until(f"{server} is back", answers, _START)
+        await until(answers, f"{server} is back", _START)
         await self._recovered(Mark(fault.kind, time.time(), killed, SERVER_LIMIT))
 
     async def _server_mark(self, what: str, at: float) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from streams.kafka.topics import group_id
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.settings import Settings
 from streams.spec import Pipeline
+from tests.waiting import until
 from workers.environment import environment
 from workers.processes.supervisor import PARENT
 
@@ -163,21 +164,6 @@ class Worker:
         return self.log.read_text()[-8000:]
 
 
-async def until(
-    what: str,
-    condition: Callable[[], Awaitable[bool]],
-    timeout: float = 40.0,
-    said: Callable[[], str] = str,
-) -> float:
-    """Wait for a condition; returns the seconds that it took. Fails with what is `said` then."""
-    started = time.monotonic()
-    while not await condition():
-        late = time.monotonic() - started >= timeout
-        assert not late, f"still not after {timeout} s: {what}\n{said()}"
-        await asyncio.sleep(0.05)
-    return time.monotonic() - started
-
-
 async def publish(
     settings: Settings, topic: str, records: Iterable[Record], *, partition: int | None = None
 ) -> None:
@@ -233,7 +219,7 @@ class Output:
     async def wait(self, count: int, timeout: float = 40.0) -> float:
         """Wait for so many records in all; returns the seconds that it took."""
         what = f"{count} records on {self._topic}"
-        return await until(what, lambda: self.has(count), timeout)
+        return await until(lambda: self.has(count), what, timeout)
 
     async def settle(self, seconds: float = 0.5) -> None:
         """Read what else comes: for tests that nothing more does."""

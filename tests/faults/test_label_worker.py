@@ -22,8 +22,8 @@ from tests.faults.harness import (
     caught_up,
     publish,
     trickle,
-    until,
 )
+from tests.waiting import until
 
 DAY = 86_400
 T0 = 1_700_006_400.0
@@ -104,7 +104,7 @@ async def test_a_killed_label_worker_loses_and_doubles_nothing(
             )
             await out.wait(EVENTS)
             await publish(quick, topics.feedback, [label(LATE, 1, later)])
-            await until("all labels", lambda: caught_up(quick, pipeline, "label", topics.feedback))
+            await until(lambda: caught_up(quick, pipeline, "label", topics.feedback), "all labels")
             await out.settle()
             probes = [event(EVENTS + CUSTOMERS + k, later + 1) for k in range(CUSTOMERS)]
             await publish(quick, topics.events, probes)

@@ -22,10 +22,10 @@ from tests.faults.harness import (
     card_fraud_module,
     publish,
     trickle,
-    until,
 )
 from tests.models import linear, promote_first
 from tests.stack import own_stack
+from tests.waiting import until
 from workers.devstack.servers import listens
 from workers.devstack.stack import Stack
 from workers.worlds.card_fraud import World, event_records, simulate
@@ -55,7 +55,7 @@ async def test_an_outage_loses_and_doubles_nothing(own: Own, tmp_path: Path, ser
     with Workers(settings, pipeline, tmp_path / "work") as workers:
         worker = workers.start("score")
         async with Output(settings, topics.predictions) as predictions:
-            await until("its partitions", worker.joined)
+            await until(worker.joined, "its partitions")
             stream = asyncio.create_task(trickle(settings, topics.events, records, 1000))
             await predictions.wait(1500)
             os.kill(stack.pids()[server], signal.SIGKILL)

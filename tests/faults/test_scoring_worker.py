@@ -17,7 +17,8 @@ from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.records import Prediction, Scored, decoder, unpack
 from streams.settings import Settings
 from streams.testing import Rehearsal
-from tests.faults.harness import Output, Workers, card_fraud_module, trickle, until
+from tests.faults.harness import Output, Workers, card_fraud_module, trickle
+from tests.waiting import until
 from workers.worlds.card_fraud import World, event_records, simulate
 
 # the order of a terminal's events across partitions is open: these features do not depend on it
@@ -107,7 +108,7 @@ async def test_killed_workers_lose_and_double_nothing(
             first.kill()
 
             second = workers.start("score", transaction_ms=2000)
-            await until("an open transaction", lambda: in_transaction(quick, topics.predictions))
+            await until(lambda: in_transaction(quick, topics.predictions), "an open transaction")
             second.kill()
             await predictions.settle()
 
@@ -116,7 +117,7 @@ async def test_killed_workers_lose_and_double_nothing(
             print(f"first prediction {recovery:.1f} s after the start of a successor")
 
             guest = workers.start("score")
-            await until("a share of the partitions", guest.joined)
+            await until(guest.joined, "a share of the partitions")
             await predictions.wait(len(predictions.records) + 200)
             guest.kill()
             await stream
@@ -135,7 +136,7 @@ async def test_a_worker_that_was_replaced_unnoticed_changes_nothing(
         async with Output(quick, topics.predictions) as predictions:
             stream = asyncio.create_task(trickle(quick, topics.events, records, 2000))
             zombie = workers.start("score", transaction_ms=2000)
-            await until("an open transaction", lambda: in_transaction(quick, topics.predictions))
+            await until(lambda: in_transaction(quick, topics.predictions), "an open transaction")
             zombie.suspend()
             workers.start("score")
             await predictions.wait(len(predictions.records) + 1000)

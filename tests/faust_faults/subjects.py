@@ -28,6 +28,7 @@ from tests.faust_faults.applications import (
     our_app,
     stock_app,
 )
+from tests.waiting import NotInTimeError, until
 
 EVENTS = TP("events", 0)
 OURS = ("at_least_once", "exactly_once")
@@ -45,23 +46,11 @@ def must(holds: bool, what: str) -> None:
         raise Violation(what)
 
 
-async def until(
-    condition: Callable[[], bool], what: str = "the set-up", within: float = 5.0
-) -> None:
-    """Wait for the set-up."""
-    try:
-        async with asyncio.timeout(within):
-            while not condition():
-                await asyncio.sleep(0.002)
-    except TimeoutError:
-        raise RuntimeError(f"not after {within} s: {what}") from None
-
-
 async def must_come(condition: Callable[[], bool], what: str, within: float = 1.0) -> None:
     """State what a lossless consumer must get to."""
     try:
         await until(condition, what, within)
-    except RuntimeError:
+    except NotInTimeError:
         raise Violation(what) from None
 
 

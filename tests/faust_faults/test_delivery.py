@@ -8,7 +8,8 @@ import faust.streams
 import pytest
 
 from streams.testing.broker import MemoryBroker
-from tests.faust_faults.subjects import EVENTS, must, running, spec, until
+from tests.faust_faults.subjects import EVENTS, must, running, spec
+from tests.waiting import until
 
 
 @spec("A9: the Cython stream acknowledges by itself, past `Consumer.ack`")

@@ -15,8 +15,9 @@ from streams.adapters.memory.state import MemoryFeatureState
 from streams.scoring.processor import PartitionScoring, Scoring
 from streams.testing.broker import MemoryBroker
 from tests.faust_faults.applications import Stock
-from tests.faust_faults.subjects import EVENTS, must, must_come, running, spec, until
+from tests.faust_faults.subjects import EVENTS, must, must_come, running, spec
 from tests.unit.pipelines import declare, order
+from tests.waiting import until
 
 PIPELINE = declare()
 BAD = b"{"

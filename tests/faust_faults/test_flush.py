@@ -9,7 +9,8 @@ import pytest
 
 from streams.testing.broker import MemoryBroker
 from tests.faust_faults.applications import Stock
-from tests.faust_faults.subjects import EVENTS, must, running, spec, until
+from tests.faust_faults.subjects import EVENTS, must, running, spec
+from tests.waiting import until
 
 
 @spec("A5: the flush before a commit gives up after 0.1 s without progress")

@@ -7,7 +7,8 @@ from aiokafka.errors import CommitFailedError, KafkaConnectionError
 
 from streams.testing.broker import MemoryBroker
 from tests.faust_faults.applications import Stock
-from tests.faust_faults.subjects import EVENTS, OURS, must, must_come, running, spec, until
+from tests.faust_faults.subjects import EVENTS, OURS, must, must_come, running, spec
+from tests.waiting import until
 
 
 @spec("A1: with concurrency > 1 the record after the committed offset may be passed")

@@ -12,7 +12,8 @@ from faust.types import TP
 
 from streams.testing.broker import MemoryBroker
 from tests.faust_faults.applications import Doing
-from tests.faust_faults.subjects import EVENTS, OURS, running, until
+from tests.faust_faults.subjects import EVENTS, OURS, running
+from tests.waiting import until
 
 OTHER = TP(EVENTS.topic, 1)
 ours = pytest.mark.parametrize("kind", OURS)

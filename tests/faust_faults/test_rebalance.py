@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from streams.testing.broker import MemoryBroker
-from tests.faust_faults.subjects import EVENTS, Violation, must, must_come, running, spec, until
+from tests.faust_faults.subjects import EVENTS, Violation, must, must_come, running, spec
+from tests.waiting import until
 
 
 @spec("A4: acknowledgements are dropped before the last commit")

@@ -9,7 +9,8 @@ from aiokafka.errors import KafkaConnectionError, ProducerFenced
 from faust.types import TP
 
 from streams.testing.broker import Fault, MemoryBroker
-from tests.faust_faults.subjects import EVENTS, running, until
+from tests.faust_faults.subjects import EVENTS, running
+from tests.waiting import until
 
 OTHER = TP(EVENTS.topic, 1)
 KIND = "exactly_once"

@@ -11,8 +11,9 @@ import pytest
 
 from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
-from tests.faults.harness import ROOT, Output, Workers, card_fraud_module, publish, until
+from tests.faults.harness import ROOT, Output, Workers, card_fraud_module, publish
 from tests.integration.test_bad_input import event
+from tests.waiting import until
 from workers.environment import environment
 
 MENDED = """\
@@ -96,7 +97,7 @@ async def test_dead_letters_are_listed_shown_mended_and_replayed_once(
             await predictions.settle()
         ids = [orjson.loads(record.value)["event_id"] for record in predictions.records]
         assert ids == ["good", "future"]
-        await until("the malformed record fails again", lambda: _failed_again(driftloop))
+        await until(lambda: _failed_again(driftloop), "the malformed record fails again")
 
 
 async def _failed_again(driftloop: Command) -> bool:

@@ -30,7 +30,7 @@ from tests.faults.harness import Output, Workers, trickle
 from tests.integration.test_publish import judged, released
 from tests.models import linear, publish_first
 from tests.synthetic import START, declare
-from tests.traffic import until
+from tests.waiting import until
 from workers.devstack.servers import Server, free_port, spawn, triton
 from workers.devstack.stack import GUARD
 
@@ -79,7 +79,7 @@ class Running:
         self.process.send_signal(signal.SIGCONT)
         if self.process.poll() is not None:
             self.process = spawn(self.server, GUARD)
-        await until(self.server.healthy, 30)
+        await until(self.server.healthy, within=30)
 
 
 Pair = tuple[Running, Running]
@@ -126,7 +126,7 @@ class Requests:
     async def more(self, count: int) -> None:
         """Return when so many more were answered."""
         wanted = self.count + count
-        await until(lambda: self.count >= wanted, 30)
+        await until(lambda: self.count >= wanted, within=30)
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.models import linear, manifest
 from tests.synthetic import declare
-from tests.traffic import traffic, until
+from tests.traffic import traffic
+from tests.waiting import until
 from workers.cli import app
 from workers.environment import environment
 from workers.releases.candidate import Judged

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,17 +15,11 @@ import pytest
 import redis
 
 from streams.settings import Settings
+from tests.waiting import until_sync
 from workers.devstack.stack import Stack
 from workers.devstack.state import read_stack, running
 
 ROOT = Path(__file__).parents[2]
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -45,7 +39,7 @@ def test_a_server_that_dies_is_reported_and_comes_back_with_its_port_and_data(
         before = stack.pids()
         for pid in before.values():
             os.kill(pid, signal.SIGKILL)
-        until(lambda: all(pid != before[name] for name, pid in stack.pids().items()))
+        until_sync(lambda: all(pid != before[name] for name, pid in stack.pids().items()))
         stack.wait_healthy()
         assert running(settings) == addresses
         assert client.get("kept") == b"yes"
@@ -79,7 +73,7 @@ def foreground(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    until(lambda: running(settings) is not None, 60)
+    until_sync(lambda: running(settings) is not None, within=60)
     yield process
     if process.poll() is None:
         process.kill()

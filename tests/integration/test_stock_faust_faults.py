@@ -22,7 +22,8 @@ from streams.kafka.connection import admin_client, client_options, producer
 from streams.kafka.offsets import offsets_client
 from streams.settings import Settings
 from tests.faust_faults.applications import Doing, Job, Place, Stock, our_app, stock_app
-from tests.faust_faults.subjects import Violation, must, must_come, spec, until
+from tests.faust_faults.subjects import Violation, must, must_come, spec
+from tests.waiting import until
 
 KINDS = ("exactly_once",)
 """Of ours; the other is in `tests/faust_faults`."""

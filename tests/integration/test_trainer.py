@@ -21,7 +21,8 @@ from streams.settings import Settings
 from streams.spec import Model, Pipeline
 from tests.models import linear
 from tests.synthetic import DAY, START, declare, made, pipeline, write_examples
-from tests.traffic import traffic, until
+from tests.traffic import traffic
+from tests.waiting import until
 from workers.cli import app
 from workers.environment import environment
 from workers.examples.reading import OffsetRanges, read_examples

@@ -16,6 +16,7 @@ from streams.aio import cancelling
 from streams.engine.lanes import Lane, Lanes, Uncommitted
 from streams.engine.polling import Fetched, Limits
 from streams.ports.batches import Background, MicroBatch, Outputs
+from tests.waiting import until
 
 EVENTS = TP("t", 0)
 
@@ -100,12 +101,6 @@ def lanes_of(
         grace=0.2,
         background=background,
     )
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture
