@@ -1,5 +1,7 @@
 """Figures of the layout: `python -m tests.house [DIRECTORY]`, for this checkout or another.
 
+`--map` prints the map of modules that `docs/architecture.md` holds instead.
+
 Read from the sources, nothing is imported. A cycle is a set of modules, or of packages of the same
 parent, that import one another; imports inside functions and for type checking count as well.
 """
@@ -195,7 +197,23 @@ def figures(root: Path) -> list[tuple[str, str]]:
     return rows
 
 
+def module_map(root: Path) -> str:
+    """Every package and module with the first line of its docstring, as Markdown."""
+    lines: list[str] = []
+    for package in PACKAGES:
+        for name, module in read(root, package).items():
+            said = (ast.get_docstring(module.tree) or "").partition("\n")[0]
+            path = name.replace(".", "/") + ("/" if module.is_package else ".py")
+            indent = "  " * name.count(".")
+            lines.append(f"{indent}- `{path}` {said}")
+    return "\n".join(lines)
+
+
 def main() -> None:
+    """Print the table, or the map."""
+    if "--map" in sys.argv:
+        print(module_map(Path(__file__).parents[1]))
+        return
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
     rows = figures(root)
     width = max(len(name) for name, _ in rows)

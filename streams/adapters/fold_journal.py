@@ -1,4 +1,4 @@
-"""Answers that a feature state gave before, kept until their offsets are committed.
+"""Earlier answers of a feature state, kept until their offsets are committed.
 
 A replay may come with other batch boundaries than the first time, partly folded and partly new:
 the folded part is answered from here, row by row, and only the rest is folded.

@@ -1,4 +1,4 @@
-"""The check that every scorer makes of its answers."""
+"""Checks the answer of a model server: its shape, and that it is finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that are made side by side, answered by one call."""
+"""Combines requests that are made at the same time into one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting out a server that is away: what every stage of the online path does."""
+"""Retries while a server is away, as every stage of the online path does."""
 
 from __future__ import annotations
 

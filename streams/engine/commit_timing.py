@@ -1,4 +1,4 @@
-"""How long something takes, so that it can be begun in time."""
+"""Estimates how long a commit takes, so that it begins in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels on the hot path: micro-batches in, outputs out."""
+"""What a poll brings, and how much a partition takes on at a time."""
 
 from __future__ import annotations
 

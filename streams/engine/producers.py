@@ -1,4 +1,4 @@
-"""Producers that can be replaced, and attempts for as long as Kafka is away."""
+"""Producers that can be replaced, and retries while Kafka is away."""
 
 from __future__ import annotations
 

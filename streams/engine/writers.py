@@ -1,4 +1,4 @@
-"""Writing outputs and source offsets of one input partition: in one transaction, or in that order.
+"""Writes outputs, then commits source offsets, of one input partition; or both in one transaction.
 
 A transactional writer keeps what it wrote since the last commit. When anything fails it throws its
 producer away, starts a new one (which ends the old transaction one way or the other), asks the

@@ -1,1 +1,1 @@
-"""Labelling: the late-label join, its store, and the windows of labels."""
+"""Labelling: the late-label join, its store, and the label windows."""

@@ -1,4 +1,4 @@
-"""The labeller's work on one partition: the join, its store, and the windows of labels.
+"""The labeller's work on one partition: the join, its store, and the label windows.
 
 The store on disk is never ahead of the committed offsets: changes are kept in memory until the
 outputs are committed. A store that is behind is brought up to date from the topics before the

@@ -1,4 +1,4 @@
-"""The windows of labels of one partition: folded after each commit, and never ahead of it.
+"""The label windows of one partition: folded after each commit, never ahead of it.
 
 Which events and labels have met depends on the order in which the two topics were read, but not
 once both were read up to the same offsets. So a fold stands for a pair of offsets, and the feature

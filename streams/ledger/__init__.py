@@ -1,1 +1,1 @@
-"""The ledger `P.models`: the only word on which version serves."""
+"""The ledger `P.models`: it alone says which version serves."""

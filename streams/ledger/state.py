@@ -1,4 +1,4 @@
-"""What the ledger says, folded from its entries: pure."""
+"""What the ledger says, computed from its entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A breaker for topics that hold something else than what the pipeline expects.
+"""Stops a worker when too many of the latest records are bad.
 
 One bad record costs one dead letter. A run of them means that the producer, or the pipeline, has
 changed: then nobody is helped by emptying the topic into the dead letters.

@@ -1,4 +1,4 @@
-"""Validation of records at msgspec's speed, with pydantic's verdict where msgspec hesitates.
+"""Validates records with msgspec, and asks pydantic about those that msgspec refuses.
 
 A pydantic model that only has plain fields is compiled to a msgspec struct, whose decoder is much
 faster. What the struct accepts, the model accepts with the same values (a property test holds

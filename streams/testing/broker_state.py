@@ -1,4 +1,4 @@
-"""What a broker in memory knows, and the faults that it is told to have."""
+"""The logs, offsets and faults of a broker in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`check`, `produce`, `tail`, `settings`: what a pipeline's author and users run."""
+"""`check`, `tail`, `settings`: what a pipeline's author and users run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the embedded stack is made of: fetched once per user, pinned by checksum.
+"""The packages of the embedded stack: fetched once per user, pinned by checksum.
 
 Kafka's jars come from Maven Central through jgo, Triton and its Python backend's packages from
 PyPI through uv. Each is built beside its final place and moved in whole, under a lock, so that a

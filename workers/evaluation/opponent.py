@@ -1,4 +1,4 @@
-"""Scores of candidate and champion on the same later slice, and metrics of them."""
+"""Scores of candidate and champion on the same later slice."""
 
 from __future__ import annotations
 

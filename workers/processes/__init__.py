@@ -1,1 +1,1 @@
-"""Processes: the loop, its supervisor, and an application as a process."""
+"""Processes: the whole loop, and the supervisor of its workers."""

@@ -1,4 +1,4 @@
-"""What is written beside a model: its manifest, and the card that people read."""
+"""The files stored with a model: its manifest, and the card that people read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors that a published version is asked, to see that Triton answers as onnxruntime does.
+"""Test vectors for a published version: Triton must answer as onnxruntime does.
 
 They are drawn from the manifest's normalisation, so that they look like the pipeline's without
 being anybody's data.

@@ -1,4 +1,4 @@
-"""Feature state in memory, for `driftloop check`, users' unit tests, and as Redis's yardstick.
+"""Feature state in memory: for `driftloop check`, users' tests, and as the reference for Redis.
 
 Plain lists and `bisect`: what `redis_state` keeps up to date is computed here as it reads.
 """

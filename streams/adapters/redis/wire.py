@@ -1,4 +1,4 @@
-"""How a micro-batch travels to `feature_state.lua` and how its answers come back: packed bytes.
+"""Packs micro-batches for `feature_state.lua`, and unpacks its answers.
 
 Little-endian throughout. Events are grouped by entity, so that the server reads and writes each
 entity once; an event's row number tells where its answer belongs.
