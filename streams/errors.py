@@ -1,7 +1,7 @@
 """One root for every error Driftloop raises on purpose.
 
 A subclass says what the caller should do: stop (`ConfigurationError`), retry (`Unavailable`),
-or dead-letter (`BadRecord`). The message is one line: what is wrong, and how to mend it.
+or dead-letter (`BadRecord`). The message is one line: what is wrong, and how to fix it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class ConfigurationError(DriftloopError):
 
 
 class PipelineError(ConfigurationError):
-    """A pipeline declaration is wrong; the message names the field and the mend."""
+    """A pipeline declaration is wrong; the message names the field and the fix."""
 
-    def __init__(self, field: str, problem: str, mend: str) -> None:
-        super().__init__(f"{field}: {problem} - {mend}")
+    def __init__(self, field: str, problem: str, fix: str) -> None:
+        super().__init__(f"{field}: {problem} - {fix}")
         self.field = field
 
 
@@ -93,7 +93,7 @@ class TooManyInvalid(Halted):
     ) -> None:
         super().__init__(
             f"{share:.0%} of the last {records:,} records of {pipeline}.events, partition "
-            f"{partition}, are bad ({example}) - stopped before more become dead letters: mend the "
+            f"{partition}, are bad ({example}) - stopped before more become dead letters: fix the "
             "producer or the pipeline, or raise policies.invalid.ratio, and start again"
         )
 

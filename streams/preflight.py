@@ -1,6 +1,6 @@
 """Checks before work begins: each server is reached once, so that a mistake shows at the start.
 
-A server that goes away later is waited for.
+The workers themselves wait for a server that goes away later.
 """
 
 from __future__ import annotations

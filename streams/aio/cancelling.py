@@ -6,15 +6,15 @@ import asyncio
 from typing import Any
 
 _AGAIN = 2.5
-"""Seconds after which a task that goes on is cancelled once more: longer than one takes to end."""
+"""Seconds until a task that still runs is cancelled again; a task ends well within them."""
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks until they have ended, by whatever; results and errors stay with them.
 
-    Once may not do: code that cancels a task of its own and awaits it can take a cancellation from
-    outside for that one's, and go on (aiokafka's did, `docs/faust.md`, A19). Who has to wait for
-    the end, as a rebalance has, would wait for ever.
+    One cancellation may not be enough: code that cancels its own task and awaits it can mistake a
+    cancellation from outside for that one, and continue (aiokafka did, `docs/faust.md`, A19). A
+    rebalance, which has to wait for the end, would then wait for ever.
     """
     going_on = set(tasks)
     while going_on:

@@ -29,7 +29,7 @@ async def until_available(
 ) -> T:
     """The call's result, repeated with back-off (50 ms to 2 s) while it fails for outside reasons.
 
-    Those are in `passing`. There is no end to it on purpose: an event waits; it is never given up.
+    Those are in `passing`. It never gives up, on purpose: an event waits; it is not dropped.
     Only where there is a `deadline` (monotonic), the first error after it is raised, for the caller
     to report.
     """

@@ -34,11 +34,11 @@ _MAX_POLL_SECONDS = 300.0
 """After so long without a poll a member leaves its group."""
 
 NewBackground = Callable[[GroupOffsets], Background]
-"""Makes it; what it is given tells what the group has committed."""
+"""Makes the background work; its argument tells what the group has committed."""
 
 
 class Polls(Protocol):
-    """What Faust hands to the agent: what each poll has brought, of all partitions."""
+    """The stream that Faust hands to the agent: the records of each poll, of all partitions."""
 
     def noack(self) -> AsyncIterator[list[Fetched]]:
         """Iterate; acknowledging is the lanes' business."""
@@ -134,7 +134,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         await super().on_start()
 
     async def on_stop(self) -> None:
-        """Finish the lanes while Kafka is still connected, then let go."""
+        """Finish the lanes while Kafka is still connected, then disconnect."""
         await self.lanes.close()
         await super().on_stop()
         if self._shared is not None:  # no earlier: partitions may have come meanwhile
@@ -204,11 +204,11 @@ class BatchApp(faust.App):  # type: ignore[misc]
         return [None] * len(asked)
 
     def failed(self, error: BaseException) -> None:
-        """End the worker for what a lane, or a takeover, could not go on after."""
+        """End the worker after an error that a lane or a takeover cannot recover from."""
         self.add_future(self._end(error, self.lanes.generation))
 
     async def _end(self, error: BaseException, generation: int) -> None:
-        """End the worker, its offsets are safe; not for what a lost partition has brought about."""
+        """End the worker, unless the error comes from having lost a partition; offsets are safe."""
         if isinstance(error, DriftloopError):
             with suppress(KafkaError):
                 if not await self.group.counted_in(generation):
@@ -220,7 +220,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
 
 def _spare_the_collector() -> None:
-    """Leave what start-up made out of garbage collections, and make them rare.
+    """Keep objects from start-up out of garbage collections, and make collections rare.
 
     A micro-batch makes thousands of short-lived objects, none in cycles: with the default
     thresholds half of the worker's time went into collections.

@@ -30,9 +30,9 @@ from streams.ports.batches import TopicPartition
 log = structlog.get_logger(__name__)
 
 _POLL_SECONDS = 0.05
-"""Longest wait for records: a partition that is resumed meanwhile is not part of it."""
+"""Longest wait for records; it does not notice a partition that is resumed meanwhile."""
 _LONG_POLL_MS = 500
-"""So long a fetch waits at the broker where nothing comes; it answers with the first record."""
+"""How long a fetch waits at the broker when nothing arrives; the first record ends the wait."""
 _BUSY_RECORDS = 4
 """A poll with at least this many records counts as busy."""
 _RECORD_BYTES = 128
@@ -50,7 +50,7 @@ class Host(Protocol):
     consumer_generation_id: int
 
     def failed(self, error: BaseException) -> None:
-        """End the worker for what a lane, or a takeover, could not go on after."""
+        """End the worker after an error that a lane or a takeover cannot recover from."""
         ...
 
     async def wait_first(self, work: Coroutine[Any, Any, None]) -> object:
@@ -62,7 +62,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Runs the aiokafka consumer, built from our own options, in the application's event loop.
 
     Faust gives it a thread of its own, so that it lives on while an agent blocks. Ours do not, and
-    two threads that take the interpreter from one another delay every poll by milliseconds.
+    two threads that compete for the interpreter delay every poll by milliseconds.
     """
 
     wait_for_shutdown = False
@@ -89,7 +89,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await self._default_stop_futures()
 
     async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call it here."""
+        """Call it in this event loop."""
         return await maybe_async(fun(*args, **kwargs))
 
     def _create_worker_consumer(self, transport: BatchTransport) -> aiokafka.AIOKafkaConsumer:
@@ -116,11 +116,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return found
 
     def _pace(self, fetcher: Any, found: int) -> None:
-        """Gather records where that costs nothing, at the broker, for the next fetch.
+        """Let the next fetch gather records at the broker, where waiting costs nothing.
 
-        While they flow it answers once there is a batch, or `batch_wait` after it was asked; so the
-        oldest has waited no longer than that. A fetch for every few records would cost the broker
-        and us more than the records do; one every `batch_wait`, where they only trickle, as well.
+        After a busy poll the broker answers once it has a batch, or after `batch_wait`, so the
+        oldest record waits no longer than that. A fetch for every few records would cost the broker
+        and the worker more than the records do. So would a fetch every `batch_wait` for a trickle.
         """
         limits = self.app.limits
         gather = found >= _BUSY_RECORDS and limits.batch_wait > 0
@@ -193,7 +193,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._resumed.set()
 
     async def _deliver(self, records: Mapping[TopicPartition, list[Any]]) -> None:
-        """Hand what was polled to the conductor; where a rebalance cuts it off, fetch it again."""
+        """Hand records to Faust's conductor; fetch them again if a rebalance cuts this off."""
         if not self.flow_active:
             self._dropped = True
             return
@@ -211,7 +211,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._dropped = delivery not in first.done
 
     async def _fetch_again(self) -> None:
-        """Seek back to what is committed; lanes drop what they had. Kafka may refuse: once more."""
+        """Seek back to what is committed; lanes drop what they had. Retried if Kafka refuses."""
         try:
             await self.perform_seek()
             self._dropped = False

@@ -40,18 +40,18 @@ class Flow(Protocol):
 
 
 class Uncommitted(NamedTuple):
-    """Since when, in monotonic seconds, there is something to commit."""
+    """Work that is not committed yet; times in monotonic seconds."""
 
     received: float
-    """The oldest record was fetched."""
+    """When the oldest record was fetched."""
     begun: float
-    """Work on it began."""
+    """When work on it began."""
 
     def due(self, span: float, takes: float) -> float:
-        """When to begin a commit that takes so long, to be done within the oldest record's span.
+        """When to begin a commit that takes `takes` seconds, to end in the oldest record's span.
 
-        Half a span of work goes into each at the least, however late its records are: a backlog is
-        worked off faster by fewer commits.
+        Each commit covers at least half a span of work, however late its records are: fewer
+        commits work off a backlog faster.
         """
         return max(self.received + span - takes, self.begun + span / 2)
 
@@ -83,7 +83,7 @@ class Lane:
         self._committed: dict[str, int] = {}
         self._uncommitted: Uncommitted | None = None
         self._commit_seconds = DurationEstimate()
-        """From when a commit is due, in the middle of a micro-batch perhaps, until it is done."""
+        """How long a commit takes, counted from when it is due (perhaps within a micro-batch)."""
 
     async def open(self, topics: Iterable[str], committed: FindCommitted) -> None:
         """Take the partition over, then bring the processor in line with what is committed."""
@@ -226,14 +226,14 @@ class Lanes:
         self.generation = -1
         """The group's, of the last assignment."""
         self._interruptible: list[asyncio.Task[None]] = []
-        """Takeovers under way, and what goes on beside the lanes."""
+        """Takeovers under way, and the background work."""
         self._lanes: dict[int, Lane] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def open(self, assigned: set[TopicPartition], generation: int) -> None:
         """Take over the assigned partitions and start working on them.
 
-        Whatever becomes of it, `close` releases what it has taken.
+        If it fails, `close` still releases what it has taken.
         """
         self.generation = generation
         numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
@@ -258,8 +258,8 @@ class Lanes:
     async def close(self) -> None:
         """Let each lane finish its micro-batch and commit, for a grace period; then cut it off.
 
-        A takeover that is under way is cut off at once, and what it has opened is closed; so is
-        what goes on beside the lanes.
+        It cuts off a takeover that is under way at once, and closes what that has opened. It cuts
+        off the background work too.
         """
         interrupted, self._interruptible = self._interruptible, []
         await cancel(*interrupted)

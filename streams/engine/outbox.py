@@ -57,7 +57,7 @@ class Outbox:
         await asyncio.gather(*self._sent)
 
     def unsend(self) -> None:
-        """A new producer is to get all of it: what became of the requests matters no more."""
+        """Mark everything as unsent, for a new producer; ignore the results of earlier requests."""
         for one in self._sent:
             if not one.cancel() and not one.cancelled():
                 one.exception()
@@ -65,7 +65,7 @@ class Outbox:
         self._handed_over = 0
 
     def clear(self) -> None:
-        """It is committed, or somebody else's."""
+        """Forget everything: it is committed, or another worker has the partition."""
         self.unsend()
         self._outputs = []
         self.positions = {}

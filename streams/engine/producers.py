@@ -59,7 +59,7 @@ class ReplaceableProducer:
 
 
 def patiently() -> AsyncRetrying:
-    """Attempts for as long as Kafka is away."""
+    """Retries for as long as Kafka is away."""
     return AsyncRetrying(
         retry=retry_if_exception_type(TRANSIENT),
         wait=wait_exponential_jitter(multiplier=0.1, max=1, jitter=0.1),

@@ -1,9 +1,9 @@
 """Writes outputs, then commits source offsets, of one input partition; or both in one transaction.
 
-A transactional writer keeps what it wrote since the last commit. When anything fails it throws its
-producer away, starts a new one (which ends the old transaction one way or the other), asks the
-broker which offsets are committed, and writes it all again if they are the old ones. So an outcome
-that never arrived (a timed-out commit) is neither lost nor doubled.
+A transactional writer keeps what it wrote since the last commit. When anything fails, it drops its
+producer, starts a new one (which commits or aborts the old transaction), asks the broker which
+offsets are committed, and writes everything again if they are the old ones. So a commit whose
+answer never arrived is neither lost nor doubled.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STALE = (
     RebalanceInProgressError,
 )
 _SEND_RECORDS = 1024
-"""From so many outputs on, what is to be committed is sent ahead of the commit."""
+"""With at least this many unsent outputs, the writer sends them before the commit."""
 
 
 class PartitionLost(DriftloopError):
@@ -227,7 +227,7 @@ class IdempotentWriter:
     """at_least_once: offsets are committed after the outputs are acknowledged.
 
     A worker's writers share a producer: what its lanes write at the same moment is one request.
-    The acknowledgement is waited for by the commit. When anything fails, all that is uncommitted is
+    The commit waits for the acknowledgement. When anything fails, all that is uncommitted is
     written again, in its order, to the producer that takes the place of the failed one.
     """
 
@@ -263,11 +263,11 @@ class IdempotentWriter:
         self._outbox.clear()
 
     async def close(self) -> None:
-        """Nothing of its own; the producer is its application's."""
+        """Drop what is uncommitted; the application closes the shared producer."""
         self._outbox.clear()
 
     async def _attempt(self, action: Callable[[], Awaitable[None]]) -> bool:
-        """Whether it went well; else there is a new producer, which waits for the broker."""
+        """Whether it succeeded; if not, a new producer has taken over, once the broker was back."""
         try:
             async with asyncio.timeout(self._timeout):
                 await action()

@@ -1,6 +1,6 @@
 """Workarounds for faults of aiokafka 0.14 that lose or delay records (`docs/faust.md`, A14 - A19).
 
-They also reach methods by name: each subclass says which it overrides.
+Each subclass says what the stock class does and what it does instead.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
 class Client(client.AIOKafkaClient):  # type: ignore[misc]
     """Closes to its end, and leaves a cancellation of who closes it alone.
 
-    Stock cancels its own task, awaits it, and takes any cancellation for that one's: who was
-    cancelled at that moment went on, and who waited for its end, as a rebalance does, for ever.
+    Stock cancels its own task, awaits it, and mistakes any cancellation for that one: a caller
+    that was cancelled at that moment continued, and a rebalance that awaited its end hung.
     """
 
     async def close(self) -> None:

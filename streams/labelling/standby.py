@@ -1,8 +1,8 @@
 """A standby for the label stores of partitions that other workers have.
 
-Who takes a partition over reads the topics from where its own store ends: without a standby, all
-that is kept of them. So each labeller keeps a copy of every store that is not its own, a little
-behind what is committed; never ahead of it, so that a copy is a store like any other.
+A worker that takes a partition over reads the topics from where its store ends: without a copy, it
+reads everything they hold. So each labeller keeps a copy of every store that it does not own. The
+copy is a little behind what is committed and never ahead of it, so it is a store like any other.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 _EVERY = 2.0
 """Seconds between two rounds."""
 _BEHIND = 4096
-"""Records that a copy may lack: to open it and to read for fewer is not worth it."""
+"""A copy may lack this many records: opening it and reading for fewer is not worth it."""
 _HELD = 16_384
-"""Records of a topic after which a store is let go, in case another process waits for it."""
+"""After this many records of a topic a store is closed, in case another process needs it."""
 _STEP = 512
 """Records that are joined without a pause."""
 
@@ -47,12 +47,12 @@ class Standby:
         self._committed = committed
         self._read_range = read_range
         self._reached: dict[int, dict[str, int]] = {}
-        """Where each copy ended when it was let go."""
+        """Where each copy ended when it was last closed."""
         self._refused: set[int] = set()
-        """Copies that could not be opened; said once."""
+        """Copies that could not be opened; each is logged once."""
 
     async def run(self, owned: Collection[int]) -> None:
-        """Follow the others' partitions until cancelled; Kafka is waited for."""
+        """Follow the others' partitions until cancelled; waits while Kafka is away."""
         for partition in owned:  # its store is the lane's, and no copy
             self._reached.pop(partition, None)
             self._observe(partition, 0)

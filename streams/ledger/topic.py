@@ -141,7 +141,7 @@ class LedgerFollower:
         telemetry.SERVING_VERSION.labels(self._pipeline.name).set(self.version)
         if entries and not self._fits():
             log.error(
-                "champion learnt from other features, serving the fallback",
+                "champion was trained on other features, serving the fallback",
                 version=self.state.champion,
                 pipeline=self._pipeline.name,
             )

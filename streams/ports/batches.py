@@ -74,7 +74,7 @@ Outputs = dict[str, list[OutputRecord]]
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """The unit of work: records of one partition and the span of offsets that they stand for."""
+    """The unit of work: records of one partition, and the span of offsets that they cover."""
 
     topic: str
     partition: int
@@ -96,7 +96,7 @@ class Processor(Protocol):
     """What a lane does with a micro-batch."""
 
     async def open(self, committed: Mapping[str, int | None]) -> None:
-        """Bring state in line with the committed offsets (by topic) before the first batch."""
+        """Bring state up to the committed offsets (by topic) before the first batch."""
         ...
 
     async def process(self, batch: MicroBatch) -> Outputs:
@@ -104,7 +104,7 @@ class Processor(Protocol):
         ...
 
     async def commit(self) -> None:
-        """All outputs so far are durable: keep what was only remembered until now."""
+        """All outputs so far are durable: make the state changes behind them durable too."""
         ...
 
     async def close(self) -> None:
@@ -123,4 +123,4 @@ GroupOffsets = Callable[[], Awaitable[Offsets]]
 """The group's committed offsets, of all partitions of its topics. Raises `Unavailable`."""
 
 Background = Callable[[Collection[int]], Coroutine[None, None, None]]
-"""What a worker does until the next assignment besides working on the partitions that it owns."""
+"""Work that a worker does until its next assignment, given the partitions that it owns."""

@@ -31,7 +31,7 @@ class FoldBatch:
     values: NDArray[np.float64]
     """[n, len(plan.values)]."""
     committed: int = 0
-    """Offsets below this are committed: what was kept to answer them again may go."""
+    """Offsets below this are committed: the state may drop their answers."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,29 @@ def concatenate(parts: Sequence[Folded]) -> Folded:
 
 @dataclass(frozen=True)
 class LabelBatch:
-    """Labels of one feedback partition to be added to the events they belong to.
+    """Label changes of one partition, to be added to the windows of the events they belong to.
 
-    An entry may name several entities of an event (one per key plan with labels).
+    An entry names one entity for each key plan that has labels. `stream` names a sequence of
+    positions, such as the offsets of a topic, or the sum of two topics' offsets.
     """
 
     partition: int
     next: int
-    """The offset after the batch's last; becomes the fence."""
+    """The position after the batch's last; becomes the stream's fence."""
     offsets: NDArray[np.int64]
-    """[n] feedback offsets, ascending; those below the fence were added before."""
+    """[n] positions, ascending; entries below the fence were added before and are left out."""
     times: NDArray[np.uint32]
     """[n] event time of the labelled event, seconds since 1970."""
     entities: Sequence[Sequence[bytes]]
     """One list of n entity names per key plan that has `labels`, in the plan's order."""
     deltas: NDArray[np.float64]
-    """[n] the label, or its change when it corrects an earlier one."""
+    """[n] the label, or the difference from an earlier one that it corrects."""
     stream: str = "feedback"
-    """Which topic the offsets belong to: each has a fence of its own."""
+    """Each stream has its own fence."""
     first: int = 0
-    """The least that the fence must be: a state that is behind lacks earlier labels."""
+    """The fence must be at least this: a state whose fence is lower lacks earlier labels."""
     note: bytes = b""
-    """Kept beside the fence from when this batch moves it."""
+    """Stored with the fence; returned by `label_note`."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class LabelsFolded:
 
     added: int
     late: int
-    """Added after some window of the entity had already passed the event: it is not back-dated."""
+    """Added after some window had already counted the event: that window is not corrected."""
     expired: int
     """The event is no longer in any window."""
 
@@ -103,7 +104,7 @@ class FeatureState(Protocol):
         ...
 
     async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
-        """Add labels, once per feedback offset.
+        """Add labels, each position once.
 
         Raises `StateBehind` when the fence is below `batch.first`, and nothing changes then;
         `Unavailable` when the server is away.

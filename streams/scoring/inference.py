@@ -22,12 +22,12 @@ from streams.spec import Pipeline
 log = structlog.get_logger(__name__)
 
 _ONE_ATTEMPT = 0.1
-"""Seconds that a batch may always take: one that was late already is not degraded unasked."""
+"""Seconds that one attempt always gets: a batch that is late already still asks the model."""
 
 
 @dataclass(frozen=True)
 class ServedScores:
-    """What was answered for a micro-batch, and by whom."""
+    """The scores of a micro-batch, and the version that gave them."""
 
     scores: NDArray[np.float32]
     """[n, outputs]."""

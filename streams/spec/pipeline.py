@@ -63,7 +63,7 @@ class Pipeline:
     """One product: what its events are, what the model sees, and how it is kept fresh.
 
     Raises:
-        PipelineError: at construction, naming the field that is wrong and the mend.
+        PipelineError: at construction, naming the field that is wrong and the fix.
     """
 
     name: str
@@ -159,7 +159,7 @@ class Pipeline:
 
     @cached_property
     def schema_hash(self) -> str:
-        """Names what the vector means: a model only serves vectors of the hash it learnt from."""
+        """Names what the vector means: a model serves only vectors of its own hash."""
         plan = [[k.key, k.edges, k.values, k.labels, k.windows] for k in self.plan.keys]
         text = json.dumps([self.feature_names, self.normalised, plan])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

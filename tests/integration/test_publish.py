@@ -147,7 +147,7 @@ async def test_promote_and_roll_back(settings: Settings) -> None:
         (life.rollback(None, ""), "no earlier version"),
         (life.promote(1, ""), "is the champion already"),
         (life.promote(77, ""), "no version 77 in"),
-        (life.rollback(77, ""), "never was champion"),
+        (life.rollback(77, ""), "was never champion"),
     ):
         with pytest.raises(ConfigurationError, match=said):
             await call

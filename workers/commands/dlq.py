@@ -93,7 +93,7 @@ def replay(
     again: Annotated[bool, typer.Option(help="Also those that were replayed before.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Say what would be replayed, no more.")] = False,
 ) -> None:
-    """Put bad records back onto the topic that they came from, once what was wrong is mended.
+    """Put bad records back onto the topic that they came from, once the cause is fixed.
 
     Safe to repeat: what was replayed is not replayed twice, and an event that has had its
     prediction is dropped as a duplicate. A record that fails again comes back as a new dead letter

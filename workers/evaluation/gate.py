@@ -21,7 +21,7 @@ class Opponent:
     scores: Scores | None = None
     """Its scores of the same examples; None where it cannot score them."""
     problem: str = ""
-    """Why it cannot: its file does not load, or it learnt from other features."""
+    """Why it cannot: its file does not load, or it was trained on other features."""
 
 
 @dataclass(frozen=True)

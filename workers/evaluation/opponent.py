@@ -41,7 +41,7 @@ def opponent(
     try:
         said = manifest or repository.manifest(champion)
         if said.schema_hash != pipeline.schema_hash:
-            raise ModelError("it learnt from other features")
+            raise ModelError("it was trained on other features")
         data = repository.model(champion, said.model_sha256)
         check_signature(data, len(pipeline.feature_names), pipeline.model.outputs)
         return Opponent(champion, evaluate(data, examples))

@@ -101,7 +101,7 @@ class Lifecycle:
             if version not in now.promoted:
                 listed = ", ".join(map(str, sorted(now.promoted)))
                 raise ConfigurationError(
-                    f"version {version} never was champion - roll back to one of {listed}, or "
+                    f"version {version} was never champion - roll back to one of {listed}, or "
                     f"`driftloop promote {version}`"
                 )
             return await self._make_champion(
@@ -153,7 +153,8 @@ class Lifecycle:
         manifest = now.versions.get(version) or self.publisher.repository.manifest(version)
         if manifest.schema_hash != self._pipeline.schema_hash:
             raise ConfigurationError(
-                f"version {version} learnt from other features than {self._pipeline.name} has now "
+                f"version {version} was trained on other features than {self._pipeline.name} "
+                f"has now "
                 f"(schema {manifest.schema_hash}, not {self._pipeline.schema_hash}) - train anew"
             )
         return manifest

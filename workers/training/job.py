@@ -30,7 +30,7 @@ _TERMINATE_SECONDS = 5.0
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What to learn from, and whom to beat."""
+    """Which examples to train on, and which champion to compare with."""
 
     module: str
     """The pipeline's module."""

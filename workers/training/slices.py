@@ -17,7 +17,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Slices:
-    """Three spans that follow one another without overlap; what is later is never learnt from."""
+    """Three consecutive spans without overlap; training never sees the later ones."""
 
     train: Span
     validate: Span

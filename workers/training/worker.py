@@ -34,8 +34,8 @@ T = TypeVar("T")
 async def run_trainer(settings: Settings, pipeline: Pipeline, stop: asyncio.Event) -> None:
     """Make, judge and publish candidates until `stop` is set.
 
-    `settings.pipeline` names the pipeline's module, for the process that trains. Servers that are
-    away are waited for.
+    `settings.pipeline` names the pipeline's module, for the process that trains. It waits for
+    servers that are away.
 
     Raises:
         PipelineError: the pipeline's network cannot be built.

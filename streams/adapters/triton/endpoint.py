@@ -27,7 +27,7 @@ QUIET_SECONDS = 2.0
 PATIENCE = 0.5
 """Seconds that an answer may take, at least, before another endpoint is asked instead."""
 _TIMES_USUAL = 8.0
-"""A model whose answers usually take long is waited for longer: so many times that."""
+"""A slow model gets more time: this many times what its answers usually take."""
 _SPREAD = 0.25
 """Repairs begin at a random time within so many seconds."""
 _SMOOTHING = 0.2
