@@ -14,7 +14,7 @@ _Waiting = tuple[Q, "asyncio.Future[A]"]
 
 
 class Coalescer(Generic[Q, A]):
-    """Collects what is asked in one turn of the event loop, and asks for all of it at once.
+    """Collects the requests of one turn of the event loop, and answers them with one call.
 
     `answer` returns an answer or an error for each request, in their order; an error that it raises
     is each request's. With `at_once` calls under way, what is asked meanwhile is collected for the

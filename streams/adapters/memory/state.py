@@ -1,6 +1,6 @@
 """Feature state in memory: for `driftloop check`, users' tests, and as the reference for Redis.
 
-Plain lists and `bisect`: what `redis_state` keeps up to date is computed here as it reads.
+Plain lists and `bisect`: it computes each window as it reads, where Redis keeps sums up to date.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class MemoryFeatureState:
         self._answers: dict[int, list[Answer]] = defaultdict(list)
 
     async def fold(self, batch: FoldBatch) -> Folded:
-        """Count events in; see `streams.ports.FeatureState.fold`."""
+        """Count events in; see `streams.ports.features.FeatureState.fold`."""
         check(self._plan, batch)
         fence = self._fences.get(batch.partition, 0)
         if fence < batch.first:
@@ -80,7 +80,7 @@ class MemoryFeatureState:
         return folded
 
     async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
-        """Add labels; see `streams.ports.FeatureState.fold_labels`."""
+        """Add labels; see `streams.ports.features.FeatureState.fold_labels`."""
         source = (batch.stream, batch.partition)
         fence = self._label_fences.get(source, 0)
         if fence < batch.first:

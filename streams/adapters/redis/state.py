@@ -44,7 +44,7 @@ _PARTS = ("feature_state.lua", "feature_fast.lua", "feature_entity.lua", "featur
 _SOURCE = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
 _VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
 _LIBRARY = _SOURCE.replace("VERSION", _VERSION)
-# states that a server leaves by itself or by an operator's hand: worth another try
+# the server recovers from these by itself, or an operator helps: worth another try
 _PASSING = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -59,7 +59,7 @@ _PASSING = (
 _PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
 
 _LARGE = 1 << 14
-"""Bytes of a call, about 256 events, that is sent alone: its answer would hold up the others'."""
+"""A call of more bytes (about 256 events) is sent alone: its answer would delay the others."""
 _Call = tuple[Any, ...]
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class RedisFeatureState:
         )
 
     async def fold(self, batch: FoldBatch) -> Folded:
-        """Count events in; see `streams.ports.FeatureState.fold`.
+        """Count events in; see `streams.ports.features.FeatureState.fold`.
 
         Raises:
             StateBehind: the state ends before `batch.first`.
@@ -148,7 +148,7 @@ class RedisFeatureState:
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
     async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
-        """Add labels; see `streams.ports.FeatureState.fold_labels`.
+        """Add labels; see `streams.ports.features.FeatureState.fold_labels`.
 
         Raises:
             StateBehind: the fence is below `batch.first`.

@@ -42,7 +42,7 @@ class _Key:
     rest: np.dtype[np.void]
     newer: NDArray[np.intp]
     older: NDArray[np.intp]
-    """Between which of `edges` each window lies."""
+    """The positions in `edges` of each window's older edge; `newer` has the newer ones."""
 
 
 class Wire:

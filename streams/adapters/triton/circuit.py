@@ -14,7 +14,7 @@ FAILURES = 3
 PAUSE = 0.25
 """Seconds that it stays open the first time; each failed probe doubles them."""
 LONGEST = 2.0
-"""Seconds that it stays open at most: so long may a recovery go unnoticed."""
+"""Longest time that it stays open, in seconds: a recovery may go unnoticed for as long."""
 
 
 class Circuit:
@@ -55,17 +55,17 @@ class Circuit:
         self._turn("closed")
 
     def failed(self, *, certain: bool = False) -> None:
-        """A request failed; `certain` where the next one would as well, so that one is enough."""
+        """A request failed; `certain` if the next one would fail too: then one failure opens it."""
         self._failures += 1
         if self.state == "half_open":
             self._pause = min(2 * self._pause, LONGEST)
         elif self.state == "open" or not (certain or self._failures >= FAILURES):
-            return  # one that was sent before the circuit opened tells nothing new
+            return  # a request from before the circuit opened tells nothing new
         self._until = self._clock() + self._pause * (0.75 + 0.5 * self._dice())
         self._turn("open")
 
     def undecided(self) -> None:
-        """A request ended in a way that says nothing: a probe may be sent again."""
+        """A request ended without telling anything: the next may probe again."""
         if self.state == "half_open":
             self._turn("open")
 

@@ -155,7 +155,7 @@ class TritonControls:
 
 
 async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """The results; when all have ended, since what still runs would mix with what follows it."""
+    """The results, once all have ended: a call that still runs would mix with those that follow."""
     found = await asyncio.gather(*calls, return_exceptions=True)
     results = []
     for result in found:

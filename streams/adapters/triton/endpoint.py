@@ -23,13 +23,13 @@ from streams.ports.models import Scorer
 log = structlog.get_logger(__name__)
 
 QUIET_SECONDS = 2.0
-"""An endpoint that answered nothing for so long is asked by its watchdog."""
+"""The watchdog asks an endpoint that has answered nothing for this many seconds."""
 PATIENCE = 0.5
 """Seconds that an answer may take, at least, before another endpoint is asked instead."""
 _TIMES_USUAL = 8.0
 """A slow model gets more time: this many times what its answers usually take."""
 _SPREAD = 0.25
-"""Repairs begin at a random time within so many seconds."""
+"""Repairs begin at a random time within this many seconds."""
 _SMOOTHING = 0.2
 _GAUGE = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
@@ -69,7 +69,7 @@ class Endpoint:
         self._answered = clock() - QUIET_SECONDS
         self._repairing: asyncio.Task[None] | None = None
         self._repaired = -math.inf
-        """What was asked before this time tells nothing about what answers now."""
+        """Requests from before this time tell nothing about the model that answers now."""
         self._logged: State = "closed"
         self._gauge.set(_GAUGE["closed"])
 
@@ -163,9 +163,9 @@ class Endpoint:
     async def _still(
         self, version: int, vector: NDArray[np.float32], lost: NotServing
     ) -> NotServing | None:
-        """What it lacks now: another worker may have repaired it, and unloading it would harm all.
+        """What it lacks now: another worker may have repaired it; unloading it then would harm all.
 
-        A dead process keeps each of the requests that wait for it a second, one after the other.
+        A dead process delays each request that waits for it by a second, one after the other.
         """
         try:
             async with asyncio.timeout(PATIENCE):
@@ -177,7 +177,7 @@ class Endpoint:
         return None
 
     def _give_up_waiting(self) -> None:
-        """Have what waits for a process that is gone fail now, so that it is asked anew."""
+        """Fail the requests that wait for a process that is gone, so that they are sent again."""
         now = asyncio.get_running_loop().time()
         for scope in self._waiting:
             if not scope.expired():
@@ -185,7 +185,10 @@ class Endpoint:
 
     def _report(self, state: State) -> None:
         self._gauge.set(_GAUGE[state])
-        if state in ("half_open", self._logged):  # the log tells outages, not each probe of one
+        if state in (
+            "half_open",
+            self._logged,
+        ):  # the log shows an outage once, not each of its probes
             return
         self._logged = state
         write = log.info if state == "closed" else log.warning

@@ -85,9 +85,9 @@ class TritonEndpoints:
     def watch(self, version: Callable[[], int]) -> None:
         """Start the watchdogs; `version` says which version must answer, 0 for none.
 
-        They ask endpoints without traffic: one whose backend process died stays `ready` while every
-        request fails, and is found, opened and repaired before traffic meets it. And they find out
-        when one is back, so that no batch has to.
+        They ask endpoints that get no traffic. An endpoint whose backend process has died stays
+        `ready` while every request fails; a watchdog finds and repairs it before traffic meets it.
+        It also finds out when an endpoint is back, so that no batch has to try.
         """
         vector = np.zeros((1, self._features), np.float32)
         for endpoint in self.endpoints:
