@@ -80,7 +80,7 @@ class StateLost(DriftloopError):
 
 
 class Halted(DriftloopError):
-    """Work has stopped until a person has looked: starting again by itself would change nothing."""
+    """Work has stopped until a person has looked; a restart alone would change nothing."""
 
     EXIT_CODE = 3
 

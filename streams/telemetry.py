@@ -71,7 +71,7 @@ def serve_metrics(settings: Settings) -> int:
 
 
 class Seldom(logging.Filter):
-    """Lets a library say the same thing once in so many seconds, whatever its arguments.
+    """Lets a library log the same message only once in a number of seconds.
 
     aiokafka has a line for each attempt to connect: an outage would bring hundreds a second.
     """

@@ -137,7 +137,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         """Finish the lanes while Kafka is still connected, then disconnect."""
         await self.lanes.close()
         await super().on_stop()
-        if self._shared is not None:  # no earlier: partitions may have come meanwhile
+        if self._shared is not None:  # last: partitions may have been assigned until now
             await self._shared.close()
         await self.work.on_stop()
 
@@ -162,8 +162,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         )
 
     def _new_writer(self, partition: int) -> Writer:
-        # one attempt: a request that a dying broker has swallowed is given up well before the
-        # broker would abort the transaction, and made again with a new producer
+        # of one attempt: the writer gives up a request that a dying broker has lost well before the
+        # broker would abort the transaction, and repeats it with a new producer
         timeout = self.settings.transaction_timeout_ms / 4000
         if not self.work.exactly_once:
             self._shared = self._shared or ReplaceableProducer(

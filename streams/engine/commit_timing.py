@@ -6,7 +6,7 @@ from __future__ import annotations
 class DurationEstimate:
     """A time that is rarely exceeded, in seconds: the smoothed mean plus some mean deviations.
 
-    As TCP computes when to send again (RFC 6298, section 2), which has four deviations.
+    TCP computes its retransmission time-out the same way (RFC 6298, section 2), with four.
     """
 
     _MEAN, _DEVIATION = 1 / 8, 1 / 4

@@ -1,7 +1,7 @@
 """The group's committed offsets, as a worker may rely on them: they never go back.
 
-A coordinator that has just been elected has been seen to answer with offsets that it held in part
-(docs/guarantees.md, "Brokers"). To start from them would be to score again what was scored.
+A coordinator that has just been elected may answer from part of its offsets (docs/guarantees.md,
+"Brokers"). Starting from these would score events a second time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WAIT_SECONDS = 0.25
 
 
 class StaleOffsets(Exception):
-    """The broker answers with less than what it acknowledged before."""
+    """The broker answers with an offset below one that it acknowledged before."""
 
 
 class CommittedOffsets:

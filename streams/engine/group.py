@@ -15,7 +15,7 @@ from streams.ports.batches import TopicPartition
 class GroupMember:
     """Asks the group's coordinator through the consumer's own connection.
 
-    No class of Faust's: what is called here, type checkers know. `client` returns aiokafka's
+    It is not a Faust class, so that type checkers know its methods. `client` returns aiokafka's
     consumer; None before it has started.
     """
 
@@ -23,7 +23,7 @@ class GroupMember:
         self._client = client
 
     async def committed(self, partitions: set[TopicPartition]) -> dict[TopicPartition, int | None]:
-        """The group's committed offsets; None where nothing is committed. Owned or not.
+        """The group's committed offsets; None where nothing is committed. It need not own them.
 
         Raises:
             KafkaError: the group's coordinator does not answer.

@@ -250,7 +250,7 @@ class Lanes:
         log.info("partitions assigned", partitions=numbers)
 
     def put(self, fetched: Fetched) -> None:
-        """Queue records at their lane; those of an earlier assignment are read again by others."""
+        """Queue records at their lane; drop those of an earlier assignment, which others read."""
         lane = self._lanes.get(fetched.partition)
         if lane is not None and fetched.generation == self.generation:
             lane.put(fetched)

@@ -24,7 +24,7 @@ class Fetched:
 
 
 _COMMITS_PER_SECOND = 200
-"""Of one worker. A transaction costs it and the broker about 2 ms, whatever it holds."""
+"""Most commits of one worker. A transaction costs it and the broker about 2 ms, however full."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Limits:
         return 4 * self.batch_records
 
     def shared_by(self, lanes: int) -> Limits:
-        """The limits of one lane of so many: a worker with many of them commits each less often."""
+        """The limits of one of this many lanes: with more lanes, each commits less often."""
         return replace(self, span=max(self.span, lanes / _COMMITS_PER_SECOND))
 
 

@@ -66,7 +66,7 @@ def away(settings: Settings, reason: object) -> Unavailable:
 
 @contextmanager
 def unavailable(settings: Settings) -> Iterator[None]:
-    """Turns what a client raises where no broker answers into `Unavailable`."""
+    """Turns the errors of a client that finds no broker into `Unavailable`."""
     try:
         yield
     except (KafkaError, OSError) as error:
@@ -110,7 +110,7 @@ async def serves_groups(address: str) -> bool:
 
 
 def reader(settings: Settings, *topics: str, start: str = "earliest") -> AIOKafkaConsumer:
-    """A consumer of no group that sees what is committed; `start` is for where it has no offset."""
+    """A consumer without a group that reads committed records; `start` says where it begins."""
     return AIOKafkaConsumer(
         *topics,
         **client_options(settings),
@@ -137,7 +137,7 @@ Producer = AIOKafkaProducer
 
 
 async def stop(failed: AIOKafkaProducer) -> None:
-    """Stop a producer that may be beyond help: its errors change nothing any more."""
+    """Stop a producer that may be broken; ignore its errors."""
     try:
         async with asyncio.timeout(2.0):
             await failed.stop()

@@ -15,7 +15,7 @@ from streams.settings import Settings
 
 
 class OffsetsClient:
-    """Asks brokers for offsets. Made by `offsets`; every method raises `Unavailable`."""
+    """Asks brokers for offsets. Made by `offsets_client`; every method raises `Unavailable`."""
 
     def __init__(
         self, settings: Settings, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer

@@ -26,7 +26,7 @@ _SILENCE = 30.0
 
 
 class TopicFollower:
-    """Reads topics on and on, from their beginning or from now.
+    """Reads topics without end, from their beginning or from now.
 
     Partitions that are added later are read too. Every method but `stop` raises `Unavailable`
     where no broker answers.
@@ -70,7 +70,7 @@ class TopicFollower:
         return True
 
     async def read_to_end(self) -> list[SourceRecord]:
-        """All that the topics held when reading began."""
+        """Every record that the topics held when reading began."""
         records: list[SourceRecord] = []
         while not await self.caught_up():
             records += await self.poll()

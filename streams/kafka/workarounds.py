@@ -27,13 +27,13 @@ from streams.errors import ConfigurationError
 
 
 class Coordinator(GroupCoordinator):  # type: ignore[misc]
-    """A member of its group from its assignment on, and not for longer than the group says."""
+    """Is a member of its group from its assignment until the group says otherwise."""
 
     async def _on_join_complete(self, *args: Any) -> None:
         """Take partitions over, and heartbeat meanwhile.
 
-        Stock begins to when that is done: one that takes longer than the session, since its state
-        has to be rebuilt, was thrown out of the group, and so was whoever came next.
+        Stock starts its heartbeat after the takeover. A member whose takeover took longer than the
+        session, because it rebuilt state, was thrown out of the group, and so was the next one.
         """
         self._start_heartbeat_task()
         await super()._on_join_complete(*args)
@@ -41,8 +41,8 @@ class Coordinator(GroupCoordinator):  # type: ignore[misc]
     async def _do_commit_offsets(self, assignment: Any, offsets: Any) -> None:
         """Commit as a member.
 
-        Stock commits as a stranger to the group once the group has thrown it out. One that has no
-        members at the moment takes that, and its offsets go back to what this one has in hand.
+        Stock commits without a generation once the group has thrown it out. A group that has no
+        members at that moment accepts this, and its offsets go back.
         """
         if self._subscription.partitions_auto_assigned() and self.generation < 0:
             raise IllegalGenerationError(self.group_id)
@@ -51,9 +51,9 @@ class Coordinator(GroupCoordinator):  # type: ignore[misc]
     async def _send_req(self, request: Any) -> Any:
         """Heed the error of a whole answer about committed offsets.
 
-        Stock reads only those of partitions, and a coordinator that still loads its log, after a
-        restart of the broker, names no partition: that passed for "nothing is committed", and the
-        group began with the first record again.
+        Stock reads only the errors of partitions. A coordinator that still loads its log, after a
+        restart of the broker, names no partition. Stock took that for "nothing is committed", and
+        the group began with the first record again.
         """
         response = await super()._send_req(request)
         if isinstance(request, OffsetFetchRequest) and (code := getattr(response, "error_code", 0)):
@@ -65,11 +65,11 @@ class Coordinator(GroupCoordinator):  # type: ignore[misc]
 
 
 class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
-    """Fails as a broken connection does where uvloop finds it closed.
+    """Raises a connection error where uvloop finds the connection closed.
 
-    uvloop raises `RuntimeError` for a write after the broker has gone, where asyncio's loop says
-    nothing. Stock lets that through, and whatever task made the request ends by it: without the one
-    that renews the metadata, no client finds a broker again.
+    uvloop raises `RuntimeError` for a write after the broker has gone; asyncio's loop does not.
+    Stock lets that through, and it ends the task that made the request. Without the task that
+    renews the metadata, no client finds a broker again.
     """
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
@@ -90,7 +90,7 @@ class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
 
 
 class Client(client.AIOKafkaClient):  # type: ignore[misc]
-    """Closes to its end, and leaves a cancellation of who closes it alone.
+    """Finishes closing, and lets a cancellation of its caller through.
 
     Stock cancels its own task, awaits it, and mistakes any cancellation for that one: a caller
     that was cancelled at that moment continued, and a rebalance that awaited its end hung.
@@ -101,14 +101,13 @@ class Client(client.AIOKafkaClient):  # type: ignore[misc]
 
 
 class Fetcher(fetcher.Fetcher):  # type: ignore[misc]
-    """Ends without looking like a cancellation of who ends it."""
+    """Ends without raising `CancelledError` in its caller."""
 
     async def close(self) -> None:
         """Cancel the fetches under way.
 
-        Stock awaits each that it cancels, and one that a lost connection has made wait for its
-        retry raises that. So `stop()` of a consumer raised `CancelledError`: the task that made it
-        ended, silently.
+        Stock awaits each fetch that it cancels. A fetch that waits to retry after a lost connection
+        raises `CancelledError`, and so did `stop()` of the consumer: its caller ended silently.
         """
         await cancel(self._fetch_task)  # no earlier: it begins fetches
         await cancel(*self._pending_tasks)
@@ -128,9 +127,9 @@ _REPLACED: tuple[tuple[Any, str, type], ...] = (
 
 
 def apply() -> None:
-    """Replace what is faulty, for every client of this process; again changes nothing.
+    """Replace the faulty classes, for every client of this process; a second call changes nothing.
 
-    Programs call it when they start: a user's own clients are left alone by a mere import.
+    Programs call it when they start. A mere import leaves a user's own clients alone.
 
     Raises:
         ConfigurationError: this aiokafka lacks a name that is replaced, or has another class there.
@@ -142,7 +141,7 @@ def apply() -> None:
         setattr(module, name, ours)
     if not hasattr(sender, "BACKOFF_OVERRIDE"):
         raise _other_version(f"{sender.__name__}.BACKOFF_OVERRIDE")
-    # it waits 20 ms while the last transaction's markers are being written: they take about 2
+    # stock waits 20 ms while the last transaction's markers are written, which takes about 2 ms
     sender.BACKOFF_OVERRIDE = 0.002
 
 

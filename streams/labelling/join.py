@@ -148,7 +148,7 @@ class Join:
         return examples
 
     def outcomes(self) -> Counter[str]:
-        """What has become of labels since this was asked last, by outcome."""
+        """How many labels had which outcome since the last call."""
         found, self._outcomes = self._outcomes, Counter()
         return found
 
@@ -187,7 +187,7 @@ class Join:
             return
         before = served.labels[-1] if served.labels else None
         if before is not None and (before.value == label.value or before.known_at > label.known_at):
-            # said before, or overtaken by a later word on the same event
+            # a repetition, or older than the label that the event has
             self._outcomes["duplicate" if before.value == label.value else "stale"] += 1
             return
         changed = replace(served, labels=(*served.labels, label))
@@ -198,7 +198,7 @@ class Join:
             corrections.append(self._example(changed, label, "correction"))
 
     def _prefetch(self, ids: list[str]) -> None:
-        """Lay the store's entries for these events under the changes to come."""
+        """Load the store's entries for these events, before changing them."""
         missing = [event_id for event_id in dict.fromkeys(ids) if event_id not in self._served]
         found = self._store.entries(missing)
         self._served.update({served.event_id: served for served in found if served is not None})

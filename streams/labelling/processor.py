@@ -23,7 +23,7 @@ from streams.ports.labels import LabelStore
 from streams.spec import Pipeline
 
 _IN_USE = 10.0
-"""Seconds to wait for a store that another process has open: who had the partition, a standby."""
+"""Seconds to wait for a store that its former owner, or a standby, still has open."""
 
 
 class _Opened(NamedTuple):

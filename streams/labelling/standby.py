@@ -78,7 +78,7 @@ class Standby:
                 while self._lag(partition, committed) >= _BEHIND:
                     await self._catch_up(partition, committed)
                 self._refused.discard(partition)
-            except Busy as error:  # its owner shares our disk and has no need of a copy
+            except Busy as error:  # its owner shares our disk and needs no copy
                 if partition not in self._refused:
                     log.info("no copy of a label store", partition=partition, reason=str(error))
                 self._refused.add(partition)

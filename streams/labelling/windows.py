@@ -30,7 +30,7 @@ _STREAM = "met"
 _NOTE = struct.Struct("<QQ")
 """The next offsets of `P.scored` and `P.feedback`."""
 _MARK_EVERY = 10_000
-"""After so many records the fence moves even if no label has met an event."""
+"""The fence moves after this many records, even if no label has met an event."""
 
 _decode_scored = decoder(Scored).decode
 
@@ -54,7 +54,7 @@ class LabelWindows:
         self._find_lost = find_lost
         self._waiting: list[LabelChange] = []
         self._fence = 0
-        """As far as this worker knows; the feature state's may be behind after a crash."""
+        """The fence as this worker knows it; after a crash the feature state's may be lower."""
 
     @property
     def needed(self) -> bool:

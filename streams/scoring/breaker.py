@@ -1,7 +1,7 @@
 """Stops a worker when too many of the latest records are bad.
 
-One bad record costs one dead letter. A run of them means that the producer, or the pipeline, has
-changed: then nobody is helped by emptying the topic into the dead letters.
+One bad record costs one dead letter. Many in a row mean that the producer, or the pipeline, has
+changed. Emptying the topic into the dead letters would then help nobody.
 """
 
 from __future__ import annotations

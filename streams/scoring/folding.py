@@ -89,7 +89,7 @@ class Folding:
 def fold_batches(
     plan: FoldPlan, batches: Sequence[MicroBatch], decoded: Decoded, sizes: Sequence[int]
 ) -> list[FoldBatch]:
-    """What is to be folded of micro-batches that were decoded together; `sizes` events of each."""
+    """The fold of each micro-batch of several that were decoded together, with `sizes` events."""
     offsets = np.array([record.offset for record in decoded.records], np.int64)
     ids, times = decoded.hashes(), decoded.times.astype(np.uint32)
     entities = [entity_names(decoded.columns[key.key]) for key in plan.keys]

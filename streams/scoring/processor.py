@@ -40,7 +40,7 @@ from streams.spec.windows import entity_texts
 _JOINT_RECORDS = 1024
 """Most records of several partitions that are scored as one; larger batches gain nothing."""
 _AT_ONCE = 2
-"""So many such are under way: one in Python while the other waits for a server."""
+"""Joint micro-batches under way: one is in Python while the other waits for a server."""
 
 
 class PartitionScoring:
@@ -162,7 +162,7 @@ class Scoring:
         scored: list[OutputRecord],
         decoded: Decoded,
     ) -> list[Outputs]:
-        """To each batch its own, of all that was written together."""
+        """Split the records that were made together by micro-batch."""
         topics, bounds = self._pipeline.topics, pairwise([0, *accumulate(sizes)])
         return [
             {

@@ -65,8 +65,8 @@ class Invalid:
     ratio: float = 0.5
     """Largest share of bad records among a partition's latest."""
     over: int = 1000
-    """Records that the share is taken of, at least. A restart starts counting afresh, and so lets
-    at most about as many more through."""
+    """The share is taken over at least this many records. A restart counts afresh, so it lets about
+    as many more through."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.ratio <= 1.0:

@@ -155,7 +155,7 @@ async def _stream(
 
 
 def _keeps_up(pipeline: Pipeline, seen: Seen) -> Callable[[float], bool]:
-    """Whether the trainer has decided on all candidates but the one that may be in the making."""
+    """Whether the trainer has decided on every candidate except perhaps the current one."""
     every = pipeline.policies.retrain.every_seconds / DAY
     mature = pipeline.feedback.horizon_seconds / DAY
     start = datetime.combine(World().start, datetime.min.time(), UTC).timestamp()

@@ -108,7 +108,7 @@ class Repository:
         shutil.rmtree(self.directory(version), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Delete what a publisher that was killed has left half-written."""
+        """Delete the half-written files of a publisher that was killed."""
         for path in self.home.glob(".staging-*"):
             shutil.rmtree(path, ignore_errors=True)
         for path in self.home.glob(f".{CONFIG}-*"):
@@ -116,7 +116,7 @@ class Repository:
 
     @contextmanager
     def lock_file(self) -> Iterator[IO[bytes]]:
-        """A file to lock; it says nothing and stays.
+        """An empty file to lock; it stays.
 
         Raises:
             ConfigurationError: the repository cannot be written.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from workers.training.fit import Candidate
 
 _NICE = 10
-"""Where a machine is short of processors, what serves comes before what learns."""
+"""Serving comes before training where a machine is short of processors."""
 
 
 def main() -> None:
@@ -128,7 +128,7 @@ def _manifest(pipeline: Pipeline, candidate: Candidate, slices: Slices) -> Manif
 def _metrics(
     candidate: Candidate, measured: dict[str, float], decision: GateDecision
 ) -> dict[str, float]:
-    """On the evaluation slice, but for those of training itself."""
+    """Metrics on the evaluation slice, and those of training itself."""
     found = {**measured, **decision.as_metrics(), **candidate.metrics}
     return {name: round(value, 6) for name, value in found.items()}
 

@@ -50,7 +50,7 @@ def due(
 
 
 def _enough(policy: Retrain, index: Index, slices: Slices, classes: int) -> bool:
-    """Whether a training run would not refuse for want of examples (corrections count twice)."""
+    """Whether there are enough examples for a training run (corrections count twice)."""
     counts = _counts(index.labels(slices.train), classes)
     if sum(counts) < policy.least_examples or min(counts) < policy.least_positives:
         return False

@@ -123,7 +123,7 @@ class Trainer:
         return await run_job(self._settings, job, self._report)
 
     async def _next(self) -> Due | None:
-        """Read on for a while; the candidate that is due then."""
+        """Read for a while; return the candidate that is due now, if any."""
         self._news |= await self._tail.poll() > 0
         if not self._news or not await self._tail.caught_up():
             return None
