@@ -12,11 +12,19 @@ from faust.types import TP
 
 from streams.testing.broker import MemoryBroker
 from tests.faust_faults.applications import Doing
-from tests.faust_faults.subjects import EVENTS, OURS, running
+from tests.faust_faults.subjects import EVENTS, OURS, Subject, running
 from tests.waiting import until
 
 OTHER = TP(EVENTS.topic, 1)
 ours = pytest.mark.parametrize("kind", OURS)
+
+
+async def drop_a_poll(subject: Subject) -> None:
+    """A poll comes while the flow is stopped, as in the middle of a rebalance."""
+    consumer = subject.app.consumer
+    consumer.stop_flow()
+    await consumer._deliver({})
+    consumer.resume_flow()
 
 
 @ours
@@ -61,7 +69,7 @@ async def test_a_seek_that_fails_in_a_rebalance_is_made_again(
 ) -> None:
     broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
-        subject.app.consumer._dropped = True
+        await drop_a_poll(subject)
         broker.faults["seek"] = [IllegalStateError("no such partition"), IllegalStateError("no")]
         broker.write(EVENTS, [0, 1])
         await until(lambda: subject.job.done == [b"0", b"1"])
@@ -76,7 +84,7 @@ async def test_a_worker_left_without_a_partition_goes_on(
     broker = MemoryBroker()
     async with running(kind, broker, monkeypatch) as subject:
         await broker.rebalance(set())
-        subject.app.consumer._dropped = True
+        await drop_a_poll(subject)
         await subject.rebalance()
         broker.write(EVENTS, [0])
         await until(lambda: subject.job.done == [b"0"])
