@@ -9,13 +9,13 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.reference.handbook_features import Floats, fast_features
 from tests.reference.handbook_protocol import Mask, split
-from workers.worlds.card_fraud import simulate
-from workers.worlds.card_fraud.quality import (
+from workers.evaluation.daily import (
     average_precision,
     card_precision_top_k,
     daily_quality,
     roc_auc,
 )
+from workers.worlds.card_fraud import simulate
 
 FIRST_DAY = 115  # 2018-07-25
 DEVIATION = 0.01  # published: between folds

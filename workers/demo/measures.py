@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.spec.model import INPUT
 from workers.demo.observer import Seen
-from workers.worlds.card_fraud.quality import DayQuality, daily_quality
+from workers.evaluation.daily import DayQuality, daily_quality
 
 
 @dataclass

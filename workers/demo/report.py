@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workers.demo.measures import Quality
-from workers.worlds.card_fraud.quality import DayQuality
+from workers.evaluation.daily import DayQuality
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }

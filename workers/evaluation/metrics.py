@@ -8,11 +8,12 @@ cumulative sums.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Scores = NDArray[np.float32]
+Scores = NDArray[np.floating[Any]]
 """[n] of the positive class, or [n, outputs]."""
 Labels = NDArray[np.float32]
 """[n] class indices."""
@@ -23,7 +24,7 @@ Weights = NDArray[np.float64]
 class _Ranking:
     """Examples by falling score; equal scores are one step, as they cannot be told apart."""
 
-    def __init__(self, scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> None:
+    def __init__(self, scores: Scores, positive: NDArray[np.bool_]) -> None:
         order = np.argsort(-scores, kind="stable")
         ranked = scores[order]
         self.order = order

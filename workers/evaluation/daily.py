@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+
+from workers.evaluation.metrics import point
 
 Ints = NDArray[np.integer]
 Floats = NDArray[np.floating]
@@ -30,12 +31,12 @@ class DayQuality:
 
 def roc_auc(label: Ints, score: Floats) -> float | None:
     """Chance that a fraud scores above a genuine one; `None` without both. Arrays [n]."""
-    return float(roc_auc_score(label, score)) if _has_both(label) else None
+    return _defined("roc_auc", label, score)
 
 
 def average_precision(label: Ints, score: Floats) -> float | None:
     """Mean precision over the frauds found from the top; `None` without both classes."""
-    return float(average_precision_score(label, score)) if _has_both(label) else None
+    return _defined("average_precision", label, score)
 
 
 def card_precision_top_k(
@@ -93,5 +94,6 @@ def _daily_precision(
         yield int(number), len(found) / k
 
 
-def _has_both(label: Ints) -> bool:
-    return bool(len(label)) and bool(label.min() != label.max())
+def _defined(metric: str, label: Ints, score: Floats) -> float | None:
+    found = point(metric, score, label.astype(np.float32))
+    return None if np.isnan(found) else found

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.worlds.card_fraud.quality import (
+from workers.evaluation.daily import (
     DayQuality,
     average_precision,
     card_precision_top_k,
