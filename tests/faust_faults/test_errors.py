@@ -11,6 +11,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
+from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.scoring.processor import PartitionScoring, Scoring
 from streams.testing.broker import MemoryBroker
@@ -23,24 +24,16 @@ PIPELINE = declare()
 BAD = b"{"
 
 
-class Champion:
-    """The first version, and its scorer."""
-
-    version, threshold = 1, 0.5
-
-    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        del version
-        return vectors[:, :1] / np.float32(100)
-
-    async def close(self) -> None:
-        pass
+def hundredths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    scores: NDArray[np.float32] = vectors[:, :1] / np.float32(100)
+    return scores
 
 
 def scoring(partition: int) -> PartitionScoring:
     """What production scores with, on the adapters in memory."""
-    champion = Champion()
+    scorer = MemoryScorer({1: hundredths})
     state = MemoryFeatureState(PIPELINE.plan)
-    return Scoring(PIPELINE, state, champion, champion, nothing).partition(partition)
+    return Scoring(PIPELINE, state, scorer, FixedChampion(1), nothing).partition(partition)
 
 
 async def nothing(*_: Any) -> AsyncIterator[list[ConsumerRecord]]:

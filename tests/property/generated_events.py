@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from aiokafka import ConsumerRecord
 
-from streams.adapters.memory.scorer import MemoryScorer
+from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.errors import BadRecord
 from streams.pipelines.card_fraud import Transaction
@@ -227,7 +227,7 @@ def new_scoring() -> PartitionScoring:
     """The scoring path on the adapters in memory."""
     scorer = MemoryScorer({1: lambda vectors: vectors[:, :1] * 0})
     state = MemoryFeatureState(PIPELINE.plan)
-    return Scoring(PIPELINE, state, scorer, _Champion(), _nothing).partition(0)
+    return Scoring(PIPELINE, state, scorer, FixedChampion(1), _nothing).partition(0)
 
 
 async def run(count: int, seed: int, report: Callable[[str], None] = lambda line: None) -> Account:
@@ -259,10 +259,6 @@ async def run(count: int, seed: int, report: Callable[[str], None] = lambda line
 async def _nothing(*_: Any) -> AsyncIterator[list[ConsumerRecord]]:
     return
     yield
-
-
-class _Champion:
-    version, threshold = 1, 0.5
 
 
 def _record(offset: int, key: bytes | None, value: bytes | None) -> ConsumerRecord:

@@ -11,6 +11,7 @@ import pytest
 import structlog
 from numpy.typing import NDArray
 
+from streams.adapters.memory.scorer import FixedChampion
 from streams.errors import ModelError, PipelineError
 from streams.scoring.inference import Inference, ServedScores
 from streams.spec import Fallback, Policies
@@ -18,13 +19,9 @@ from tests.unit.pipelines import declare
 from tests.unit.tritons import ONE, Triton, away
 
 
-class Champion:
-    version, threshold = 3, 0.5
-
-
 def inference(scorer: Any, **fallback: Any) -> Inference:
     pipeline = declare(policies=Policies(fallback=Fallback(score=0.25, **fallback)))
-    return Inference(pipeline, scorer, Champion())
+    return Inference(pipeline, scorer, FixedChampion(3))
 
 
 async def one(asked: Inference, received: float) -> ServedScores:

@@ -24,10 +24,6 @@ from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order
 
 
-class Champion:
-    version, threshold = 1, 0.5
-
-
 async def nothing(*_: Any) -> AsyncIterator[list[ConsumerRecord]]:
     return
     yield
@@ -188,7 +184,7 @@ async def test_partitions_that_ask_at_the_same_moment_are_scored_as_one_each_wit
             return network(vectors)
 
         state, scorer = MemoryFeatureState(pipeline.plan), MemoryScorer({1: counting})
-        scoring = Scoring(pipeline, state, scorer, Champion(), nothing)
+        scoring = Scoring(pipeline, state, scorer, FixedChampion(1), nothing)
         return [scoring.partition(number) for number in range(len(batches))]
 
     alone, together = list[int](), list[int]()
