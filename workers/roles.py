@@ -5,6 +5,7 @@ The supervisor starts them this way: nothing of the command line is loaded.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -83,9 +84,12 @@ def main() -> None:
     # until the worker sets up its logs: what a client says of a missing server, we say in one line
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     workarounds.apply()
-    _, role, module = sys.argv
+    parser = argparse.ArgumentParser(prog="python -m workers.roles")
+    parser.add_argument("role", choices=list(Role), type=Role)
+    parser.add_argument("module", help="module that declares the pipeline")
+    given = parser.parse_args()
     try:
-        run_role(Role(role), module)
+        run_role(given.role, given.module)
     except DriftloopError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(Halted.EXIT_CODE if isinstance(error, Halted) else 1)
