@@ -102,5 +102,9 @@ class ModelError(DriftloopError):
     """A model version does not load, or does not answer as its signature says."""
 
 
+class NotFinite(ModelError):
+    """A model version gives no finite score for any of the vectors that it was asked."""
+
+
 class TrainingError(DriftloopError):
     """A training run cannot produce a candidate; the message says what is missing."""

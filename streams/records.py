@@ -36,21 +36,24 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
 
     event_id: str
     event_time: float
-    entities: list[str]
-    """Entity names for the key plans that take labels, in the plan's order."""
+    entities: dict[str, str] | list[str]
+    """Names of the entities that take the event's label, by key field. A list, in the order of the
+    pipeline's plan, in older records."""
     vector: bytes
     """Little-endian float32, one per feature; base64 in JSON."""
     score: float | list[float]
     version: int
+    written: float = 0.0
+    """When the event was written to its topic, seconds since 1970; 0 where nobody knows."""
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True):
     """`P.feedback`: a label for an event, keyed as the event was."""
 
-    event_id: str
+    event_id: str | int
     label: float
     labelled_at: str | float
-    """When the label was known: ISO 8601 or seconds since 1970."""
+    """When the label was known: ISO 8601, or a number as an event's time may be."""
 
 
 class Example(msgspec.Struct, frozen=True):

@@ -4,6 +4,9 @@ In any order of the two topics: an event's example is made once, when its horizo
 the event time of what was served since), with the label known by then or what no label means. So
 examples come in the order of event time, and immature negatives never become examples. A label
 that comes later, or changes, makes a correction.
+
+An event counts as having happened when its record was written, at the latest: one whose clock is
+fast does not make others mature.
 """
 
 from __future__ import annotations
@@ -12,29 +15,24 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
+import structlog
 from msgspec.structs import replace
 
 from streams.dead_letters import Rejected
-from streams.errors import BadRecord
+from streams.errors import BadRecord, DriftloopError
+from streams.labelling.overlay import Overlay, confirmed, labelled
+from streams.labelling.reading import FeedbackReader, read_served
 from streams.ports.batches import OutputRecord, SourceRecord
-from streams.ports.labels import Changes, Label, LabelStore, ServedEvent
-from streams.records import Example, FeedbackRecord, Scored, decoder, encode
+from streams.ports.labels import Changes, EventName, Label, LabelStore, ServedEvent
+from streams.records import Example, Scored, decoder, encode
 from streams.spec import Pipeline
 
+log = structlog.get_logger(__name__)
+
 _decode_scored = decoder(Scored).decode
-_decode_feedback = decoder(FeedbackRecord).decode
-
-
-class _Named(msgspec.Struct):
-    event_id: str
-
-
-_decode_name = decoder(_Named).decode
 
 
 class LabelChange(NamedTuple):
@@ -44,15 +42,33 @@ class LabelChange(NamedTuple):
     change: float
 
 
+class Joined(NamedTuple):
+    """What records of one topic have brought about."""
+
+    changes: list[LabelChange]
+    examples: list[OutputRecord]
+    """To write: of events that have matured, or corrections."""
+    rejected: list[Rejected]
+    """Bad records, each with its cause."""
+
+    def followed_by(self, other: Joined) -> Joined:
+        """Both, one after the other."""
+        return Joined(
+            self.changes + other.changes,
+            self.examples + other.examples,
+            self.rejected + other.rejected,
+        )
+
+
 class Join:
     """The join itself: pure but for its store. Uncommitted changes lie over the store."""
 
     def __init__(self, pipeline: Pipeline, store: LabelStore) -> None:
         self._topics = pipeline.topics
         self._feedback = pipeline.feedback
+        self._reader = FeedbackReader(pipeline)
         self._store = store
-        self._served: dict[str, ServedEvent] = {}
-        self._early: dict[str, tuple[Label, ...]] = {}
+        self._overlay = Overlay(store)
         self._watermark = store.watermark
         self._expired = -math.inf
         self._outcomes: Counter[str] = Counter()
@@ -63,56 +79,30 @@ class Join:
         """Next offset by topic, as the store has it on disk."""
         return self._store.positions
 
-    def add_served(self, records: Iterable[SourceRecord]) -> list[LabelChange]:
-        """Take in what was served; returns the labels that had come before it."""
-        entries = []
-        for record in records:
-            scored = _decode_scored(record.value or b"")
-            entries.append(
-                ServedEvent(
-                    scored.event_id, record.key or b"", scored.event_time, record.value or b""
-                )
-            )
-        self._watermark = max([self._watermark, *(entry.event_time for entry in entries)])
-        ids = [entry.event_id for entry in entries]
-        self._prefetch(ids)
-        changes: list[LabelChange] = []
-        for entry in entries:
-            if entry.event_id in self._served:  # written twice under at_least_once
-                continue
-            self._served[entry.event_id] = entry
-            labels = self._early.get(entry.event_id, ())
-            if labels:
-                self._early[entry.event_id] = ()
-            for label in labels:  # as if they came now, one after the other
-                self._label(entry.event_id, label, changes, [])
-        return changes
+    def take(self, records: Sequence[SourceRecord]) -> Joined:
+        """Join consecutive records of one topic.
 
-    def add_labels(
-        self, records: Iterable[SourceRecord]
-    ) -> tuple[list[LabelChange], list[OutputRecord], list[Rejected]]:
-        """Take in labels; returns their changes, corrections to write, and bad records."""
-        good: list[tuple[str, Label]] = []
-        rejected: list[Rejected] = []
-        for record in records:
-            try:
-                good.append(self._decode(record))
-            except BadRecord as error:
-                rejected.append((record, error))
-        self._prefetch([event_id for event_id, _ in good])
-        changes: list[LabelChange] = []
-        corrections: list[OutputRecord] = []
-        for event_id, label in good:
-            self._label(event_id, label, changes, corrections)
-        return changes, corrections, rejected
+        An error that nobody foresaw costs the records that bring it about, with the cause `failed`.
+        """
+        before = self._watermark, self._outcomes.copy()
+        try:
+            with self._overlay.undone_on_failure():
+                return self._take(records)
+        except DriftloopError:
+            raise
+        except Exception as error:
+            self._watermark, self._outcomes = before
+            if len(records) > 1:
+                middle = len(records) // 2
+                return self.take(records[:middle]).followed_by(self.take(records[middle:]))
+            self._check_store(error)
+            log.error("a record could not be joined, setting it aside", exc_info=error)
+            bad = BadRecord("failed", f"{type(error).__name__}: {error}")
+            return Joined([], [], [(record, bad) for record in records])
 
     def replay(self, topic: str, records: Sequence[SourceRecord]) -> list[LabelChange]:
         """Join consecutive records whose outputs were written before; returns labels' changes."""
-        if topic == self._topics.scored:
-            changes = self.add_served(records)
-            self._mature()
-        else:
-            changes, _, _ = self.add_labels(records)
+        changes = self.take(records).changes
         self.outcomes()
         self.positions[topic] = records[-1].offset + 1
         return changes
@@ -121,51 +111,109 @@ class Join:
         self, records: Iterable[SourceRecord], chosen: Callable[[SourceRecord, Label], bool]
     ) -> list[LabelChange]:
         """The chosen label changes, from the store, of events that records of either topic name."""
-        named = {}
+        named = []
         for record in records:
-            with suppress(msgspec.MsgspecError):
-                named[record.offset] = (record, _decode_name(record.value or b"").event_id)
-        found = self._store.entries([event_id for _, event_id in named.values()])
+            with suppress(BadRecord):
+                named.append((record, self._reader.name(record)))
+        found = self._store.entries([name for _, name in named])
         changes = []
-        for (record, _), served in zip(named.values(), found, strict=True):
-            before = 0.0
+        for (record, _), served in zip(named, found, strict=True):
+            before = served.dropped if served is not None else 0.0
             for label in served.labels if served is not None else ():
                 if served is not None and chosen(record, label):
                     changes.append(LabelChange(served, label.value - before))
                 before = label.value
         return changes
 
-    def matured(self) -> list[OutputRecord]:
-        """The examples of events whose horizon has passed, in the order of event time."""
-        examples = []
-        for served in self._mature():
-            if served.labels:
-                examples.append(self._example(served, served.labels[-1], "feedback"))
-            elif self._feedback.missing is not None:
-                known = served.event_time + self._feedback.horizon_seconds
-                absent = Label(-1, float(self._feedback.missing), known)
-                examples.append(self._example(served, absent, "horizon"))
-        return examples
-
     def outcomes(self) -> Counter[str]:
         """How many labels had which outcome since the last call."""
         found, self._outcomes = self._outcomes, Counter()
         return found
 
+    def commit(self) -> None:
+        """Write the changes so far to the store, and drop what no label can reach any more."""
+        overlay, positions = self._overlay, dict(self.positions)
+        self._store.write(Changes(overlay.served, overlay.early, positions, self._watermark))
+        overlay.clear()
+        self._expire()
+
+    def _take(self, records: Sequence[SourceRecord]) -> Joined:
+        if records and records[0].topic == self._topics.scored:
+            changes, rejected = self._add_served(records)
+            return Joined(changes, self._matured(), rejected)
+        return self._add_labels(records)
+
+    def _add_served(
+        self, records: Iterable[SourceRecord]
+    ) -> tuple[list[LabelChange], list[Rejected]]:
+        """Take in what was served; returns the labels that had come before it."""
+        entries, rejected = list[ServedEvent](), list[Rejected]()
+        watermark = self._watermark
+        for record in records:
+            if record.value is None:  # erased
+                continue
+            try:
+                served, happened = read_served(record)
+            except BadRecord as error:
+                rejected.append((record, error))
+                continue
+            entries.append(served)
+            watermark = max(watermark, happened)
+        overlay = self._overlay
+        overlay.load([served.name for served in entries])
+        changes: list[LabelChange] = []
+        for served in entries:
+            name = served.name
+            if name in overlay.served:  # written twice under at_least_once
+                continue
+            overlay.put(served)
+            labels = overlay.early.get(name, ())
+            if labels:
+                overlay.put_early(name, ())
+            for label in labels:  # as if they came now, one after the other
+                self._label(name, label, changes, [])
+        self._watermark = watermark
+        return changes, rejected
+
+    def _add_labels(self, records: Iterable[SourceRecord]) -> Joined:
+        """Take in labels; returns their changes, corrections to write, and bad records."""
+        good: list[tuple[EventName, Label]] = []
+        rejected: list[Rejected] = []
+        for record in records:
+            try:
+                good.append(self._reader.label(record))
+            except BadRecord as error:
+                rejected.append((record, error))
+        self._overlay.load([name for name, _ in good])
+        changes: list[LabelChange] = []
+        corrections: list[OutputRecord] = []
+        for name, label in good:
+            self._label(name, label, changes, corrections)
+        return Joined(changes, corrections, rejected)
+
+    def _matured(self) -> list[OutputRecord]:
+        """The examples of events whose horizon has passed, in the order of event time."""
+        examples = []
+        for served in self._mature():
+            if served.labels:
+                examples.append(_example(served, served.labels[-1], "feedback"))
+            elif self._feedback.missing is not None:
+                known = served.event_time + self._feedback.horizon_seconds
+                absent = Label(-1, float(self._feedback.missing), known)
+                examples.append(_example(served, absent, "horizon"))
+        return examples
+
     def _mature(self) -> list[ServedEvent]:
         """Mark the events whose horizon has passed; returns them in the order of event time."""
         before = self._watermark - self._feedback.horizon_seconds
-        due = {served.event_id: served for served in self._store.due(before)}
-        due.update({k: s for k, s in self._served.items() if s.matured or s.event_time < before})
+        due = {served.name: served for served in self._store.due(before)}
+        due.update(
+            {k: s for k, s in self._overlay.served.items() if s.matured or s.event_time < before}
+        )
         ripe = [served for served in due.values() if not served.matured]
-        self._served.update({s.event_id: replace(s, matured=True) for s in ripe})
+        for served in ripe:
+            self._overlay.put(replace(served, matured=True))
         return sorted(ripe, key=attrgetter("event_time", "event_id"))
-
-    def commit(self) -> None:
-        """Write the changes so far to the store, and drop what no label can reach any more."""
-        self._store.write(Changes(self._served, self._early, dict(self.positions), self._watermark))
-        self._served, self._early = {}, {}
-        self._expire()
 
     def _expire(self) -> None:
         before = self._watermark - self._feedback.keep_seconds
@@ -175,79 +223,53 @@ class Join:
 
     def _label(
         self,
-        event_id: str,
+        name: EventName,
         label: Label,
         changes: list[LabelChange],
         corrections: list[OutputRecord],
     ) -> None:
-        served = self._served.get(event_id)
+        overlay = self._overlay
+        served = overlay.served.get(name)
         if served is None:
-            self._early[event_id] = (*self._early.get(event_id, ()), label)
+            overlay.put_early(name, (*overlay.early.get(name, ()), label))
             self._outcomes["unmatched"] += 1
             return
         before = served.labels[-1] if served.labels else None
-        if before is not None and (before.value == label.value or before.known_at > label.known_at):
-            # a repetition, or older than the label that the event has
-            self._outcomes["duplicate" if before.value == label.value else "stale"] += 1
+        if before is not None and before.value == label.value:
+            if label.known_at > before.known_at:
+                overlay.put(confirmed(served, label.known_at))
+            self._outcomes["duplicate"] += 1
             return
-        changed = replace(served, labels=(*served.labels, label))
-        self._served[event_id] = changed
+        if before is not None and before.known_at > label.known_at:
+            self._outcomes["stale"] += 1
+            return
+        changed = labelled(served, label)
+        overlay.put(changed)
         changes.append(LabelChange(changed, label.value - (before.value if before else 0.0)))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
         if served.matured and (before is not None or label.value != self._feedback.missing):
-            corrections.append(self._example(changed, label, "correction"))
+            corrections.append(_example(changed, label, "correction"))
 
-    def _prefetch(self, ids: list[str]) -> None:
-        """Load the store's entries for these events, before changing them."""
-        missing = [event_id for event_id in dict.fromkeys(ids) if event_id not in self._served]
-        found = self._store.entries(missing)
-        self._served.update({served.event_id: served for served in found if served is not None})
-        unknown = [i for i in missing if i not in self._served and i not in self._early]
-        for event_id, labels in zip(unknown, self._store.early(unknown), strict=True):
-            if labels:
-                self._early[event_id] = labels
-
-    def _decode(self, record: SourceRecord) -> tuple[str, Label]:
+    def _check_store(self, error: Exception) -> None:
+        """Raise the error where the store does not answer: no record is at fault."""
         try:
-            feedback = _decode_feedback(record.value or b"")
-        except msgspec.ValidationError as error:
-            raise BadRecord("invalid", str(error)) from None
-        except msgspec.DecodeError as error:
-            raise BadRecord("malformed", str(error)) from None
-        if not record.key:
-            raise BadRecord("missing-key", "key the label as its event was keyed")
-        classes = self._feedback.classes
-        if not math.isfinite(feedback.label) or (
-            classes and feedback.label not in range(len(classes))
-        ):
-            raise BadRecord("label", f"{feedback.label} is not one of 0..{len(classes) - 1}")
-        label = Label(record.offset, feedback.label, _epoch(feedback.labelled_at))
-        return feedback.event_id, label
-
-    def _example(self, served: ServedEvent, label: Label, origin: str) -> OutputRecord:
-        scored = _decode_scored(served.payload)
-        example = Example(
-            event_id=served.event_id,
-            event_time=served.event_time,
-            vector=scored.vector,
-            score=scored.score,
-            version=scored.version,
-            label=label.value,
-            labelled_at=label.known_at,
-            origin=origin,
-            key=served.key.decode(errors="replace"),
-        )
-        return served.key, encode(example), []
+            self._store.entries([EventName(b"", "")])
+            self._store.due(0.0)
+        except Exception:
+            raise error from None
 
 
-def _epoch(at: Any) -> float:
-    """Seconds since 1970 of ISO 8601 text (UTC where it names no zone) or of a number."""
-    if isinstance(at, str):
-        try:
-            parsed = datetime.fromisoformat(at)
-        except ValueError:
-            raise BadRecord("time", f"labelled_at {at!r} is not ISO 8601") from None
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(at):
-        raise BadRecord("time", f"labelled_at {at} is not a time")
-    return float(at)
+def _example(served: ServedEvent, label: Label, origin: str) -> OutputRecord:
+    scored = _decode_scored(served.payload)
+    example = Example(
+        event_id=served.event_id,
+        event_time=served.event_time,
+        vector=scored.vector,
+        score=scored.score,
+        version=scored.version,
+        label=label.value,
+        labelled_at=label.known_at,
+        origin=origin,
+        key=served.key.decode(errors="replace"),
+    )
+    return served.key, encode(example), []

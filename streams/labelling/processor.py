@@ -85,19 +85,13 @@ class Labelling:
         _, join, windows = self._parts
         topics, name = self._pipeline.topics, self._pipeline.name
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
-        examples: list[OutputRecord] = []
-        rejected: list[Rejected] = []
         with telemetry.STAGE_SECONDS.labels(name, "join").time():
-            if batch.topic == topics.scored:
-                changes = join.add_served(batch.records)
-                examples = join.matured()
-            else:
-                changes, examples, rejected = join.add_labels(batch.records)
-        windows.add(changes)
+            joined = join.take(batch.records)
+        windows.add(joined.changes)
         join.positions[batch.topic] = batch.next
-        self._observe(examples, rejected)
-        letters = [dead_letter(*one) for one in rejected]
-        return {topics.examples: examples, topics.dead_letters: letters}
+        self._observe(joined.examples, joined.rejected)
+        letters = [dead_letter(*one) for one in joined.rejected]
+        return {topics.examples: joined.examples, topics.dead_letters: letters}
 
     async def commit(self) -> None:
         """Outputs are committed: fold the labels they stand for, and write all that to disk."""

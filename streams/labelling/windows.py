@@ -32,6 +32,9 @@ _NOTE = struct.Struct("<QQ")
 _MARK_EVERY = 10_000
 """The fence moves after this many records, even if no label has met an event."""
 
+_NOBODY = b"\xff"
+"""No entity's name: an event that was served before its key had label windows is in none."""
+
 _decode_scored = decoder(Scored).decode
 
 T = TypeVar("T")
@@ -48,7 +51,7 @@ class LabelWindows:
     ) -> None:
         self._name = pipeline.name
         self._topics = (pipeline.topics.scored, pipeline.topics.feedback)
-        self._keys = len(pipeline.plan.label_keys)
+        self._keys = pipeline.plan.label_keys
         self._partition = partition
         self._state = state
         self._find_lost = find_lost
@@ -59,7 +62,7 @@ class LabelWindows:
     @property
     def needed(self) -> bool:
         """Whether the pipeline has any window of labels."""
-        return self._keys > 0
+        return bool(self._keys)
 
     def add(self, changes: Iterable[LabelChange]) -> None:
         """Take in changes, to be folded after the next commit."""
@@ -104,19 +107,25 @@ class LabelWindows:
 
     def _batch(self, changes: list[LabelChange], marks: tuple[int, ...]) -> LabelBatch:
         scored, total = [_decode_scored(one.event.payload) for one in changes], sum(marks)
+        entities = [self._entities(served) for served in scored]
         return LabelBatch(
             partition=self._partition,
             next=total,
             offsets=np.full(len(changes), total - 1, np.int64),
             times=np.array([served.event_time for served in scored]).astype(np.uint32),
-            entities=[
-                [served.entities[key].encode() for served in scored] for key in range(self._keys)
-            ],
+            entities=[[named.get(key, _NOBODY) for named in entities] for key in self._keys],
             deltas=np.array([one.change for one in changes], np.float64),
             stream=_STREAM,
             first=self._fence,
             note=_NOTE.pack(*marks),
         )
+
+    def _entities(self, served: Scored) -> dict[str, bytes]:
+        """The names of its entities by key field, those of which the pipeline knows now."""
+        named = served.entities
+        if isinstance(named, list):
+            named = dict(zip(self._keys, named, strict=False))
+        return {key: name.encode() for key, name in named.items()}
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._name, "fold", call)

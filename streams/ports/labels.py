@@ -19,6 +19,14 @@ class Label(NamedTuple):
     """Seconds since 1970."""
 
 
+class EventName(NamedTuple):
+    """What tells an event from all others: an id need be unique only among those of its key."""
+
+    key: bytes
+    """Of its record."""
+    event_id: str
+
+
 class ServedEvent(msgspec.Struct, frozen=True, gc=False):
     """What was served for an event, waiting for its label."""
 
@@ -29,33 +37,40 @@ class ServedEvent(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     """The record of `P.scored`, as it was written."""
     labels: tuple[Label, ...] = ()
-    """In offset order: the last is the one that counts."""
+    """The latest, in offset order: the last is the one that counts."""
     matured: bool = False
     """Whether its horizon has passed: its example has been written, if it has one."""
+    dropped: float = 0.0
+    """The label before the first of `labels`, where older ones are no longer kept; else 0."""
+
+    @property
+    def name(self) -> EventName:
+        """What tells it from all other events."""
+        return EventName(self.key, self.event_id)
 
 
 @dataclass
 class Changes:
     """What one commit changes in a label store."""
 
-    entries: dict[str, ServedEvent]
-    """To put, by event id."""
-    early: dict[str, tuple[Label, ...]]
-    """Labels without an event yet, by event id; an empty tuple removes them."""
+    entries: dict[EventName, ServedEvent]
+    """To put."""
+    early: dict[EventName, tuple[Label, ...]]
+    """Labels without an event yet; an empty tuple removes them."""
     positions: dict[str, int]
     """Next offset by topic."""
     watermark: float
-    """Largest event time served, seconds since 1970."""
+    """When the latest event that was served had happened, seconds since 1970."""
 
 
 class LabelStore(Protocol):
     """What waits for its label, of one partition, on local disk. Synchronous: it is local."""
 
-    def entries(self, event_ids: Sequence[str]) -> list[ServedEvent | None]:
+    def entries(self, names: Sequence[EventName]) -> list[ServedEvent | None]:
         """The entries of these events, in order; None where there is none."""
         ...
 
-    def early(self, event_ids: Sequence[str]) -> list[tuple[Label, ...]]:
+    def early(self, names: Sequence[EventName]) -> list[tuple[Label, ...]]:
         """Labels that came before their event was served, in order; empty where there are none."""
         ...
 
@@ -78,7 +93,7 @@ class LabelStore(Protocol):
 
     @property
     def watermark(self) -> float:
-        """Largest event time written, seconds since 1970; 0.0 for a new store."""
+        """As last written, seconds since 1970; 0.0 for a new store."""
         ...
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ class Scorer(Protocol):
     async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores float32 [n, outputs] of vectors [n, features] by one version.
 
+        Rows on which the model errs, but not all, may hold numbers that are not finite.
+
         Raises `Unavailable` (retry) or `ModelError` (the version answers wrongly).
         """
         ...

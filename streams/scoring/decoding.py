@@ -1,16 +1,18 @@
-"""Raw records to clean columns and stateless features: a batch at a time, bad ones one by one."""
+"""Raw records to clean columns and stateless features: a batch at a time, bad ones one by one.
+
+What becomes of a record depends on the record alone, never on the clock: read again, it is judged
+as it was the first time.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
@@ -19,11 +21,16 @@ from streams.errors import BadRecord
 from streams.ports.batches import SourceRecord
 from streams.scoring.validation import Validator
 from streams.spec import Columns, Pipeline
-from streams.spec.durations import seconds
-from streams.spec.events import base_type, epoch
+from streams.spec.durations import seconds, text
+from streams.spec.events import base_type
 from streams.spec.features import Block
+from streams.spec.times import LATEST, epoch, numbers, readable
 
-log = structlog.get_logger(__name__)
+_LONGEST = 1024
+"""Most characters of an event id, and of an entity's name; bytes of a record's key."""
+_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST_SUMMED = _LARGEST / 2**32
+"""A window counts fewer than 2^32 events, so no sum of such values leaves float32."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,10 @@ class Decoded:
     """[n] where they came from."""
     ids: list[str]
     """[n] event ids."""
+    entities: Mapping[str, list[str]]
+    """[n] names of the entity, by key field: whole numbers digit by digit."""
     columns: Columns
-    """Cleaned fields by name; the event time in seconds since 1970."""
+    """Cleaned fields by name, read-only; the event time in seconds since 1970."""
     times: NDArray[np.float64]
     """[n] event time, seconds since 1970."""
     features: dict[int, Block]
@@ -48,77 +57,120 @@ class Decoded:
         encoded = map(str.encode, self.ids)
         return np.fromiter(map(xxh3_64_intdigest, encoded), np.uint64, len(self.ids))
 
-    def select(self, keep: NDArray[np.bool_], rejected: list[Rejected]) -> Decoded:
+    def select(self, keep: NDArray[np.bool_], rejected: Iterable[Rejected] = ()) -> Decoded:
         """The events where `keep` is set, with more rejected ones."""
         chosen = np.flatnonzero(keep).tolist()
         return Decoded(
             records=[self.records[i] for i in chosen],
             ids=[self.ids[i] for i in chosen],
-            columns={name: column[keep] for name, column in self.columns.items()},
+            entities={key: [names[i] for i in chosen] for key, names in self.entities.items()},
+            columns=_read_only({name: column[keep] for name, column in self.columns.items()}),
             times=self.times[keep],
             features={at: block[keep] for at, block in self.features.items()},
             rejected=[*self.rejected, *rejected],
+        )
+
+    def without(self, bad: Mapping[int, BadRecord]) -> Decoded:
+        """The events that are not `bad`; those, by their row, are rejected."""
+        if not bad:
+            return self
+        keep = np.ones(len(self.records), bool)
+        keep[list(bad)] = False
+        return self.select(keep, [(self.records[i], bad[i]) for i in sorted(bad)])
+
+    def followed_by(self, other: Decoded) -> Decoded:
+        """Both, one after the other."""
+        return Decoded(
+            records=self.records + other.records,
+            ids=self.ids + other.ids,
+            entities={key: names + other.entities[key] for key, names in self.entities.items()},
+            columns=_read_only(
+                {
+                    k: np.concatenate([column, other.columns[k]])
+                    for k, column in self.columns.items()
+                }
+            ),
+            times=np.concatenate([self.times, other.times]),
+            features={
+                at: np.concatenate([block, other.features[at]])
+                for at, block in self.features.items()
+            },
+            rejected=self.rejected + other.rejected,
         )
 
 
 class Decoder:
     """Decodes, validates and cleans the events of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._event = pipeline.event
         self._cleaning = pipeline.cleaning
         self._schema = pipeline.event.schema
-        self._now = now
         self._validator = Validator(self._schema)
         self._fields = {name: attrgetter(name) for name in self._schema.model_fields}
         self._numeric = {
             name: base_type(self._schema, name) in (int, float, bool)
             for name in self._schema.model_fields
         }
+        self._keys = tuple(dict.fromkeys(plan.key for plan in pipeline.plan.keys))
+        self._read = pipeline.fields_read
         self._earliest = self._cleaning.earliest.replace(tzinfo=UTC).timestamp()
         self._ahead = seconds(self._cleaning.ahead, "cleaning.ahead")
 
     def decode(self, records: Sequence[SourceRecord]) -> Decoded:
-        """The events of micro-batches; a bad record never costs the others."""
-        decoded = self._clean(records)
-        try:
-            return replace(decoded, features=self._pipeline.stateless(decoded.columns))
-        except Exception as error:
-            log.warning("a feature failed, looking for the event", error=repr(error))
-        return self._computable(decoded)
+        """The events of micro-batches; a bad record never costs the others.
 
-    def _computable(self, decoded: Decoded) -> Decoded:
-        """Without the events on which a feature fails: they are not counted."""
-        keep = np.ones(len(decoded.ids), bool)
-        rejected: list[Rejected] = []
-        for i, record in enumerate(decoded.records):
-            try:
-                self._pipeline.stateless({k: c[i : i + 1] for k, c in decoded.columns.items()})
-            except Exception as error:
-                keep[i] = False
-                rejected.append((record, BadRecord("feature", repr(error))))
-        decoded = decoded.select(keep, rejected)
-        return replace(decoded, features=self._pipeline.stateless(decoded.columns))
+        An error that nobody foresaw costs the record that brings it about, with the cause `failed`.
+        """
+        try:
+            return self._featured(self._clean(records))
+        except Exception as error:
+            if len(records) > 1:
+                middle = len(records) // 2
+                return self.decode(records[:middle]).followed_by(self.decode(records[middle:]))
+            cause, detail = "failed", f"{type(error).__name__}: {error}"
+            if isinstance(error, BadRecord):
+                cause, detail = error.cause, error.detail
+            nothing = self._featured(self._clean([]))
+            return replace(nothing, rejected=[(records[0], BadRecord(cause, detail))])
+
+    def _featured(self, decoded: Decoded) -> Decoded:
+        """With the features that need no state; without events of which one is not finite.
+
+        Raises:
+            BadRecord: a feature fails, on one of the events.
+        """
+        if not decoded.ids:  # a feature need not take a batch of nothing
+            return replace(decoded, features=self._pipeline.no_stateless())
+        try:
+            decoded = replace(decoded, features=self._pipeline.stateless(decoded.columns))
+        except Exception as error:
+            raise BadRecord("feature", repr(error)) from error
+        bad: dict[int, BadRecord] = {}
+        for at, block in decoded.features.items():
+            for i in np.flatnonzero(~(np.abs(block) <= _LARGEST).all(axis=1)).tolist():
+                name = self._pipeline.features[at].names[0]
+                bad[i] = BadRecord("not-finite", f"feature {name} is not a finite float32")
+        return decoded.without(bad)
 
     def _clean(self, records: Sequence[SourceRecord]) -> Decoded:
         kept, events, rejected = self._validate(records)
-        columns, bad = self._columns(events)
+        bad: dict[int, BadRecord] = {}
+        columns = self._columns(events, bad)
         times = columns[self._event.time]
         decoded = Decoded(
             records=kept,
             ids=list(map(str, map(self._fields[self._event.id], events))),
-            columns=columns,
+            entities={key: list(map(str, map(self._fields[key], events))) for key in self._keys},
+            columns=_read_only(columns),
             times=times,
             features={},
             rejected=rejected,
         )
-        bad.update(self._bad_times(times))
-        if not bad:
-            return decoded
-        keep = np.ones(len(kept), bool)
-        keep[list(bad)] = False
-        return decoded.select(keep, [(kept[i], error) for i, error in sorted(bad.items())])
+        self._check_names(decoded, bad)
+        self._check_times(decoded, bad)
+        return decoded.without(bad)
 
     def _validate(
         self, records: Sequence[SourceRecord]
@@ -144,20 +196,21 @@ class Decoder:
             raise BadRecord("empty", "the record has no value")
         return self._validator.one(record.value)
 
-    def _columns(self, events: list[Any]) -> tuple[Columns, dict[int, BadRecord]]:
+    def _columns(self, events: list[Any], bad: dict[int, BadRecord]) -> dict[str, NDArray[Any]]:
         columns: dict[str, NDArray[Any]] = {}
-        bad: dict[int, BadRecord] = {}
         for name, read in self._fields.items():
             values = list(map(read, events))
             if None in values:
                 values = self._fill(name, values, bad)
             columns[name] = self._column(name, values, bad)
-        return columns, bad
+        return columns
 
     def _fill(self, name: str, values: list[Any], bad: dict[int, BadRecord]) -> list[Any]:
         if name in self._cleaning.missing:
             filler = self._cleaning.missing[name]
             return [filler if value is None else value for value in values]
+        if name not in self._read:
+            return values
         for i, value in enumerate(values):
             if value is None:
                 bad[i] = BadRecord("missing", f"{name}: is null and has no replacement")
@@ -168,26 +221,51 @@ class Decoder:
         if name == self._event.time:
             return epoch(values)
         if not self._numeric[name]:
-            column = np.empty(len(values), object)
-            column[:] = values
-            return column
-        numbers = np.array(values, np.float64)
-        for i in np.flatnonzero(~np.isfinite(numbers)).tolist():
-            bad[i] = BadRecord("not-finite", f"{name}: {values[i]} is not a finite number")
+            return np.fromiter(values, object, len(values))
+        column = numbers(values)  # a null that nobody reads is not a number
+        summed = name in self._pipeline.plan.values
+        for i in np.flatnonzero(~np.isfinite(column)).tolist():
+            if values[i] is not None:
+                bad[i] = BadRecord("not-finite", f"{name}: {column[i]} is not a finite number")
         bounds = self._cleaning.outliers.get(name)
-        return numbers if bounds is None else np.clip(numbers, bounds.low, bounds.high)
+        if bounds is not None:
+            column = np.clip(column, bounds.low, bounds.high)
+        if summed:
+            for i in np.flatnonzero(np.abs(column) > _LARGEST_SUMMED).tolist():
+                too_large = f"{name}: {column[i]:g} is too large to be summed"
+                bad.setdefault(i, BadRecord("not-finite", too_large))
+        return column
 
-    def _bad_times(self, times: NDArray[np.float64]) -> dict[int, BadRecord]:
-        latest = self._now() + self._ahead
-        absurd = ~((times >= self._earliest) & (times <= latest))
-        return {
-            i: BadRecord("time", f"{self._event.time}: {_readable(times[i])} is out of range")
-            for i in np.flatnonzero(absurd).tolist()
-        }
+    def _check_names(self, decoded: Decoded, bad: dict[int, BadRecord]) -> None:
+        named: list[tuple[str, Sequence[Any]]] = [
+            (self._event.id, decoded.ids),
+            *decoded.entities.items(),
+            ("the record's key", [record.key for record in decoded.records]),
+        ]
+        for what, names in named:
+            if names and max(map(len, names)) > _LONGEST:
+                for i, name in enumerate(names):
+                    if len(name) > _LONGEST:
+                        said = f"{what}: is {len(name):,} characters long, at most {_LONGEST:,}"
+                        bad.setdefault(i, BadRecord("too-long", said))
+
+    def _check_times(self, decoded: Decoded, bad: dict[int, BadRecord]) -> None:
+        times = decoded.times
+        written = np.array([record.timestamp for record in decoded.records], np.float64) / 1000
+        latest = np.where(written > 0, np.minimum(written + self._ahead, LATEST), LATEST)
+        for i in np.flatnonzero(~((times >= self._earliest) & (times <= latest))).tolist():
+            until = readable(float(latest[i]))
+            if latest[i] < LATEST:
+                until += f", {text(self._ahead)} after the record was written"
+            bad[i] = BadRecord(
+                "time",
+                f"{self._event.time}: {readable(float(times[i]))} is out of range, which is "
+                f"{readable(self._earliest)} to {until}",
+            )
 
 
-def _readable(at: float) -> str:
-    try:
-        return datetime.fromtimestamp(at, UTC).isoformat()
-    except (ValueError, OverflowError, OSError):
-        return repr(float(at))
+def _read_only(columns: dict[str, NDArray[Any]]) -> Columns:
+    """Nobody changes what other features, and the windows, read as well."""
+    for column in columns.values():
+        column.flags.writeable = False
+    return columns

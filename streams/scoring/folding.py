@@ -14,7 +14,7 @@ from streams.ports.batches import MicroBatch, ReadRange
 from streams.ports.features import FeatureState, FoldBatch, Folded
 from streams.scoring.decoding import Decoded, Decoder
 from streams.spec import Pipeline
-from streams.spec.windows import FoldPlan, entity_names
+from streams.spec.windows import FoldPlan
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +92,7 @@ def fold_batches(
     """The fold of each micro-batch of several that were decoded together, with `sizes` events."""
     offsets = np.array([record.offset for record in decoded.records], np.int64)
     ids, times = decoded.hashes(), decoded.times.astype(np.uint32)
-    entities = [entity_names(decoded.columns[key.key]) for key in plan.keys]
+    entities = [list(map(str.encode, decoded.entities[key.key])) for key in plan.keys]
     columns = [decoded.columns[value] for value in plan.values]
     values = np.stack(columns, 1) if columns else np.empty((len(offsets), 0))
     found, start = list[FoldBatch](), 0

@@ -1,4 +1,8 @@
-"""Scores for micro-batches: the champion's, or the pipeline's fallback where it may not wait."""
+"""Scores for micro-batches: the champion's, or the pipeline's fallback where it may not wait.
+
+A model that errs on some events and answers others is right about the others: its errors are found
+and are those events' affair. One that errs on an event that it has answered before is unfit.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +31,33 @@ _ONE_ATTEMPT = 0.1
 
 @dataclass(frozen=True)
 class ServedScores:
-    """The scores of a micro-batch, and the version that gave them."""
+    """What each event of a micro-batch is served."""
 
     scores: NDArray[np.float32]
-    """[n, outputs]."""
-    version: int
-    """0 for the fallback."""
-    threshold: float
+    """[n, outputs]; not finite where the model errs on the event and there is no fallback."""
+    versions: NDArray[np.int64]
+    """[n] 0 for the fallback."""
+    thresholds: NDArray[np.float64]
+    """[n]"""
 
-    @property
-    def degraded(self) -> bool:
-        """Whether the fallback answered instead of a model."""
-        return self.version == 0
+    @classmethod
+    def of(cls, scores: NDArray[np.float32], version: int, threshold: float) -> ServedScores:
+        """Scores that one version gave."""
+        rows = len(scores)
+        return cls(scores, np.full(rows, version, np.int64), np.full(rows, threshold))
+
+    @classmethod
+    def joined(cls, parts: Sequence[ServedScores]) -> ServedScores:
+        """Several, one after the other."""
+        return cls(
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.versions for part in parts]),
+            np.concatenate([part.thresholds for part in parts]),
+        )
+
+    def select(self, keep: NDArray[np.bool_]) -> ServedScores:
+        """Of the events where `keep` is set."""
+        return ServedScores(self.scores[keep], self.versions[keep], self.thresholds[keep])
 
 
 class Inference:
@@ -51,23 +70,29 @@ class Inference:
         self._scorer = scorer
         self._champion = champion
         self._degraded = False
+        self._erred: set[int] = set()
+        """Versions of which the log has said that they err on single events."""
+        self._answered: tuple[int, NDArray[np.float32]] | None = None
+        """A version, and a vector [1, features] that it has answered."""
 
     async def score(
         self, vectors: NDArray[np.float32], sizes: Sequence[int], received: float
-    ) -> list[ServedScores]:
+    ) -> ServedScores:
         """Scores of vectors [n, features] of several batches, received since a monotonic time.
 
-        One request for all, and one answer; where the model errs, one for each of `sizes` rows, so
-        that only the batch whose vectors brought it about has to wait.
+        One request for all, and one answer; where the model is unfit, one for each of `sizes` rows,
+        so that only the batch whose vectors brought it about has to wait.
 
         Without `Fallback.after` it waits for as long as it takes; with it, the batches are served
-        the fallback once they have waited so long. Bad records alone wait for nobody.
+        the fallback once they have waited so long, and an event on which the model errs is served
+        it too. Bad records alone wait for nobody.
         """
         if len(sizes) > 1:
             with suppress(ModelError):
-                return [await self._served(vectors, received, passing=(Unavailable,))]
+                return await self._served(vectors, received, passing=(Unavailable,))
         parts = np.split(vectors, np.cumsum(sizes)[:-1])
-        return await asyncio.gather(*(self._served(part, received) for part in parts))
+        found = await asyncio.gather(*(self._served(part, received) for part in parts))
+        return ServedScores.joined(found)
 
     async def _served(
         self,
@@ -76,11 +101,7 @@ class Inference:
         passing: tuple[type[Exception], ...] = PASSING,
     ) -> ServedScores:
         if not len(vectors):
-            return ServedScores(
-                np.empty((0, self._outputs), np.float32),
-                self._champion.version,
-                self._champion.threshold,
-            )
+            return ServedScores.of(np.empty((0, self._outputs), np.float32), 0, 0.0)
         attempt = partial(self._attempt, vectors)
         if self._fallback.after is None:
             return await until_available(self._name, "infer", attempt, passing=passing)
@@ -100,13 +121,62 @@ class Inference:
         version, threshold = self._champion.version, self._champion.threshold
         if version == 0:
             return self._fall_back(len(vectors))
-        return ServedScores(await self._scorer.infer(version, vectors), version, threshold)
+        try:
+            scores = await self._scorer.infer(version, vectors)
+        except ModelError as error:
+            scores = await self._one_by_one(version, vectors, error)
+        finite = np.isfinite(scores).all(axis=1)
+        if finite.all():
+            self._answered = (version, vectors[:1])
+            return ServedScores.of(scores, version, threshold)
+        erring = int(np.count_nonzero(~finite))
+        self._report_erring(version, erring)
+        if self._fallback.after is None:
+            return ServedScores.of(scores, version, threshold)
+        telemetry.DEGRADED.labels(self._name).inc(erring)
+        served = ServedScores.of(scores.copy(), version, threshold)
+        served.scores[~finite], served.versions[~finite] = self._fallback.score, 0
+        return served
+
+    async def _one_by_one(
+        self, version: int, vectors: NDArray[np.float32], error: ModelError
+    ) -> NDArray[np.float32]:
+        """The scores of those vectors that the version answers, found by halving.
+
+        Raises:
+            ModelError: it does not answer what it has answered before either.
+        """
+        known = np.zeros((1, vectors.shape[1]), np.float32)
+        if self._answered is not None and self._answered[0] == version:
+            known = self._answered[1]
+        try:
+            await self._scorer.infer(version, known)
+        except ModelError:
+            raise error from None
+        return await self._halved(version, vectors)
+
+    async def _halved(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(vectors) == 1:
+            return np.full((1, self._outputs), np.nan, np.float32)
+        found = []
+        for half in np.array_split(vectors, 2):
+            try:
+                found.append(await self._scorer.infer(version, half))
+            except ModelError:
+                found.append(await self._halved(version, half))
+        return np.concatenate(found)
 
     def _fall_back(self, rows: int) -> ServedScores:
         """The fallback's."""
         telemetry.DEGRADED.labels(self._name).inc(rows)
         scores = np.full((rows, self._outputs), self._fallback.score, np.float32)
-        return ServedScores(scores, 0, self._champion.threshold)
+        return ServedScores.of(scores, 0, self._champion.threshold)
+
+    def _report_erring(self, version: int, events: int) -> None:
+        """One line for each version that errs on single events; their dead letters tell which."""
+        if version not in self._erred:
+            log.error("model errs on single events", version=version, events=events)
+        self._erred.add(version)
 
     def _report(self, reason: str) -> None:
         """One line when the fallback begins to answer for the model, and one when it ends."""

@@ -9,33 +9,30 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from streams import telemetry
 from streams.aio.coalescing import Coalescer
 from streams.dead_letters import Rejected, dead_letter
-from streams.errors import BadRecord
-from streams.ports.batches import (
-    NO_HEADERS,
-    MicroBatch,
-    OutputRecord,
-    Outputs,
-    ReadRange,
-)
+from streams.errors import BadRecord, DriftloopError
+from streams.ports.batches import MicroBatch, OutputRecord, Outputs, ReadRange
 from streams.ports.features import FeatureState, Folded, concatenate
 from streams.ports.models import Champion, Scorer
-from streams.records import Prediction, Scored, encode, pack
 from streams.scoring.breaker import InvalidBreaker
 from streams.scoring.decoding import Decoded, Decoder
 from streams.scoring.folding import Folding, fold_batches
 from streams.scoring.inference import Inference, ServedScores
+from streams.scoring.outputs import predicted, what_was_served
 from streams.spec import Pipeline
-from streams.spec.windows import entity_texts
+
+log = structlog.get_logger(__name__)
 
 _JOINT_RECORDS = 1024
 """Most records of several partitions that are scored as one; larger batches gain nothing."""
@@ -101,33 +98,99 @@ class Scoring:
         folding = Folding(self._pipeline, number, self._state, self._decoder, self._read_range)
         return PartitionScoring(self._joint, folding, InvalidBreaker(self._pipeline, number))
 
-    async def score(self, requests: Sequence[tuple[PartitionScoring, MicroBatch]]) -> list[Outputs]:
-        """Predictions, what was served, and dead letters of one micro-batch per partition."""
+    async def score(
+        self, requests: Sequence[tuple[PartitionScoring, MicroBatch]]
+    ) -> list[Outputs | Exception]:
+        """Predictions, what was served, and dead letters of one micro-batch per partition.
+
+        An error that nobody foresaw is its own micro-batch's affair, and there the affair of the
+        records that bring it about.
+        """
+        try:
+            return list(await self._score(requests))
+        except DriftloopError:
+            raise
+        except Exception as error:
+            if len(requests) == 1:
+                return [await self._quarantine(*requests[0], error)]
+        return await asyncio.gather(*map(self._alone, requests))
+
+    async def _alone(self, request: tuple[PartitionScoring, MicroBatch]) -> Outputs | Exception:
+        try:
+            return (await self.score([request]))[0]
+        except Exception as error:  # its partition's, whose lane raises it
+            return error
+
+    async def _score(
+        self, requests: Sequence[tuple[PartitionScoring, MicroBatch]]
+    ) -> list[Outputs]:
         parts, batches = zip(*requests, strict=True)
         with self._stage("decode"):
             decoded = self._decoder.decode([r for batch in batches for r in batch.records])
-        self._observe_read(parts, batches, decoded)
         with self._stage("fold"):
             folded = await self._fold(parts, batches, decoded)
+        duplicates = int(np.count_nonzero(folded.duplicate))
         decoded, vectors = self._vectors(decoded, folded)
         sizes = _sizes(batches, decoded)
         with self._stage("infer"):
             received = min(batch.received for batch in batches)
             served = await self._inference.score(vectors, sizes, received)
-        self._observe_served(decoded, folded, served)
-        predictions, scored = self._records(decoded, vectors, served)
-        return self._outputs(batches, sizes, predictions, scored, decoded)
+        decoded, vectors, served = _answered(decoded, vectors, served)
+        predictions = predicted(self._pipeline, decoded, served)
+        scored = what_was_served(self._pipeline, decoded, vectors, served)
+        outputs = self._outputs(batches, predictions, scored, decoded)
+        self._observe(parts, batches, decoded, served)
+        telemetry.DUPLICATES.labels(self._pipeline.name).inc(duplicates)
+        return outputs
 
-    def _observe_read(
-        self,
-        parts: Sequence[PartitionScoring],
-        batches: Sequence[MicroBatch],
-        decoded: Decoded,
+    async def _quarantine(
+        self, part: PartitionScoring, batch: MicroBatch, error: Exception
+    ) -> Outputs:
+        """The outputs of a micro-batch that fails: the records that do are found by halving.
+
+        Raises the error where a micro-batch without records fails, too: no record is at fault.
+        """
+        records = batch.records
+        if len(records) > 1:
+            middle = len(records) // 2
+            halves = (
+                replace(batch, records=records[:middle]),
+                replace(batch, records=records[middle:], first=int(records[middle - 1].offset) + 1),
+            )
+            found: Outputs = {}
+            for half in halves:  # one after the other, as the feature state needs them
+                [outputs] = await self.score([(part, half)])
+                if isinstance(outputs, Exception):
+                    raise outputs
+                found = {topic: found.get(topic, []) + made for topic, made in outputs.items()}
+            return found
+        await self._check_without(part, batch, error)
+        [record] = records
+        bad = BadRecord("failed", f"{type(error).__name__}: {error}")
+        log.error(
+            "a record could not be processed, setting it aside",
+            partition=record.partition,
+            offset=record.offset,
+            exc_info=error,
+        )
+        decoded = replace(self._decoder.decode([]), rejected=[(record, bad)])
+        nothing = ServedScores.of(np.empty((0, 1), np.float32), 0, 0.0)
+        self._observe([part], [batch], decoded, nothing)
+        return self._outputs([batch], [], [], decoded)[0]
+
+    async def _check_without(
+        self, part: PartitionScoring, batch: MicroBatch, error: Exception
     ) -> None:
-        name = self._pipeline.name
-        for part, batch, bad in zip(parts, batches, _rejected(batches, decoded), strict=True):
-            telemetry.EVENTS.labels(name, str(batch.partition)).inc(len(batch.records))
-            part.breaker.observe(len(batch.records), len(bad), str(bad[0][1]) if bad else "")
+        """Take the batch's place without its record: fold nothing, and score a vector of zeros."""
+        nothing = self._decoder.decode([])
+        vector = np.zeros((1, len(self._pipeline.feature_names)), np.float32)
+        try:
+            await self._fold([part], [batch], nothing)
+            await self._inference.score(vector, [1], batch.received)
+        except DriftloopError:
+            raise
+        except Exception:
+            raise error from None
 
     async def _fold(
         self,
@@ -142,7 +205,10 @@ class Scoring:
         return await calls[0] if len(calls) == 1 else concatenate(await asyncio.gather(*calls))
 
     def _vectors(self, decoded: Decoded, folded: Folded) -> tuple[Decoded, NDArray[np.float32]]:
-        """The vectors of events that are new, and finite; the others leave the batch here."""
+        """The vectors of events that are new, and finite; the others leave the batch here.
+
+        An event is finite before it is folded (`decoding`); what older state holds may not be.
+        """
         vectors = self._pipeline.vectors(decoded.features, folded.aggregates)
         finite = np.isfinite(vectors).all(axis=1)
         keep = finite & ~folded.duplicate
@@ -157,13 +223,13 @@ class Scoring:
     def _outputs(
         self,
         batches: Sequence[MicroBatch],
-        sizes: Sequence[int],
         predictions: list[OutputRecord],
         scored: list[OutputRecord],
         decoded: Decoded,
     ) -> list[Outputs]:
         """Split the records that were made together by micro-batch."""
-        topics, bounds = self._pipeline.topics, pairwise([0, *accumulate(sizes)])
+        topics = self._pipeline.topics
+        bounds = pairwise([0, *accumulate(_sizes(batches, decoded))])
         return [
             {
                 topics.predictions: predictions[first:end],
@@ -173,67 +239,22 @@ class Scoring:
             for (first, end), rejected in zip(bounds, _rejected(batches, decoded), strict=True)
         ]
 
-    def _records(
-        self, decoded: Decoded, vectors: NDArray[np.float32], served: Sequence[ServedScores]
-    ) -> tuple[list[OutputRecord], list[OutputRecord]]:
-        """The prediction of each event, and what was served."""
-        # of each event: score, decision, version and whether it is degraded
-        answers = [answer for scores in served for answer in self._decided(scores)]
-        keys = [record.key for record in decoded.records]
-        identities = [f"{record.partition}-{record.offset}" for record in decoded.records]
-        times, packed = decoded.times.tolist(), pack(vectors)
-        predictions: list[OutputRecord] = [
-            (
-                key,
-                encode(Prediction(event_id, at, score, decision, version, degraded, identity)),
-                NO_HEADERS,
-            )
-            for key, event_id, at, (score, decision, version, degraded), identity in zip(
-                keys, decoded.ids, times, answers, identities, strict=True
-            )
-        ]
-        scored: list[OutputRecord] = [
-            (key, encode(Scored(event_id, at, entities, vector, score, version)), NO_HEADERS)
-            for key, event_id, at, entities, vector, (score, _, version, _) in zip(
-                keys,
-                decoded.ids,
-                times,
-                self._label_entities(decoded),
-                packed,
-                answers,
-                strict=True,
-            )
-        ]
-        return predictions, scored
-
-    def _decided(self, served: ServedScores) -> list[tuple[float | list[float], str, int, bool]]:
-        classes, scores = self._pipeline.decision.classes, served.scores
-        if scores.shape[1] == 1:
-            scores = scores[:, 0]
-            chosen = (scores >= served.threshold).astype(int)
-        else:
-            chosen = scores.argmax(axis=1)
-        version, degraded = served.version, served.degraded
-        return [
-            (score, classes[index], version, degraded)
-            for score, index in zip(scores.tolist(), chosen.tolist(), strict=True)
-        ]
-
-    def _label_entities(self, decoded: Decoded) -> list[list[str]]:
-        """For each event the names of the entities that take its label, in the plan's order."""
-        keys = self._pipeline.plan.label_keys
-        columns = [entity_texts(decoded.columns[key]) for key in keys]
-        return list(map(list, zip(*columns, strict=True))) if columns else [[]] * len(decoded.ids)
-
-    def _observe_served(
-        self, decoded: Decoded, folded: Folded, served: Sequence[ServedScores]
+    def _observe(
+        self,
+        parts: Sequence[PartitionScoring],
+        batches: Sequence[MicroBatch],
+        decoded: Decoded,
+        served: ServedScores,
     ) -> None:
+        """Count what is about to be written. Raises `TooManyInvalid`, before anything is."""
         name = self._pipeline.name
-        for scores in served:
-            telemetry.PREDICTIONS.labels(name, str(scores.version)).inc(len(scores.scores))
-        telemetry.DUPLICATES.labels(name).inc(int(folded.duplicate.sum()))
+        for part, batch, bad in zip(parts, batches, _rejected(batches, decoded), strict=True):
+            telemetry.EVENTS.labels(name, str(batch.partition)).inc(len(batch.records))
+            part.breaker.observe(len(batch.records), len(bad), str(bad[0][1]) if bad else "")
         for _, error in decoded.rejected:
             telemetry.DEAD_LETTERS.labels(name, error.cause).inc()
+        for version, events in zip(*np.unique(served.versions, return_counts=True), strict=True):
+            telemetry.PREDICTIONS.labels(name, str(version)).inc(events)
         if len(decoded.times):
             telemetry.EVENT_TIME.labels(name).set(float(decoded.times.max()))
 
@@ -241,6 +262,23 @@ class Scoring:
         timer: AbstractContextManager[Any]
         timer = telemetry.STAGE_SECONDS.labels(self._pipeline.name, stage).time()
         return timer
+
+
+def _answered(
+    decoded: Decoded, vectors: NDArray[np.float32], served: ServedScores
+) -> tuple[Decoded, NDArray[np.float32], ServedScores]:
+    """The events that the model has answered; those on which it errs leave the batch here."""
+    finite = np.asarray(np.isfinite(served.scores).all(axis=1))
+    if finite.all():
+        return decoded, vectors, served
+    rejected = [
+        (
+            decoded.records[i],
+            BadRecord("model", f"version {served.versions[i]} gives no finite score for the event"),
+        )
+        for i in np.flatnonzero(~finite).tolist()
+    ]
+    return decoded.select(finite, rejected), vectors[finite], served.select(finite)
 
 
 def _sizes(batches: Sequence[MicroBatch], decoded: Decoded) -> list[int]:

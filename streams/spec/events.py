@@ -6,17 +6,14 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from streams.errors import PipelineError
 from streams.spec.durations import Duration, seconds
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Columns = Mapping[str, NDArray[Any]]
 """A micro-batch by field name: numeric fields as float64 [n], others as object [n].
@@ -35,7 +32,8 @@ class Event:
     key: str
     """Field of the main entity; the events topic is keyed by it."""
     time: str
-    """Field of the event time: a `datetime` (UTC when it names no zone) or epoch seconds."""
+    """Field of the event time: a `datetime` (UTC when it names no zone), or a number of seconds,
+    milliseconds, micro- or nanoseconds since 1970 (`streams.spec.times`)."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.schema, type) and issubclass(self.schema, BaseModel)):
@@ -88,7 +86,7 @@ class Cleaning:
     earliest: datetime = datetime(2000, 1, 1)
     """An event time before this (UTC) is a dead letter."""
     ahead: Duration = "1d"
-    """An event time further than this ahead of the clock is a dead letter."""
+    """An event time further than this ahead of the record's own timestamp is a dead letter."""
 
     @property
     def duplicates_seconds(self) -> int:
@@ -144,14 +142,3 @@ def optional(schema: type[BaseModel], name: str) -> bool:
     """Whether the field may be `None`."""
     annotation = schema.model_fields[name].annotation
     return type(None) in typing.get_args(annotation)
-
-
-def epoch(times: list[Any]) -> NDArray[np.float64]:
-    """Seconds since 1970 (UTC) of datetimes or numbers; naive datetimes are UTC. Shape [n]."""
-    if times and isinstance(times[0], datetime):
-        origin = _EPOCH.replace(tzinfo=None) if times[0].tzinfo is None else _EPOCH
-        try:
-            return np.array([(at - origin).total_seconds() for at in times])
-        except TypeError:  # some name a zone, others none
-            return epoch([at.replace(tzinfo=at.tzinfo or UTC) for at in times])
-    return np.array(times, dtype=np.float64)

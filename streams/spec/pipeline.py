@@ -164,6 +164,25 @@ class Pipeline:
         text = json.dumps([self.feature_names, self.normalised, plan])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @cached_property
+    def fields_read(self) -> frozenset[str]:
+        """The event's fields that identify or date it, or that a feature names.
+
+        A transform may read others as well; what it makes of a null is its own affair.
+        """
+        event = self.event
+        named = [getattr(feature, "field", None) for feature in self.features]
+        keys = [window.key for window in self.windows]
+        return frozenset(filter(None, [event.id, event.key, event.time, *keys, *named]))
+
+    def no_stateless(self) -> dict[int, Block]:
+        """As `stateless`, of no events."""
+        return {
+            i: np.empty((0, len(feature.names)))
+            for i, feature in enumerate(self.features)
+            if not isinstance(feature, Window)
+        }
+
     def stateless(self, columns: Columns) -> dict[int, Block]:
         """The features that need no state, by their position: float64 [n, width] each."""
         return {

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,19 +130,6 @@ def select(plan: FoldPlan, window: Window) -> Select:
             return partial(_ratio, start + stride - 1, start)
         case _:
             return partial(_column, start)
-
-
-def entity_texts(column: NDArray[Any]) -> list[str]:
-    """Entity names of a key column, as the scored records spell them."""
-    values = column.tolist()
-    if column.dtype != object:  # integer keys are float64 in columns
-        values = map(int, values)
-    return list(map(str, values))
-
-
-def entity_names(column: NDArray[Any]) -> list[bytes]:
-    """Entity names of a key column, as the feature state spells them."""
-    return list(map(str.encode, entity_texts(column)))
 
 
 def _column(at: int, folded: NDArray[np.float64]) -> NDArray[np.float64]:

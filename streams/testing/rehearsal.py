@@ -10,7 +10,8 @@ adapters, one partition, in order.
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterable, Mapping
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from streams.adapters.memory.labels import MemoryLabelStore
 from streams.adapters.memory.scorer import FixedChampion, MemoryScorer, Network
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.errors import ModelError, PipelineError
+from streams.errors import ModelError, NotFinite, PipelineError
 from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch, Outputs, Processor, SourceRecord
 from streams.ports.features import FeatureState
@@ -48,6 +49,8 @@ class _Network(MemoryScorer):
     async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
             return await super().infer(version, vectors)
+        except NotFinite:  # these events' dead letters will say so
+            return np.full((len(vectors), self._outputs), np.nan, np.float32)
         except ModelError as error:
             raise PipelineError(
                 "network", str(error), "return float32 [n, outputs] for [n, features]"
@@ -79,49 +82,66 @@ class Rehearsal:
         ).partition(0)
         self._labelling = Labelling(pipeline, 0, MemoryLabelStore, self._state, _nothing)
         self._offsets: dict[str, int] = {}
+        self._keys: dict[str, bytes] = {}
+        """Of the events that were scored, by id."""
 
-    async def score(self, events: Iterable[Mapping[str, Any] | bytes]) -> Rehearsed:
+    async def score(
+        self, events: Iterable[Mapping[str, Any] | bytes], *, written_at: float = 0.0
+    ) -> Rehearsed:
         """Score events (dictionaries, or raw JSON) as one micro-batch; the join sees what came out.
 
-        Examples of events whose horizon has passed come out too.
+        Examples of events whose horizon has passed come out too. `written_at` (seconds since 1970)
+        is the records' own timestamp, against which event times are held; 0: nobody knows it.
         """
         await self._open()
         key = self._pipeline.event.key
-        values = [e if isinstance(e, bytes) else orjson.dumps(e) for e in events]
-        keys = [_key(value, key) for value in values]
-        outputs = await self._run(self._scoring, self._pipeline.topics.events, keys, values)
+        values = [e if isinstance(e, bytes) else _json(e) for e in events]
+        given = [(_key(value, key), value) for value in values]
+        topics = self._pipeline.topics
+        outputs = await self._run(self._scoring, topics.events, given, written_at)
         result = self._read(outputs)
-        scored = outputs[self._pipeline.topics.scored]
-        joined = await self._run(
-            self._labelling,
-            self._pipeline.topics.scored,
-            [key or b"" for key, _, _ in scored],
-            [value or b"" for _, value, _ in scored],
-        )
+        scored = [(key or b"", value or b"") for key, value, _ in outputs.get(topics.scored, [])]
+        for (name, _), one in zip(scored, result.scored, strict=True):
+            self._keys[one.event_id] = name
+        joined = await self._run(self._labelling, topics.scored, scored, written_at)
         await self._labelling.commit()
         result.examples = self._read(joined).examples
         return result
 
-    async def label(self, feedback: Iterable[Mapping[str, Any]]) -> Rehearsed:
-        """Feed labels back: `{"event_id": ..., "label": ..., "labelled_at": ...}`."""
+    async def label(
+        self, feedback: Iterable[Mapping[str, Any]], *, written_at: float = 0.0
+    ) -> Rehearsed:
+        """Feed labels back: `{"event_id": ..., "label": ..., "labelled_at": ...}`.
+
+        Each is keyed as the last event of its id was; by `key` where it is given with it.
+        """
         await self._open()
-        values = [orjson.dumps(record) for record in feedback]
+        given = [(self._key_of(record), _json(record)) for record in feedback]
         topic = self._pipeline.topics.feedback
-        outputs = await self._run(self._labelling, topic, [b"key"] * len(values), values)
+        outputs = await self._run(self._labelling, topic, given, written_at)
         await self._labelling.commit()
         return self._read(outputs)
+
+    def _key_of(self, label: Mapping[str, Any]) -> bytes:
+        if "key" in label:
+            return str(label["key"]).encode()
+        return self._keys.get(str(label.get("event_id")), b"key")
 
     async def _open(self) -> None:
         if not self._offsets:  # nothing was run yet
             await self._labelling.open({})
 
     async def _run(
-        self, processor: Processor, topic: str, keys: list[bytes], values: list[bytes]
+        self,
+        processor: Processor,
+        topic: str,
+        given: Sequence[tuple[bytes, bytes]],
+        written_at: float,
     ) -> Outputs:
         first = self._offsets.get(topic, 0)
         records: list[SourceRecord] = [
-            _Record(topic, first + i, key, value)
-            for i, (key, value) in enumerate(zip(keys, values, strict=True))
+            _Record(topic, first + i, key, value, timestamp=round(written_at * 1000))
+            for i, (key, value) in enumerate(given)
         ]
         self._offsets[topic] = first + len(records)
         if not records:
@@ -146,6 +166,13 @@ class Rehearsal:
 def _decode(outputs: Outputs, topic: str, record: type[msgspec.Struct]) -> list[Any]:
     decode = decoder(record).decode
     return [decode(value or b"") for _, value, _ in outputs.get(topic, [])]
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # a whole number of more than 64 bits
+        return json.dumps(record).encode()
 
 
 def _key(value: bytes, name: str) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from streams.adapters.memory.labels import MemoryLabelStore
 from streams.adapters.rocksdb.labels import RocksLabelStore
 from streams.errors import Busy
-from streams.ports.labels import Changes, Label, LabelStore, ServedEvent
+from streams.ports.labels import Changes, EventName, Label, LabelStore, ServedEvent
 
 
 @pytest.fixture(params=["memory", "rocks"])
@@ -21,6 +21,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabelStore
     made.close()
 
 
+def name(event_id: str, key: bytes = b"key") -> EventName:
+    return EventName(key, event_id)
+
+
 def served(
     name: str, at: float, matured: bool = False, labels: tuple[Label, ...] = ()
 ) -> ServedEvent:
@@ -28,14 +32,15 @@ def served(
 
 
 def put(store: LabelStore, *entries: ServedEvent, **early: tuple[Label, ...]) -> None:
-    store.write(Changes({e.event_id: e for e in entries}, early, {}, 0.0))
+    named = {name(event_id): labels for event_id, labels in early.items()}
+    store.write(Changes({e.name: e for e in entries}, named, {}, 0.0))
 
 
 def test_what_is_written_is_found(store: LabelStore) -> None:
     entry = served("a", 5.5, labels=(Label(3, 1.0, 9.0),))
     put(store, entry, early=(Label(7, 0.0, 2.0),))
-    assert store.entries(["a", "none"]) == [entry, None]
-    assert store.early(["early", "a"]) == [(Label(7, 0.0, 2.0),), ()]
+    assert store.entries([name("a"), name("none")]) == [entry, None]
+    assert store.early([name("early"), name("a")]) == [(Label(7, 0.0, 2.0),), ()]
     assert store.entries([]) == []
 
 
@@ -68,18 +73,32 @@ def test_expiry_drops_matured_entries_and_early_labels(store: LabelStore) -> Non
     put(store, served("old", 1.0), x=(Label(1, 1.0, 1.0),), y=(Label(2, 1.0, 8.0),))
     put(store, served("old", 1.0, matured=True), served("waiting", 1.0), served("new", 9.0, True))
     store.expire(5.0)
-    assert [s and s.event_id for s in store.entries(["old", "waiting", "new"])] == [
+    assert [
+        s and s.event_id for s in store.entries(list(map(name, ["old", "waiting", "new"])))
+    ] == [
         None,
         "waiting",
         "new",
     ]
-    assert store.early(["x", "y"]) == [(), (Label(2, 1.0, 8.0),)]
+    assert store.early([name("x"), name("y")]) == [(), (Label(2, 1.0, 8.0),)]
+
+
+def test_an_id_is_told_apart_by_its_key(store: LabelStore) -> None:
+    entries = [ServedEvent("a", key, 1.0, key) for key in (b"", b"k", b"k\x00", b"\x00\x01ka")]
+    put(store, *entries, ServedEvent("\x00a", b"k", 1.0, b"other"))
+    assert store.entries([entry.name for entry in entries]) == entries
+    assert store.entries([name("a", b"kk")]) == [None]
+    assert len(store.due(2.0)) == 5
+    early: dict[EventName, tuple[Label, ...]]
+    early = {entry.name: (Label(1, i, 1.0),) for i, entry in enumerate(entries)}
+    store.write(Changes({}, early, {}, 0.0))
+    assert store.early(list(early)) == list(early.values())
 
 
 def test_early_labels_are_removed(store: LabelStore) -> None:
     put(store, x=(Label(1, 1.0, 1.0),))
     put(store, x=())
-    assert store.early(["x"]) == [()]
+    assert store.early([name("x")]) == [()]
 
 
 @pytest.fixture
@@ -89,12 +108,14 @@ def reopen(tmp_path: Path) -> Callable[[], RocksLabelStore]:
 
 def test_the_disk_remembers(reopen: Callable[[], RocksLabelStore]) -> None:
     first = reopen()
-    first.write(Changes({"a": served("a", 1.0)}, {"x": (Label(1, 1.0, 1.0),)}, {"t": 9}, 7.0))
+    first.write(
+        Changes({name("a"): served("a", 1.0)}, {name("x"): (Label(1, 1.0, 1.0),)}, {"t": 9}, 7.0)
+    )
     with pytest.raises(Busy, match="stop the other process"):
         reopen()
     first.close()
     second = reopen()
-    assert second.entries(["a"]) == [served("a", 1.0)]
+    assert second.entries([name("a")]) == [served("a", 1.0)]
     assert second.due(2.0) == [served("a", 1.0)]
     assert (second.positions, second.watermark) == ({"t": 9}, 7.0)
     second.close()

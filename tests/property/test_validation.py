@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from streams.errors import BadRecord
 from streams.pipelines.card_fraud import Transaction
 from streams.scoring.validation import Validator, compile_struct
-from streams.spec.events import epoch
+from streams.spec.times import epoch
 
 
 class Everything(BaseModel):

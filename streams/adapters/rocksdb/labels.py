@@ -1,11 +1,11 @@
 """A label store on local disk: RocksDB, one database per partition.
 
-Keys, whose first byte sorts them into ranges:
+Keys, whose first byte sorts them into ranges; a name is the size of an event's key, its key and id:
 
-- `s` + event id: the entry, as MessagePack;
-- `d` + event time (big-endian microseconds) + event id: entries that have not matured, in order;
-- `x` + event time + event id: entries that have matured, in the order in which they expire;
-- `e` + event id and `f` + labelled_at + event id: early labels, and the order of their expiry;
+- `s` + name: the entry, as MessagePack;
+- `d` + event time (big-endian microseconds) + name: entries that have not matured, in order;
+- `x` + event time + name: entries that have matured, in the order in which they expire;
+- `e` + name and `f` + labelled_at + name: early labels, and the order of their expiry;
 - `m`: positions and watermark.
 """
 
@@ -20,7 +20,7 @@ import msgspec
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
 from streams.errors import Busy
-from streams.ports.labels import Changes, Label, ServedEvent
+from streams.ports.labels import Changes, EventName, Label, ServedEvent
 
 _META = b"m"
 _pack = msgspec.msgpack.Encoder().encode
@@ -43,22 +43,25 @@ class RocksLabelStore:
         # below this no entry is left to mature: scanning from it passes over what was deleted
         self._matured_to = 0.0
 
-    def entries(self, event_ids: Sequence[str]) -> list[ServedEvent | None]:
+    def entries(self, names: Sequence[EventName]) -> list[ServedEvent | None]:
         """The entries of these events."""
-        found = self._db.get([b"s" + event_id.encode() for event_id in event_ids])
+        return self._entries(list(map(_packed, names)))
+
+    def _entries(self, names: Sequence[bytes]) -> list[ServedEvent | None]:
+        found = self._db.get([b"s" + name for name in names])
         return [None if value is None else _unpack_served(value) for value in found]
 
-    def early(self, event_ids: Sequence[str]) -> list[tuple[Label, ...]]:
+    def early(self, names: Sequence[EventName]) -> list[tuple[Label, ...]]:
         """Labels without an event yet."""
-        found = self._db.get([b"e" + event_id.encode() for event_id in event_ids])
+        found = self._db.get([b"e" + _packed(name) for name in names])
         return [() if value is None else _unpack_labels(value) for value in found]
 
     def due(self, before: float) -> list[ServedEvent]:
         """Unmatured entries older than `before`, oldest first."""
-        ids = [key[9:].decode() for key in self._range(b"d", before, self._matured_to)]
-        if not ids:
+        names = [key[9:] for key in self._range(b"d", before, self._matured_to)]
+        if not names:
             self._matured_to = max(self._matured_to, before)
-        return [served for served in self.entries(ids) if served is not None]
+        return [served for served in self._entries(names) if served is not None]
 
     def write(self, changes: Changes) -> None:
         """Apply changes in one write batch.
@@ -67,7 +70,7 @@ class RocksLabelStore:
         """
         batch = WriteBatch(raw_mode=True)
         for served in changes.entries.values():
-            name = served.event_id.encode()
+            name = _packed(served.name)
             batch.put(b"s" + name, _pack(served))
             at = _ordered(served.event_time) + name
             if served.matured:
@@ -76,8 +79,8 @@ class RocksLabelStore:
             else:
                 batch.put(b"d" + at, b"")
                 self._matured_to = min(self._matured_to, served.event_time)
-        for event_id, labels in changes.early.items():
-            self._write_early(batch, event_id.encode(), labels)
+        for early, labels in changes.early.items():
+            self._write_early(batch, _packed(early), labels)
         self._positions = {**self._positions, **changes.positions}
         self._watermark = changes.watermark
         batch.put(_META, _pack((self._positions, self._watermark)))
@@ -100,7 +103,7 @@ class RocksLabelStore:
 
     @property
     def watermark(self) -> float:
-        """Largest event time written."""
+        """As last written."""
         return float(self._watermark)
 
     def close(self) -> None:
@@ -120,6 +123,10 @@ class RocksLabelStore:
             if key >= end:
                 return
             yield key
+
+
+def _packed(name: EventName) -> bytes:
+    return struct.pack(">H", len(name.key)) + name.key + name.event_id.encode()
 
 
 def _ordered(at: float) -> bytes:

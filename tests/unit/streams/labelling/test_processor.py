@@ -74,7 +74,7 @@ async def test_without_a_meaning_of_no_label_only_labelled_events_become_example
 
 async def test_a_label_before_its_event_waits_for_it() -> None:
     rehearsal = Rehearsal(declare())
-    assert (await rehearsal.label([label(1, 1, T0 - 5)])).examples == []
+    assert (await rehearsal.label([{**label(1, 1, T0 - 5), "key": "ann"}])).examples == []
     await rehearsal.score([basket(1, T0)])
     [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
     assert (example.event_id, example.label) == ("o1", 1.0)
@@ -146,7 +146,12 @@ async def test_events_beyond_keep_are_forgotten() -> None:
         ({"event_id": "o1", "label": "yes", "labelled_at": T0}, "invalid"),
         ({"event_id": "o1", "labelled_at": T0}, "invalid"),
         ({"event_id": "o1", "label": 1, "labelled_at": "yesterday"}, "time"),
-        ({"event_id": 5, "label": 1, "labelled_at": T0}, "invalid"),
+        ({"event_id": [5], "label": 1, "labelled_at": T0}, "invalid"),
+        ({"event_id": "o1", "label": 1, "labelled_at": 12345}, "time"),
+        ({"event_id": "o1", "label": 1, "labelled_at": "1999-12-31T23:59:59Z"}, "time"),
+        ({"event_id": "o1", "label": 1, "labelled_at": "2107-01-01"}, "time"),
+        ({"event_id": "o1", "label": 1, "labelled_at": 10**400}, "invalid"),
+        ({"event_id": "o1", "label": 10**400, "labelled_at": T0}, "invalid"),
     ],
 )
 async def test_a_bad_label_is_a_dead_letter_and_costs_no_other(
@@ -177,7 +182,7 @@ async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None
     store = MemoryLabelStore()
     served = [ServedEvent(f"o{n}", b"ann", T0, scored(f"o{n}")) for n in (1, 2)]
     before = Labelling(pipeline, 0, lambda: store, MemoryFeatureState(pipeline.plan), read)
-    store.write(Changes({s.event_id: s for s in served}, {}, {}, T0))
+    store.write(Changes({s.name: s for s in served}, {}, {}, T0))
     await before.open({})
     await before.process(MicroBatch(pipeline.topics.feedback, 0, records, 0, 0))
     await before.commit()

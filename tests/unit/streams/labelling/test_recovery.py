@@ -155,7 +155,7 @@ class World:
         for record in self.log[FEEDBACK]:
             word: dict[str, Any] = orjson.loads(record.value)
             before = last.get(word["event_id"])
-            if before is None or (word["labelled_at"] >= before[1] and word["label"] != before[0]):
+            if before is None or word["labelled_at"] >= before[1]:
                 last[word["event_id"]] = (float(word["label"]), word["labelled_at"])
         return {event_id: label for event_id, (label, _) in last.items()}
 

@@ -16,6 +16,7 @@ from streams.errors import Busy, Unavailable
 from streams.labelling import standby
 from streams.labelling.standby import Standby
 from streams.ports.batches import TopicPartition
+from streams.ports.labels import EventName
 from streams.records import Scored, encode
 from streams.spec import Feedback
 from tests.unit.pipelines import declare
@@ -104,7 +105,7 @@ async def test_a_copy_is_a_store_as_its_owner_has_it(machine: Machine) -> None:
     copy = machine.stores[0]
     assert copy.positions == {SCORED: 50, FEEDBACK: 30}
     assert copy.watermark == T0 + 49
-    found = copy.entries([f"o{n}" for n in range(60)])
+    found = copy.entries([EventName(b"ann", f"o{n}") for n in range(60)])
     assert [served is not None for served in found] == [True] * 50 + [False] * 10
     assert [len(served.labels) for served in found if served] == [1] * 30 + [0] * 20
     assert not copy.is_open

@@ -26,8 +26,7 @@ def inference(scorer: Any, **fallback: Any) -> Inference:
 
 async def one(asked: Inference, received: float) -> ServedScores:
     """What one batch of one event is served."""
-    [scores] = await asked.score(ONE, [1], received)
-    return scores
+    return await asked.score(ONE, [1], received)
 
 
 async def test_without_a_deadline_a_batch_waits_until_a_server_is_back() -> None:
@@ -38,7 +37,7 @@ async def test_without_a_deadline_a_batch_waits_until_a_server_is_back() -> None
     assert not task.done()
     server.error = None
     found = await task
-    assert (found.scores.tolist(), found.version, found.degraded) == ([[0.75]], 3, False)
+    assert (found.scores.tolist(), found.versions.tolist()) == ([[0.75]], [3])
 
 
 @pytest.mark.parametrize("state", ["failing", "hanging"])
@@ -49,7 +48,7 @@ async def test_with_a_deadline_a_batch_is_served_the_fallback(state: str) -> Non
         server.answers.clear()
     begun = time.monotonic()
     found = await one(inference(server, after=0.2), begun)
-    assert (found.scores.tolist(), found.version, found.degraded) == ([[0.25]], 0, True)
+    assert (found.scores.tolist(), found.versions.tolist()) == ([[0.25]], [0])
     assert time.monotonic() - begun == pytest.approx(0.2, abs=0.15)
 
 
@@ -59,7 +58,7 @@ async def test_a_batch_that_is_late_already_is_still_asked_once() -> None:
     assert (await one(scorer, time.monotonic() - 60)).scores.tolist() == [[0.75]]
     server.error = away()
     asked, begun = server.asked, time.monotonic()
-    assert (await one(scorer, time.monotonic() - 60)).degraded
+    assert (await one(scorer, time.monotonic() - 60)).versions.tolist() == [0]
     assert server.asked == asked + 1
     assert time.monotonic() - begun < 0.09
 
@@ -73,7 +72,8 @@ def test_the_deadline_is_a_time_to_wait(after: float) -> None:
 async def test_a_version_that_answers_wrongly_is_degraded_as_well() -> None:
     server = Triton(0.75)
     server.error = ModelError("not finite")
-    assert (await one(inference(server, after=0.05), time.monotonic())).degraded
+    found = await one(inference(server, after=0.05), time.monotonic())
+    assert found.versions.tolist() == [0]
 
 
 async def test_the_log_says_once_that_the_fallback_answers_and_once_that_it_stops() -> None:
@@ -91,11 +91,19 @@ async def test_the_log_says_once_that_the_fallback_answers_and_once_that_it_stop
 
 
 class Choosy(Triton):
-    """Cannot bear some rows."""
+    """Errs on negative numbers: with an error for all that it is asked, or for the row alone."""
+
+    def __init__(self, score: float, *, by_row: bool) -> None:
+        super().__init__(score)
+        self._by_row = by_row
 
     async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.error = ModelError("not finite") if (vectors < 0).any() else None
-        return await super().infer(version, vectors)
+        bad = (vectors < 0).any(axis=1)
+        wrong = bad.all() if self._by_row else bad.any()
+        self.error = ModelError("not finite") if wrong else None
+        scores = await super().infer(version, vectors)
+        scores[bad] = np.nan
+        return scores
 
 
 def vectors(*rows: float) -> NDArray[np.float32]:
@@ -104,20 +112,48 @@ def vectors(*rows: float) -> NDArray[np.float32]:
 
 async def test_several_batches_are_one_request_with_one_answer() -> None:
     server = Triton(0.75)
-    [served] = await inference(server).score(vectors(1, 2, 3), [2, 1], time.monotonic())
-    assert (served.scores.tolist(), served.version) == ([[0.75]] * 3, 3)
+    served = await inference(server).score(vectors(1, 2, 3), [2, 1], time.monotonic())
+    assert (served.scores.tolist(), served.versions.tolist()) == ([[0.75]] * 3, [3] * 3)
     assert server.asked == 1
 
 
-async def test_a_wrong_answer_is_only_theirs_whose_vectors_brought_it_about() -> None:
-    server = Choosy(0.75)
-    asked = inference(server, after=0.2)
-    found = await asked.score(vectors(1, 2, -1), [2, 1], time.monotonic())
-    assert [(len(f.scores), f.degraded) for f in found] == [(2, False), (1, True)]
+@pytest.mark.parametrize("by_row", [False, True])
+@pytest.mark.parametrize("rows", [(1, -1, 2, 3, -2), (-1,), (-1, -2)])
+async def test_a_model_that_errs_on_some_events_answers_the_others(
+    rows: tuple[int, ...], by_row: bool
+) -> None:
+    asked = inference(Choosy(0.75, by_row=by_row))
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(2):
+            served = await asked.score(vectors(*rows), [len(rows)], time.monotonic())
+            assert [np.isfinite(s) for [s] in served.scores.tolist()] == [r > 0 for r in rows]
+            assert served.versions.tolist() == [3] * len(rows)
+    assert [line["event"] for line in lines] == ["model errs on single events"]
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+async def test_an_event_on_which_the_model_errs_is_served_the_fallback_where_there_is_one(
+    by_row: bool,
+) -> None:
+    asked = inference(Choosy(0.75, by_row=by_row), after=0.2)
+    served = await asked.score(vectors(1, 2, -1), [2, 1], time.monotonic())
+    assert served.scores.tolist() == [[0.75], [0.75], [0.25]]
+    assert served.versions.tolist() == [3, 3, 0]
+
+
+async def test_a_version_that_answers_nothing_at_all_is_unfit() -> None:
+    class Broken(Triton):
+        async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+            raise ModelError("not finite")
+
+    broken = inference(Broken(0.0), after=0.05)
+    served = await broken.score(vectors(5, 6), [1, 1], time.monotonic())
+    assert served.versions.tolist() == [0, 0]
 
 
 async def test_a_server_that_is_away_is_waited_for_once_for_all() -> None:
     server = Triton(0.75)
     server.error = away()
-    found = await inference(server, after=0.2).score(vectors(1, 2), [1, 1], time.monotonic())
-    assert [(len(f.scores), f.degraded) for f in found] == [(2, True)]
+    served = await inference(server, after=0.2).score(vectors(1, 2), [1, 1], time.monotonic())
+    assert served.versions.tolist() == [0, 0]
+    assert served.scores.tolist() == [[0.25]] * 2

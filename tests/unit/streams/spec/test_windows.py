@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from streams.spec import Count, Event, LabelRate, Mean, Sum
 from streams.spec.features import Window
-from streams.spec.windows import FoldPlan, KeyPlan, compile_plan, entity_names, select
+from streams.spec.windows import FoldPlan, KeyPlan, compile_plan, select
 
 
 class Payment(BaseModel):
@@ -123,9 +123,3 @@ def test_means_and_rates_of_no_events_are_zero() -> None:
     plan = plan_of(*WINDOWS)
     for window in WINDOWS:
         assert select(plan, window)(np.zeros((2, plan.width))).tolist() == [0.0, 0.0]
-
-
-def test_entities_are_named_by_the_text_of_their_key() -> None:
-    names = entity_names(np.array(["a", "ü", ""], object))
-    assert names == [b"a", "ü".encode(), b""]
-    assert entity_names(np.array([1.0, 2.0**52])) == [b"1", b"4503599627370496"]

@@ -1,0 +1,87 @@
+"""What a join has changed and not committed: it lies over the store, and can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import attrgetter
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from streams.ports.labels import EventName, Label, LabelStore, ServedEvent
+
+_KEPT_LABELS = 16
+"""So many of an event's labels are kept, however often it is labelled."""
+
+T = TypeVar("T")
+
+
+class Overlay:
+    """Entries that were read from a store, as they are now."""
+
+    def __init__(self, store: LabelStore) -> None:
+        self._store = store
+        self.served: dict[EventName, ServedEvent] = {}
+        self.early: dict[EventName, tuple[Label, ...]] = {}
+        self._undo: list[Callable[[], object]] = []
+        """What takes back the latest changes, in their order."""
+
+    def load(self, names: Sequence[EventName]) -> None:
+        """Read the store's entries for these events, before they are changed."""
+        missing = [name for name in dict.fromkeys(names) if name not in self.served]
+        found = self._store.entries(missing)
+        self.served.update({served.name: served for served in found if served is not None})
+        unknown = [name for name in missing if name not in self.served and name not in self.early]
+        for name, labels in zip(unknown, self._store.early(unknown), strict=True):
+            if labels:
+                self.early[name] = labels
+
+    def put(self, served: ServedEvent) -> None:
+        """Change an event's entry."""
+        self._put(self.served, served.name, served)
+
+    def put_early(self, name: EventName, labels: tuple[Label, ...]) -> None:
+        """Change the labels of an event that was not served yet; those known first give way."""
+        if len(labels) > _KEPT_LABELS:
+            first = min(labels, key=attrgetter("known_at"))
+            labels = tuple(label for label in labels if label is not first)
+        self._put(self.early, name, labels)
+
+    @contextmanager
+    def undone_on_failure(self) -> Iterator[None]:
+        """What changes within is taken back where it fails."""
+        self._undo = []
+        try:
+            yield
+        except BaseException:
+            for take_back in reversed(self._undo):
+                take_back()
+            raise
+        finally:
+            self._undo = []
+
+    def clear(self) -> None:
+        """Forget everything: the store has it."""
+        self.served, self.early = {}, {}
+
+    def _put(self, into: dict[EventName, T], name: EventName, value: T) -> None:
+        if (before := into.get(name)) is None:
+            self._undo.append(lambda: into.pop(name))
+        else:
+            self._undo.append(lambda: into.__setitem__(name, before))
+        into[name] = value
+
+
+def labelled(served: ServedEvent, label: Label) -> ServedEvent:
+    """The event with one more label."""
+    labels = (*served.labels, label)
+    if len(labels) <= _KEPT_LABELS:
+        return replace(served, labels=labels)
+    return replace(served, labels=labels[1:], dropped=labels[0].value)
+
+
+def confirmed(served: ServedEvent, known_at: float) -> ServedEvent:
+    """The event whose label was fed back again, later: it stands against what came in between."""
+    *before, last = served.labels
+    return replace(served, labels=(*before, last._replace(known_at=known_at)))

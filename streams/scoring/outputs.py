@@ -1,0 +1,95 @@
+"""The records that events become: predictions, and what was served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.ports.batches import NO_HEADERS, OutputRecord
+from streams.records import Prediction, Scored, encode, pack
+from streams.scoring.decoding import Decoded
+from streams.scoring.inference import ServedScores
+from streams.spec import Pipeline
+
+
+def predicted(pipeline: Pipeline, decoded: Decoded, served: ServedScores) -> list[OutputRecord]:
+    """The records of `P.predictions`, one for each event."""
+    scores, decisions = _scores(served), _decisions(pipeline, served)
+    versions = served.versions.tolist()
+    return [
+        (
+            record.key,
+            encode(
+                Prediction(
+                    event_id,
+                    at,
+                    score,
+                    decision,
+                    version,
+                    version == 0,
+                    f"{record.partition}-{record.offset}",
+                )
+            ),
+            NO_HEADERS,
+        )
+        for record, event_id, at, score, decision, version in zip(
+            decoded.records,
+            decoded.ids,
+            decoded.times.tolist(),
+            scores,
+            decisions,
+            versions,
+            strict=True,
+        )
+    ]
+
+
+def what_was_served(
+    pipeline: Pipeline, decoded: Decoded, vectors: NDArray[np.float32], served: ServedScores
+) -> list[OutputRecord]:
+    """The records of `P.scored`, one for each event, with its vector [n, features]."""
+    return [
+        (
+            record.key,
+            encode(Scored(event_id, at, entities, vector, score, version, record.timestamp / 1000)),
+            NO_HEADERS,
+        )
+        for record, event_id, at, entities, vector, score, version in zip(
+            decoded.records,
+            decoded.ids,
+            decoded.times.tolist(),
+            _label_entities(pipeline, decoded),
+            pack(vectors),
+            _scores(served),
+            served.versions.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _scores(served: ServedScores) -> list[Any]:
+    """Of each event its score, or one score for each class."""
+    found: list[Any] = (
+        served.scores[:, 0] if served.scores.shape[1] == 1 else served.scores
+    ).tolist()
+    return found
+
+
+def _decisions(pipeline: Pipeline, served: ServedScores) -> list[str]:
+    classes, scores = pipeline.decision.classes, served.scores
+    if scores.shape[1] == 1:
+        chosen = (scores[:, 0] >= served.thresholds).astype(int)
+    else:
+        chosen = scores.argmax(axis=1)
+    return [classes[index] for index in chosen.tolist()]
+
+
+def _label_entities(pipeline: Pipeline, decoded: Decoded) -> list[dict[str, str]]:
+    """For each event the entities that take its label, by key field."""
+    keys = pipeline.plan.label_keys
+    if not keys:
+        return [{}] * len(decoded.ids)
+    columns = [decoded.entities[key] for key in keys]
+    return [dict(zip(keys, names, strict=True)) for names in zip(*columns, strict=True)]

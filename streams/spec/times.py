@@ -1,0 +1,79 @@
+"""Times as producers write them, read to seconds since 1970 (UTC).
+
+A number is told to be seconds, milliseconds, micro- or nanoseconds by its size: for times from 1974
+to the year 5000 the four have no number in common. Before 1974 a number is taken for seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LATEST = float(2**32 - 1)
+"""The latest time that can be kept: 2106-02-07, since feature state keeps 32-bit seconds."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+"""From this size on, a number has so many to a second; the largest first."""
+
+
+def epoch(times: Sequence[Any]) -> NDArray[np.float64]:
+    """Seconds since 1970 (UTC) of datetimes (naive ones are UTC) or numbers. Shape [n].
+
+    A number too large for any unit gives infinity.
+    """
+    if times and isinstance(times[0], datetime):
+        origin = _EPOCH.replace(tzinfo=None) if times[0].tzinfo is None else _EPOCH
+        try:
+            return np.array([(at - origin).total_seconds() for at in times])
+        except TypeError:  # some name a zone, others none
+            return epoch([at.replace(tzinfo=at.tzinfo or UTC) for at in times])
+    found = numbers(times)
+    size = np.abs(found)
+    if len(found) and not size.max() < _UNITS[-1][0]:
+        for least, per_second in _UNITS:
+            found = np.where(size >= least, found / per_second, found)
+            size = np.where(size >= least, 0.0, size)
+    return found
+
+
+def parse(at: str | float) -> float:
+    """Seconds since 1970 of ISO 8601 text (UTC where it names no zone), or of a number.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    try:
+        return float(epoch([float(at)])[0])  # a number may be written as text
+    except ValueError:
+        return float(epoch([datetime.fromisoformat(str(at))])[0])
+    except OverflowError:
+        return math.inf
+
+
+def numbers(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Float64 [n] of numbers: infinity for a whole number that is too large, NaN for None."""
+    try:
+        return np.array(values, np.float64)
+    except OverflowError:
+        return np.array([_number(value) for value in values], np.float64)
+
+
+def readable(at: float) -> str:
+    """A time as people read it; the number where it is no date."""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return repr(float(at))
+
+
+def _number(value: Any) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
