@@ -18,6 +18,7 @@ from streams.aio.coalescing import Coalescer
 from streams.engine.committed import CommittedOffsets
 from streams.engine.consumer import BatchConsumer, BatchTransport
 from streams.engine.group import GroupMember
+from streams.engine.inbox import Inbox
 from streams.engine.lanes import Lane, Lanes
 from streams.engine.polling import BatchSchema, Fetched, Limits
 from streams.engine.producers import ReplaceableProducer
@@ -152,14 +153,10 @@ class BatchApp(faust.App):  # type: ignore[misc]
 
     def _new_lane(self, partition: int, of: int) -> Lane:
         processor = self.work.new_processor(partition)
-        return Lane(
-            partition,
-            self.work.pipeline,
-            processor,
-            self._new_writer(partition),
-            self.limits.shared_by(of),
-            self.consumer,
-        )
+        limits = self.limits.shared_by(of)
+        inbox = Inbox(partition, self.work.topics, limits, self.consumer)
+        writer = self._new_writer(partition)
+        return Lane(partition, self.work.pipeline, processor, writer, limits, inbox)
 
     def _new_writer(self, partition: int) -> Writer:
         # of one attempt: the writer gives up a request that a dying broker has lost well before the

@@ -157,6 +157,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._resumed = asyncio.Event()
         self._dropped = False
         """Whether records were fetched and not delivered: they must be fetched again."""
+        self._polled: dict[TopicPartition, int] = {}
+        """The offset after the last record that was polled, by partition."""
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
@@ -192,12 +194,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         super().on_buffer_drop(TP(*tp))
         self._resumed.set()
 
+    def read_to_end(self, tp: TopicPartition, arrived: int) -> bool:
+        """Whether a partition holds nothing from the offset `arrived` on, of which a lane knows."""
+        return arrived >= self._polled.get(tp, 0) and self.group.at_end(tp)
+
     async def _deliver(self, records: Mapping[TopicPartition, list[Any]]) -> None:
         """Hand records to Faust's conductor; fetch them again if a rebalance cuts this off."""
         if not self.flow_active:
             self._dropped = True
             return
         generation, received = self.app.consumer_generation_id, time.monotonic()
+        for tp, found in records.items():
+            self._polled[TopicPartition(*tp)] = int(found[-1].offset) + 1
         polled = [
             Fetched(tp.topic, tp.partition, found, received, generation)
             for tp, found in records.items()
@@ -230,6 +238,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         # Faust does not stop it for a worker that had no partition before: what arrived meanwhile
         # would be dropped, and what follows it would not
         self.stop_flow()
+        self._polled.clear()
         try:
             # a worker that is told to stop meanwhile would wait for a thread that answers no more
             opening = self.app.lanes.open({TopicPartition(*tp) for tp in assigned}, generation_id)

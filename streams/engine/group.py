@@ -57,16 +57,34 @@ class GroupMember:
         return {TopicPartition(topic, number) for number in numbers}
 
     def lag(self) -> dict[TopicPartition, int]:
-        """Records between the position and the log's end, by assigned partition."""
-        consumer, found = self._client(), dict[TopicPartition, int]()
-        if consumer is None:
-            return found
-        for tp in consumer.assignment():
-            end, state = consumer.last_stable_offset(tp), consumer._subscription.subscription
-            position = state.assignment.state_value(tp) if state and state.assignment else None
-            if end is not None and position is not None and position.has_valid_position:
-                found[TopicPartition(*tp)] = max(0, end - position.position)
-        return found
+        """Records between the position and the log's end, by assigned partition.
+
+        Those are left out of which the client does not know it yet.
+        """
+        consumer = self._client()
+        found = {tp: self._behind(tp) for tp in consumer.assignment()} if consumer else {}
+        return {TopicPartition(*tp): lag for tp, lag in found.items() if lag is not None}
+
+    def at_end(self, tp: TopicPartition) -> bool:
+        """Whether the client has handed over all that an assigned partition holds."""
+        return self._behind(aiokafka.TopicPartition(*tp)) == 0
+
+    async def log_start(self, tp: TopicPartition) -> int:
+        """The first offset that a partition still holds.
+
+        Raises:
+            KafkaError: the broker does not answer.
+        """
+        asked = aiokafka.TopicPartition(*tp)
+        return int((await self._started.beginning_offsets([asked]))[asked])
+
+    def _behind(self, tp: aiokafka.TopicPartition) -> int | None:
+        consumer = self._started
+        end, state = consumer.last_stable_offset(tp), consumer._subscription.subscription
+        position = state.assignment.state_value(tp) if state and state.assignment else None
+        if end is None or position is None or not position.has_valid_position:
+            return None
+        return max(0, int(end) - int(position.position))
 
     @property
     def _started(self) -> AIOKafkaConsumer:

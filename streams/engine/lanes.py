@@ -10,33 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
 from streams import telemetry
 from streams.aio.cancelling import cancel
 from streams.engine.commit_timing import DurationEstimate
+from streams.engine.inbox import Inbox
 from streams.engine.polling import Fetched, Limits
 from streams.engine.writers import PartitionLost, Writer
 from streams.ports.batches import Background, FindCommitted, MicroBatch, Processor, TopicPartition
 
 log = structlog.get_logger(__name__)
 
-
-class Flow(Protocol):
-    """Stops and resumes fetching from a partition; a Faust consumer is one."""
-
-    def on_buffer_full(self, tp: TopicPartition) -> None:
-        """Stop fetching."""
-        ...
-
-    def on_buffer_drop(self, tp: TopicPartition) -> None:
-        """Fetch again."""
-        ...
+_LOOK_AGAIN = 0.02
+"""Seconds until a lane looks again whether a topic has been read to its end."""
 
 
 class Uncommitted(NamedTuple):
@@ -46,6 +36,8 @@ class Uncommitted(NamedTuple):
     """When the oldest record was fetched."""
     begun: float
     """When work on it began."""
+    size: int = 0
+    """Bytes of its records."""
 
     def due(self, span: float, takes: float) -> float:
         """When to begin a commit that takes `takes` seconds, to end in the oldest record's span.
@@ -66,17 +58,14 @@ class Lane:
         processor: Processor,
         writer: Writer,
         limits: Limits,
-        flow: Flow,
+        inbox: Inbox,
     ) -> None:
         self.partition = partition
         self._pipeline = pipeline
         self._processor = processor
         self._writer = writer
         self._limits = limits
-        self._flow = flow
-        self._queue: deque[Fetched] = deque()
-        self._queued = 0
-        self._paused: set[TopicPartition] = set()
+        self._inbox = inbox
         self._arrived = asyncio.Event()
         self._stopping = False
         self._positions: dict[str, int] = {}
@@ -95,23 +84,15 @@ class Lane:
         await self._processor.open(offsets)
 
     def put(self, fetched: Fetched) -> None:
-        """Queue records; pauses their partition when there are many."""
-        records, size = fetched.records, self._limits.batch_records
-        for start in range(0, len(records), size):
-            self._queue.append(replace(fetched, records=records[start : start + size]))
-        self._queued += len(records)
-        if self._queued > self._limits.queued_records:
-            tp = TopicPartition(fetched.topic, fetched.partition)
-            self._paused.add(tp)
-            self._flow.on_buffer_full(tp)
+        """Queue records."""
+        self._inbox.put(fetched)
         self._arrived.set()
 
     async def run(self) -> None:
         """Work until told to stop; raises what the processor and the writer raise."""
         while True:
-            fetched = await self._next()
-            if fetched is not None:
-                await self._work(fetched)
+            if (taken := await self._next()) is not None:
+                await self._work(*taken)
             if self._due() or self._stopping:
                 await self._commit()
             if self._stopping:
@@ -120,7 +101,7 @@ class Lane:
     def stop(self) -> None:
         """Finish the micro-batch in hand, commit, and end."""
         self._stopping = True
-        self._queue.clear()
+        self._inbox.clear()
         self._arrived.set()
 
     async def close(self) -> None:
@@ -128,12 +109,13 @@ class Lane:
         await self._writer.close()
         await self._processor.close()
 
-    async def _work(self, fetched: Fetched) -> None:
+    async def _work(self, fetched: Fetched, size: int) -> None:
         batch = self._micro_batch(fetched)
         if batch is None:
             return
         telemetry.BATCH_RECORDS.labels(self._pipeline).observe(len(batch.records))
-        self._uncommitted = self._uncommitted or Uncommitted(batch.received, time.monotonic())
+        begun = self._uncommitted or Uncommitted(batch.received, time.monotonic())
+        self._uncommitted = begun._replace(size=begun.size + size)
         outputs = await self._processor.process(batch)
         with telemetry.STAGE_SECONDS.labels(self._pipeline, "produce").time():
             await self._writer.write(
@@ -166,30 +148,18 @@ class Lane:
         self._uncommitted = None
 
     def _due(self) -> bool:
+        if self._uncommitted and self._uncommitted.size >= self._limits.uncommitted_bytes:
+            return True
         at = self._due_at()
         return at is not None and time.monotonic() >= at
 
-    async def _next(self) -> Fetched | None:
-        """The next records, up to a full batch; None when it is time to commit or stop."""
-        while not self._queue:
+    async def _next(self) -> tuple[Fetched, int] | None:
+        """The next micro-batch, and its bytes; None when it is time to commit or stop."""
+        while (taken := self._inbox.take()) is None:
             if self._stopping or self._due():
                 return None
             await self._wait(self._due_at())
-        return self._take()
-
-    def _take(self) -> Fetched:
-        """The queue's head, and what follows it of the same topic up to a full batch."""
-        head = self._queue.popleft()
-        records = head.records
-        while self._queue and self._queue[0].topic == head.topic:
-            if len(records) + len(self._queue[0].records) > self._limits.batch_records:
-                break
-            records = records + self._queue.popleft().records
-        self._queued -= len(records)
-        if self._queued <= self._limits.queued_records // 2:
-            while self._paused:  # whichever topic it was that drained last
-                self._flow.on_buffer_drop(self._paused.pop())
-        return replace(head, records=records)
+        return taken
 
     def _due_at(self) -> float | None:
         """When to begin the next commit; None where there is nothing to commit."""
@@ -200,6 +170,8 @@ class Lane:
     async def _wait(self, until: float | None) -> None:
         self._arrived.clear()
         timeout = None if until is None else max(0.0, until - time.monotonic())
+        if self._inbox.waits:  # that a topic has been read to its end, nobody says
+            timeout = min(_LOOK_AGAIN, _LOOK_AGAIN if timeout is None else timeout)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._arrived.wait()

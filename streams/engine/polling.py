@@ -32,6 +32,8 @@ class Limits:
     """How much a partition takes on at a time."""
 
     batch_records: int = 2048
+    batch_bytes: int = 8 << 20
+    """Most bytes of a micro-batch's records; one that has more by itself is a micro-batch."""
     batch_wait: float = 0.005
     """Most seconds that records wait at the broker for more, from the oldest on."""
     span: float = 0.1
@@ -41,6 +43,16 @@ class Limits:
     def queued_records(self) -> int:
         """Above this a partition is paused."""
         return 4 * self.batch_records
+
+    @property
+    def queued_bytes(self) -> int:
+        """Above this a partition is paused, however few records it has brought."""
+        return 2 * self.batch_bytes
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """So many bytes of records are committed at once, however short the time."""
+        return 2 * self.batch_bytes
 
     def shared_by(self, lanes: int) -> Limits:
         """The limits of one of this many lanes: with more lanes, each commits less often."""

@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from streams.aio import cancelling
+from streams.engine.inbox import Inbox
 from streams.engine.lanes import Lane, Lanes, Uncommitted
 from streams.engine.polling import Fetched, Limits
 from streams.ports.batches import Background, MicroBatch, Outputs
@@ -32,6 +33,8 @@ class Recorder:
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.unread: set[TP] = set()
+        """Partitions that hold more than has come."""
 
     async def open(self, committed: Mapping[str, int | None] | None = None) -> None:
         self.log.append("take over" if committed is None else ("open", dict(committed)))
@@ -61,6 +64,9 @@ class Recorder:
     def on_buffer_drop(self, tp: TP) -> None:
         if ("pause", tp) in self.log:
             self.log.append(("resume", tp))
+
+    def read_to_end(self, tp: TP, arrived: int) -> bool:
+        return tp not in self.unread
 
     async def committed(self, partitions: set[TP]) -> dict[TP, int | None]:
         return {tp: self.committed_at.get(tp.topic) for tp in partitions}
@@ -94,7 +100,14 @@ def lanes_of(
     background: Background | None = None,
 ) -> Lanes:
     return Lanes(
-        lambda partition, of: Lane(partition, "test", Idle(recorder), recorder, limits, recorder),
+        lambda partition, of: Lane(
+            partition,
+            "test",
+            Idle(recorder),
+            recorder,
+            limits,
+            Inbox(partition, ["t", "u"], limits, recorder),
+        ),
         ["t", "u"],
         recorder.committed,
         errors.append,
@@ -256,11 +269,11 @@ async def test_a_pause_ends_for_both_topics_whichever_drains_last(limits: Limits
     await lanes.open({EVENTS, TP("u", 0)}, 1)
     for k in range(5):
         lanes.put(fetched(10 * k, 10, topic="u"))
-    for k in range(4):
+    for k in range(5):
         lanes.put(fetched(10 * k, 10))
     assert {e for e in recorder.log if e[0] == "pause"} == {("pause", EVENTS), ("pause", ("u", 0))}
     recorder.gate.set()
-    await until(lambda: len(recorder.batches) == 9)
+    await until(lambda: len(recorder.batches) == 10)
     assert ("resume", EVENTS) in recorder.log
     assert ("resume", ("u", 0)) in recorder.log
     await lanes.close()
