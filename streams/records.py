@@ -128,6 +128,8 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     """`gate` or `operator`."""
     threshold: float
     manifest: Manifest | None = None
+    who: str = ""
+    """Of an operator's action: user and host."""
 
 
 _FLOAT = np.dtype("<f4")

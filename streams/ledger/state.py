@@ -23,6 +23,8 @@ class LedgerState:
     """Manifest by version, of every candidate that was ever decided on."""
     promoted: tuple[int, ...] = ()
     """Versions that have been champion, the latest last; each once."""
+    rolled_back: frozenset[int] = frozenset()
+    """Versions that were champion when an operator went back to another, and not promoted since."""
     decided: float = 0.0
     """Largest label watermark that a candidate was decided on; its window is not tried again."""
 
@@ -43,12 +45,16 @@ class LedgerState:
         if entry.action not in _MAKES_CHAMPION:
             return state
         before = tuple(version for version in state.promoted if version != entry.version)
+        bad = state.rolled_back - {entry.version}
+        if entry.action is Action.ROLLBACK:
+            bad |= {state.champion} - {0, entry.version}
         return replace(
             state,
             champion=entry.version,
             previous=state.champion,
             threshold=entry.threshold,
             promoted=(*before, entry.version),
+            rolled_back=bad,
         )
 
 

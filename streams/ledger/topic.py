@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
+import socket
 import time
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 import structlog
@@ -22,6 +26,9 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
+
+_AGAIN = 1.0
+"""Seconds until a ledger that cannot be followed is asked again."""
 
 _decode = decoder(LedgerEntry).decode
 
@@ -58,9 +65,14 @@ async def append(settings: Settings, pipeline: Pipeline, entry: LedgerEntry) -> 
 
 
 def new_entry(
-    action: Action, manifest: Manifest, now: LedgerState, reason: str, *, by: str = "gate"
+    action: Action,
+    manifest: Manifest,
+    now: LedgerState,
+    reason: str,
+    *,
+    by: Literal["gate", "operator"] = "gate",
 ) -> LedgerEntry:
-    """An entry about a version, dated now."""
+    """An entry about a version, dated now; an operator's says which user on which host."""
     return LedgerEntry(
         action=action,
         version=manifest.version,
@@ -70,15 +82,29 @@ def new_entry(
         by=by,
         threshold=manifest.threshold,
         manifest=manifest,
+        who=_user() if by == "operator" else "",
     )
 
 
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
 def decode(records: Iterable[SourceRecord]) -> list[LedgerEntry]:
-    """The entries in records of the ledger; one that cannot be read is logged and passed over."""
+    """The entries in records of the ledger; one that cannot be read is logged and passed over.
+
+    So is an action that this version of the code does not know. A tombstone is no entry.
+    """
     entries = []
     for record in records:
+        if record.value is None:
+            continue
         try:
-            entries.append(_decode(record.value or b""))
+            entries.append(_decode(record.value))
         except msgspec.MsgspecError as error:
             log.error(
                 "ledger entry cannot be read, passing over it",
@@ -95,6 +121,7 @@ class LedgerFollower:
         self._pipeline = pipeline
         self._topic = TopicFollower(settings, pipeline.topics.models)
         self._task: asyncio.Task[None] | None = None
+        self._complained = ""
         self.state = LedgerState()
 
     @property
@@ -129,9 +156,19 @@ class LedgerFollower:
         while True:
             try:
                 self.take(decode(await self._topic.poll()))
+                self._complained = ""
             except Unavailable as error:
                 log.warning("ledger cannot be read, retrying", error=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_AGAIN)
+            except Exception as error:
+                self._complain(error)
+                await asyncio.sleep(_AGAIN)
+
+    def _complain(self, error: Exception) -> None:
+        """Once for each cause: a champion that no longer follows the ledger must not go unseen."""
+        if (said := repr(error)) != self._complained:
+            log.error("ledger cannot be followed, retrying", error=said, exc_info=error)
+        self._complained = said
 
     def take(self, entries: Sequence[LedgerEntry]) -> None:
         """Bring the state up to date with the next entries."""

@@ -151,7 +151,7 @@ class Rehearsal:
     def _read(self, outputs: Outputs) -> Rehearsed:
         topics = self._pipeline.topics
         letters = [
-            {name: value.decode() for name, value in headers}
+            {name: (value or b"").decode(errors="replace") for name, value in headers}
             | {"value": (value or b"").decode(errors="replace")}
             for _, value, headers in outputs.get(topics.dead_letters, [])
         ]

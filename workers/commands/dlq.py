@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated
 
-import orjson
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -19,7 +19,7 @@ from streams.spec.durations import seconds
 from workers.environment import connected_settings, find_pipeline
 from workers.operations.dead_letters import read_dead_letters
 from workers.operations.dead_letters import replay as put_back
-from workers.terminal import Module, out
+from workers.terminal import Module, out, plain
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay.")
 
@@ -44,7 +44,7 @@ def list_letters(
     ]
     if as_json:
         for letter in letters[-limit:]:
-            typer.echo(orjson.dumps(_as_dict(letter)))
+            typer.echo(json.dumps(_as_dict(letter)))
         return
     if not letters:
         out.print("no dead letters")
@@ -52,7 +52,7 @@ def list_letters(
     counts = Counter((letter.cause, letter.replayed) for letter in letters)
     totals = Table("Cause", "Open", "Replayed", title="Dead letters", title_justify="left")
     for name in sorted({name for name, _ in counts}):
-        totals.add_row(name, f"{counts[name, False]:,}", f"{counts[name, True]:,}")
+        totals.add_row(plain(name), f"{counts[name, False]:,}", f"{counts[name, True]:,}")
     out.print(totals)
     table = Table("Reference", "When (UTC)", "Cause", "Why", "Came from", "Value")
     for letter in letters[-limit:]:
@@ -68,15 +68,15 @@ def list_letters(
 def show(
     reference: Annotated[str, typer.Argument(help="As `dlq list` shows it.")], module: Module
 ) -> None:
-    """Show one bad record in full: why, where it came from, key and value."""
+    """Show one bad record: why, where it came from, headers, key and value."""
     letter = _picked(_read(module), [reference])[0]
     for name, text in _as_dict(letter).items():
         if name != "value":
-            out.print(f"[bold]{name}[/]  {escape(str(text))}", soft_wrap=True)
+            out.print(f"[bold]{name}[/]  {plain(text)}", soft_wrap=True)
     value = letter.value or b""
     try:
-        out.print_json(orjson.dumps(orjson.loads(value)).decode())
-    except orjson.JSONDecodeError:
+        out.print_json(value.decode(), ensure_ascii=True)
+    except (ValueError, RecursionError):
         out.print(escape(_hexdump(value)), soft_wrap=True)
 
 
@@ -148,6 +148,11 @@ def _as_dict(letter: DeadLetter) -> dict[str, object]:
         "source": f"{topic}, partition {partition}, offset {offset}",
         "attempts": letter.attempts,
         "replayed": letter.replayed,
+        "headers": {
+            name: None if text is None else text.decode(errors="backslashreplace")
+            for name, text in letter.headers
+        },
+        "size": len(letter.value or b"") if letter.size is None else letter.size,
         "key": (letter.key or b"").decode(errors="backslashreplace"),
         "value": (letter.value or b"").decode(errors="backslashreplace"),
     }
@@ -159,7 +164,9 @@ def _row(letter: DeadLetter) -> list[str]:
     cause = letter.cause + (", replayed" if letter.replayed else "")
     value = (letter.value or b"")[:_SHOWN].decode(errors="backslashreplace")
     source = f"{topic} {partition}-{offset}"
-    return [letter.reference, when, cause, *map(escape, (letter.detail[:200], source, value))]
+    if not letter.whole:
+        value = f"{letter.size:,} bytes: {value}"
+    return [letter.reference, when, *map(plain, (cause, letter.detail[:200], source, value))]
 
 
 def _hexdump(value: bytes, limit: int = 4096) -> str:

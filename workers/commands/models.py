@@ -18,7 +18,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.environment import connected_settings, find_pipeline
 from workers.releases.repository import Repository
-from workers.terminal import Module, console, out
+from workers.terminal import Module, console, out, plain
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def show_model(version: Version, module: Module) -> None:
         manifest = repository.manifest(version)
     _describe(manifest)
     for entry in entries:
-        out.print(f"{_time(entry.at)}  {entry.action} by {entry.by}: {entry.reason}")
+        out.print(f"{_time(entry.at)}  {entry.action} by {_by(entry)}: {plain(entry.reason)}")
 
 
 def promote(
@@ -122,6 +122,10 @@ def _say(module: str, decided: LedgerEntry) -> None:
     )
 
 
+def _by(entry: LedgerEntry) -> str:
+    return plain(f"{entry.by} {entry.who}" if entry.who else entry.by)
+
+
 def _latest(entries: list[LedgerEntry]) -> dict[int, LedgerEntry]:
     return {entry.version: entry for entry in entries}
 
@@ -137,11 +141,11 @@ def _row(
     return (
         str(version),
         serves,
-        f"{latest.action} ({latest.by})",
+        f"{latest.action} ({plain(latest.by)})",
         _time(manifest.label_watermark) if manifest and manifest.label_watermark else "-",
         "-" if value is None else f"{value:.4f}",
         f"{latest.threshold:.3f}",
-        latest.reason,
+        plain(latest.reason),
     )
 
 
@@ -163,7 +167,7 @@ def _describe(manifest: Manifest) -> None:
     for name, value in manifest.metrics.items():
         table.add_row(name, f"{value:g}")
     for name, text in (*manifest.parameters.items(), *manifest.environment.items()):
-        table.add_row(name, str(text))
+        table.add_row(plain(name), plain(text))
     table.add_row("schema", manifest.schema_hash)
     table.add_row("sha256", manifest.model_sha256)
     out.print(table)

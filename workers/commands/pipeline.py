@@ -6,12 +6,10 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.live import Live
 from rich.markup import escape
@@ -26,10 +24,11 @@ from streams.records import unpack
 from streams.settings import PREFIX, Settings
 from streams.spec import Pipeline
 from streams.spec.durations import text
+from streams.spec.times import readable
 from streams.testing import Rehearsal, Rehearsed, sample_events
 from workers.environment import connected_settings, find_pipeline
 from workers.operations.rates import TopicRate, rates
-from workers.terminal import Module, console, out
+from workers.terminal import Module, note, out, plain
 
 
 class Stream(StrEnum):
@@ -89,7 +88,7 @@ def _describe(pipeline: Pipeline) -> None:
 
 def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
     for letter in result.dead_letters[:5]:
-        out.print(f"[yellow]dead letter[/] {letter['cause']}: {letter['detail']}")
+        out.print(f"[yellow]dead letter[/] {plain(letter['cause'])}: {plain(letter['detail'])}")
     rejected, predicted = len(result.dead_letters), len(result.predictions)
     out.print(
         f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
@@ -126,12 +125,12 @@ async def _tail_topic(settings: Settings, topic: str, limit: int, beginning: boo
             f"there is no topic {topic} yet - `driftloop up` makes the topics of a pipeline"
         )
     await follower.start()
-    console.print(f"[dim]{topic} - Ctrl-C ends[/]")
+    note(f"{topic} - Ctrl-C ends")
     shown = 0
     try:
         while True:
             for record in await follower.poll():
-                out.print_json(orjson.dumps(_readable(record)).decode(), indent=None)
+                out.print_json(json.dumps(_readable(record)), indent=None, ensure_ascii=True)
                 shown += 1
                 if shown == limit:
                     return
@@ -142,11 +141,21 @@ async def _tail_topic(settings: Settings, topic: str, limit: int, beginning: boo
 def _readable(record: SourceRecord) -> dict[str, Any]:
     if record.headers:  # a dead letter: the record as it came, its cause in headers
         value = (record.value or b"").decode(errors="backslashreplace")
-        return {name: text.decode() for name, text in record.headers} | {"value": value[:2000]}
-    found: dict[str, Any] = json.loads(record.value or b"null")
+        headers = {
+            name: None if text is None else text.decode(errors="backslashreplace")
+            for name, text in record.headers
+        }
+        return headers | {"value": value[:2000]}
+    try:
+        found = json.loads(record.value or b"null")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        said = (record.value or b"").decode(errors="backslashreplace")
+        return {"key": (record.key or b"").decode(errors="backslashreplace"), "value": said[:2000]}
     at = found.get("event_time", found.get("at"))
-    if at is not None:
-        found["time"] = datetime.fromtimestamp(at, UTC).isoformat()
+    if isinstance(at, int | float):
+        found["time"] = readable(at)
     return found
 
 

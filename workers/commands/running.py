@@ -12,7 +12,7 @@ from streams.spec import Pipeline
 from workers.environment import find_pipeline
 from workers.processes.loop import Loop, running_loop, stop_on_signals
 from workers.roles import Role, run_role
-from workers.terminal import Module, console, out
+from workers.terminal import Module, console, note, out
 
 
 def score(module: Module) -> None:
@@ -48,7 +48,7 @@ async def _run_up(module: str, pipeline: Pipeline, workers: int) -> None:
 
 
 def _say(line: str) -> None:
-    console.print(f"[dim]{line}[/]")
+    note(line)
 
 
 def _welcome(module: str, pipeline: Pipeline, loop: Loop) -> None:

@@ -19,7 +19,7 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 from workers.devstack.stack import Stack
 from workers.devstack.state import Addresses, read_stack, running
-from workers.terminal import console, out
+from workers.terminal import console, note, out
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +50,7 @@ def _foreground(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Stack(settings, lambda line: console.print(f"[dim]{line}[/]")) as addresses:
+    with Stack(settings, note) as addresses:
         _show(addresses)
         out.print("Ctrl-C ends it")
         stop.wait()
@@ -73,7 +73,7 @@ def _detached(settings: Settings) -> Addresses:
     while (found := running(settings)) is None:
         lines = path.read_text(errors="replace").splitlines()
         for line in lines[shown:]:
-            console.print(f"[dim]{line}[/]")
+            note(line)
         shown = len(lines)
         if child.poll() is not None:
             raise ConfigurationError(lines[-1] if lines else f"it did not start - see {path}")

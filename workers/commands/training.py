@@ -14,7 +14,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.durations import seconds
 from workers.environment import connected_settings, find_pipeline
-from workers.terminal import Module, console, out
+from workers.terminal import Module, console, out, plain
 
 if TYPE_CHECKING:
     from streams.ledger.state import LedgerState
@@ -75,7 +75,7 @@ async def _train(
     else:
         job = await _recent(settings, pipeline, last)
     judged = await _run(settings, _against(job, now, threads))
-    out.print(f"gate: [bold]{judged.action}[/]: {judged.reason}")
+    out.print(f"gate: [bold]{judged.action}[/]: {plain(judged.reason)}")
     if not publish:
         out.print("nothing published (--no-publish)")
         return
@@ -219,7 +219,10 @@ def _publish_file(settings: Settings, pipeline: Pipeline, publish: bool) -> None
 
     decided = asyncio.run(work())
     if decided is None:
-        out.print(f"{path} serves already; it is published as it is and not retrained")
+        out.print(
+            f"{path} was published before; it is not retrained, and `driftloop models list "
+            f"{settings.pipeline}` says whether it serves"
+        )
     else:
         _say(settings.pipeline, decided)
 

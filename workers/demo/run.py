@@ -31,7 +31,7 @@ from workers.devstack.servers import free_port
 from workers.devstack.state import running
 from workers.environment import find_pipeline
 from workers.processes.loop import Loop, running_loop, stop_on_signals
-from workers.terminal import console, out
+from workers.terminal import console, note, out
 from workers.worlds.card_fraud import World, load
 
 MODULE = "streams.pipelines.card_fraud"
@@ -121,7 +121,7 @@ async def _stream_and_judge(plan: Plan, settings: Settings, world: pd.DataFrame)
 
     def report(line: str) -> None:
         lines.append(line)
-        console.print(f"[dim]{line}[/]")
+        note(line)
 
     async with running_loop(settings, MODULE, 1, report, ports) as loop:
         progress = await _stream(plan, pipeline, loop, world, lines)

@@ -6,7 +6,10 @@ record. Publishers of one pipeline take turns.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+import structlog
 
 from streams.aio.retrying import until_available
 from streams.errors import ConfigurationError, ModelError
@@ -21,6 +24,8 @@ from workers.releases.onnx_files import read_onnx
 from workers.releases.publisher import Publisher
 from workers.releases.repository import digest
 
+log = structlog.get_logger(__name__)
+
 
 class Lifecycle:
     """The actions on one pipeline's versions."""
@@ -34,8 +39,10 @@ class Lifecycle:
         """Release connections."""
         await self.publisher.close()
 
-    async def release(self, judged: Judged) -> LedgerEntry:
-        """Do what the gate said: publish and promote, or keep the version aside; and record it.
+    async def release(
+        self, judged: Judged, *, by: Literal["gate", "operator"] = "gate"
+    ) -> LedgerEntry:
+        """Do what was judged: publish and promote, or keep the version aside; and record it.
 
         A version that turns out not to serve is rejected.
 
@@ -47,16 +54,16 @@ class Lifecycle:
             judged = _still_valid(judged, now)
             version = self.publisher.next_version(now)
             manifest = msgspec.structs.replace(judged.manifest, version=version)
-            decided = new_entry(judged.action, manifest, now, judged.reason)
+            decided = new_entry(judged.action, manifest, now, judged.reason, by=by)
             self.publisher.repository.sweep()
             try:
-                said = f"The gate said {judged.action}: {judged.reason}."
+                said = f"The {by} said {judged.action}: {judged.reason}."
                 self.publisher.stage(manifest, judged.onnx, said)
                 if judged.action is Action.PROMOTE:
                     await self.publisher.serve(version, now)
             except ModelError as error:
                 self.publisher.repository.remove(version)
-                decided = new_entry(Action.REJECT, manifest, now, str(error))
+                decided = new_entry(Action.REJECT, manifest, now, str(error), by=by)
             except BaseException:
                 self.publisher.repository.remove(version)
                 raise
@@ -104,12 +111,19 @@ class Lifecycle:
                     f"version {version} was never champion - roll back to one of {listed}, or "
                     f"`driftloop promote {version}`"
                 )
+            if version in now.rolled_back:
+                raise ConfigurationError(
+                    f"version {version} was itself rolled back - to make it serve all the same, "
+                    f"`driftloop promote {version}`"
+                )
             return await self._make_champion(
                 Action.ROLLBACK, self._known(version, now), now, reason
             )
 
     async def publish_file(self) -> LedgerEntry | None:
-        """Publish the ONNX file that the pipeline brings, as it is; None where it serves already.
+        """Publish the ONNX file that the pipeline brings, as it is; None where it was before.
+
+        It serves then, or an operator has gone back to another: that is not undone by a restart.
 
         Raises:
             ModelError: the file cannot be read.
@@ -118,13 +132,23 @@ class Lifecycle:
         assert self._pipeline.model.onnx is not None
         data = read_onnx(self._pipeline.model.onnx)
         now = await read_state(self._settings, self._pipeline)
-        if now.manifest is not None and now.manifest.model_sha256 == digest(data):
+        sha256 = digest(data)
+        known = [v for v, one in now.versions.items() if one.model_sha256 == sha256]
+        known = [v for v in now.promoted if v in known]
+        if known:
+            if now.champion not in known:
+                log.warning(
+                    "the pipeline's ONNX file was published before and does not serve - "
+                    "`driftloop promote` makes it serve",
+                    version=known[-1],
+                    champion=now.champion,
+                )
             return None
         manifest = msgspec.structs.replace(
             blank(self._pipeline), parent=now.champion, model_sha256=digest(data)
         )
         reason = f"the pipeline's own ONNX file {self._pipeline.model.onnx.name}, published as is"
-        return await self.release(Judged(manifest, data, Action.PROMOTE, reason))
+        return await self.release(Judged(manifest, data, Action.PROMOTE, reason), by="operator")
 
     async def _make_champion(
         self, action: Action, manifest: Manifest, now: LedgerState, reason: str
@@ -161,12 +185,12 @@ class Lifecycle:
 
 
 def rollback_target(now: LedgerState) -> int:
-    """The last earlier champion with a lower number than the present one.
+    """The last earlier champion with a lower number that was not rolled back itself.
 
     Raises:
         ConfigurationError: there is none.
     """
-    lower = [version for version in now.promoted if version < now.champion]
+    lower = [v for v in now.promoted if v < now.champion and v not in now.rolled_back]
     if not lower:
         raise ConfigurationError(
             "there is no earlier version to roll back to - see `driftloop models list`"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import msgspec
 import pytest
+import structlog
+from aiokafka import ConsumerRecord
 
 from streams.errors import ConfigurationError
+from streams.kafka.reading import TopicFollower
+from streams.ledger import topic
 from streams.ledger.state import LedgerState, state_after
-from streams.ledger.topic import LedgerFollower, new_entry
+from streams.ledger.topic import LedgerFollower, decode, new_entry
 from streams.records import Action, LedgerEntry, decoder, encode
 from streams.settings import Settings
 from streams.spec import Decision, Pipeline
@@ -56,6 +63,43 @@ def test_rolling_back_again_goes_further_back() -> None:
         rollback_target(now)
 
 
+def test_a_version_that_was_rolled_back_is_no_target_until_it_is_promoted_again() -> None:
+    now = state_after(
+        [
+            *(said(Action.PROMOTE, v) for v in (3, 4)),
+            said(Action.ROLLBACK, 3),
+            said(Action.PROMOTE, 5),
+        ]
+    )
+    assert (sorted(now.rolled_back), rollback_target(now)) == ([4], 3)
+    now = state_after([said(Action.PROMOTE, 4), said(Action.PROMOTE, 5)]).after(
+        said(Action.ROLLBACK, 4)
+    )
+    again = now.after(said(Action.PROMOTE, 5)).after(said(Action.PROMOTE, 6))
+    assert sorted(now.rolled_back) == [5]
+    assert (sorted(again.rolled_back), rollback_target(again)) == ([], 5)
+
+
+def test_the_ledger_says_which_operator_acted_and_where() -> None:
+    made = manifest(pipeline, 1, b"")
+    entry = new_entry(Action.PROMOTE, made, LedgerState(), "why", by="operator")
+    assert entry.by == "operator"
+    assert entry.who.endswith(f"@{socket.gethostname()}")
+    assert said(Action.PROMOTE, 1).who == ""
+
+
+def test_what_is_no_entry_is_passed_over() -> None:
+    good = encode(said(Action.PROMOTE, 4))
+    values = [None, b"{", b"", b"[]", good, good.replace(b'"promote"', b'"celebrate"'), b"\xff"]
+    records = [
+        ConsumerRecord("p.models", 0, i, 0, 0, None, value, None, 0, 0, ())
+        for i, value in enumerate(values)
+    ]
+    with structlog.testing.capture_logs() as lines:
+        assert [entry.version for entry in decode(records)] == [4]
+    assert [line["offset"] for line in lines] == [1, 2, 3, 5, 6]
+
+
 def test_every_decision_moves_the_watermark_and_none_moves_it_back() -> None:
     entries = [
         said(Action.PROMOTE, 1, watermark=10.0),
@@ -99,6 +143,33 @@ class TestFollower:
         strict = _with_threshold(0.9)
         found = self.follower(strict, said(Action.PROMOTE, 1, threshold=0.25))
         assert (found.version, found.threshold) == (1, 0.9)
+
+    async def test_an_error_that_nobody_foresaw_is_said_once_and_following_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = LedgerFollower(Settings(kafka="nowhere:1"), pipeline)
+        polls = iter([ValueError("odd")] * 3 + [None])
+        seen = asyncio.Event()
+
+        async def poll(*_: object) -> list[object]:
+            if (error := next(polls, None)) is not None:
+                raise error
+            seen.set()
+            await asyncio.sleep(60)
+            return []
+
+        async def nothing(*_: object) -> list[object]:
+            return []
+
+        monkeypatch.setattr(topic, "_AGAIN", 0.001)
+        for name in ("start", "stop", "read_to_end"):
+            monkeypatch.setattr(TopicFollower, name, nothing)
+        monkeypatch.setattr(TopicFollower, "poll", poll)
+        with structlog.testing.capture_logs() as lines:
+            await found.start()
+            await asyncio.wait_for(seen.wait(), 10)
+            await found.stop()
+        assert [line["error"] for line in lines] == ["ValueError('odd')"]
 
     def test_a_champion_of_other_features_does_not_serve(self) -> None:
         other = said(Action.PROMOTE, 1)
