@@ -66,14 +66,24 @@ class StateBehind(DriftloopError):
         self.folded = folded
 
 
+class TopicRecreated(DriftloopError):
+    """A topic was deleted and made anew while a worker read it: its offsets mean other records."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"topic {topic} was deleted and made anew - the worker ends, and starts over with the "
+            "new one when it is started again"
+        )
+
+
 class StateLost(DriftloopError):
     """An offset was folded before and its answer is gone: committed offsets were moved back."""
 
     def __init__(self, partition: int, offset: int, folded: int) -> None:
         super().__init__(
             f"feature state of partition {partition} counted offset {offset} before and no longer "
-            f"holds its answer - move the consumer group to offset {folded} or later, "
-            "or delete the pipeline's feature state to rebuild it"
+            f"holds its answer: committed offsets were moved back - move the consumer group to "
+            f"offset {folded} or later, or `driftloop state reset` to count from the topic again"
         )
         self.partition = partition
         self.folded = folded

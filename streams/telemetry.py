@@ -26,6 +26,11 @@ INVALID_RATIO = Gauge(
 DUPLICATES = Counter("driftloop_duplicates", "Events seen before and dropped.", ["pipeline"])
 LABELS = Counter("driftloop_labels", "Labels by what became of them.", ["pipeline", "outcome"])
 EXAMPLES = Counter("driftloop_examples", "Examples written.", ["pipeline"])
+TRIMMED = Counter(
+    "driftloop_trimmed",
+    "Records that retention deleted before they were read.",
+    ["pipeline", "topic"],
+)
 RETRIES = Counter(
     "driftloop_retries", "Attempts repeated because a server was away.", ["pipeline", "stage"]
 )
@@ -48,6 +53,9 @@ STANDBY_LAG = Gauge(
     "driftloop_standby_lag_records",
     "Committed records that this worker's copy of another's label store lacks.",
     ["pipeline", "partition"],
+)
+REDIS_EVICTED = Gauge(
+    "driftloop_redis_evicted_keys", "Keys that Redis has dropped since it started, for memory."
 )
 SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
 EVENT_TIME = Gauge("driftloop_event_time_seconds", "Largest event time scored.", ["pipeline"])

@@ -6,7 +6,7 @@ Nothing connects before the application starts.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -18,8 +18,11 @@ from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.aio.retrying import until_available
 from streams.engine.app import BatchApp, NewBackground, Work, observe_lag
 from streams.engine.process import run
+from streams.errors import TopicRecreated, Unavailable
 from streams.kafka import workarounds
+from streams.kafka.past import TopicPredictions
 from streams.kafka.reading import read_range
+from streams.kafka.topic_ids import together, topic_ids
 from streams.kafka.topics import ensure_topics
 from streams.labelling.processor import Labelling
 from streams.labelling.standby import Standby
@@ -27,11 +30,14 @@ from streams.ledger.topic import LedgerFollower
 from streams.ports.batches import Background, GroupOffsets, Processor, ReadRange
 from streams.ports.features import FeatureState
 from streams.preflight import exactly_once
-from streams.scoring.processor import PartitionScoring, Scoring
+from streams.scoring.partition import PartitionScoring
+from streams.scoring.processor import Scoring
 from streams.settings import Settings
 from streams.spec import Pipeline
 
 _LAG_SECONDS = 1.0
+_WATCH_SECONDS = 5.0
+"""How often a worker looks whether its topics and servers are still what they were."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +80,7 @@ def _app(
         on_start=parts.start,
         on_stop=parts.stop,
         background=parts.background,
+        prepare=parts.assigned,
     )
     app = BatchApp(work, settings)
     delivery = "exactly_once" if work.exactly_once else "at_least_once"
@@ -83,6 +90,10 @@ def _app(
     async def refresh_lag() -> None:
         observe_lag(app)
 
+    @app.timer(interval=_WATCH_SECONDS)  # type: ignore[untyped-decorator]
+    async def watch() -> None:
+        await parts.watch(app)
+
     return app
 
 
@@ -91,10 +102,16 @@ class _Parts:
 
     background: NewBackground | None = None
 
-    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, topics: Sequence[str]) -> None:
         self._settings = settings
         self._pipeline = pipeline
-        self._opened: FeatureState | None = None
+        self._topics = topics
+        """Those whose offsets the worker's state stands for."""
+        self._ids: dict[str, str] = {}
+        """Their ids; none where the brokers have no ids."""
+        self._partitions = 0
+        """So many of each topic are there."""
+        self._opened: RedisFeatureState | None = None
 
     @property
     def _state(self) -> FeatureState:
@@ -104,8 +121,10 @@ class _Parts:
     async def start(self) -> None:
         """Connect."""
         await ensure_topics(self._settings, self._pipeline)
+        self._ids = await topic_ids(self._settings, self._topics)
+        events = self._ids.get(self._pipeline.topics.events, "")
         self._opened = await self._connected(
-            lambda: RedisFeatureState.of(self._settings, self._pipeline)
+            lambda: RedisFeatureState.of(self._settings, self._pipeline, events)
         )
 
     async def stop(self) -> None:
@@ -117,6 +136,29 @@ class _Parts:
         """The processor of a partition."""
         raise NotImplementedError
 
+    async def assigned(self, partitions: Collection[int]) -> None:
+        """Where the events topic has been given more partitions, give the others as many."""
+        most = max(partitions, default=-1) + 1
+        if most > self._partitions:
+            await until_available(
+                self._pipeline.name,
+                "topics",
+                lambda: ensure_topics(self._settings, self._pipeline),
+            )
+            self._partitions = most
+
+    async def watch(self, app: BatchApp) -> None:
+        """End the worker where a topic was made anew; say what has changed at the servers."""
+        try:
+            if self._opened is not None:
+                await self._opened.eviction.watch()
+            now = await app.topic_ids(self._topics)
+        except Unavailable:
+            return  # who works with them says so
+        for topic, before in self._ids.items():
+            if now.get(topic, before) != before:
+                app.failed(TopicRecreated(topic))
+
     async def _connected(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Wait, for `connect_timeout`, for a server that has gone since it was checked."""
         deadline = time.monotonic() + self._settings.connect_timeout
@@ -125,7 +167,7 @@ class _Parts:
 
 class _ScoringParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
-        super().__init__(settings, pipeline)
+        super().__init__(settings, pipeline, (pipeline.topics.events,))
         self._scorer = TritonEndpoints.of(settings, pipeline)
         self._champion = LedgerFollower(settings, pipeline)
         self._scoring: Scoring | None = None
@@ -134,8 +176,14 @@ class _ScoringParts(_Parts):
         await super().start()
         await self._connected(self._champion.start)
         self._scorer.watch(lambda: self._champion.version)
+        topics = self._pipeline.topics
         self._scoring = Scoring(
-            self._pipeline, self._state, self._scorer, self._champion, _reader(self._settings)
+            self._pipeline,
+            self._state,
+            self._scorer,
+            self._champion,
+            _reader(self._settings),
+            TopicPredictions(self._settings, topics.predictions, self._ids.get(topics.events, "")),
         )
 
     async def stop(self) -> None:
@@ -150,17 +198,26 @@ class _ScoringParts(_Parts):
 
 class _LabellingParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
-        super().__init__(settings, pipeline)
+        topics = pipeline.topics
+        super().__init__(settings, pipeline, (topics.events, topics.scored, topics.feedback))
         self._read_range = _reader(settings)
         self.background = self._standby if settings.standby else None
 
+    @property
+    def _joined(self) -> str:
+        """Names the topics that are joined, by their ids."""
+        topics = self._pipeline.topics
+        return together([self._ids.get(topic, "") for topic in (topics.scored, topics.feedback)])
+
     def processor(self, partition: int) -> Labelling:
         store = partial(self._store, partition)
-        return Labelling(self._pipeline, partition, store, self._state, self._read_range)
+        return Labelling(
+            self._pipeline, partition, store, self._state, self._read_range, self._joined
+        )
 
     def _store(self, partition: int) -> RocksLabelStore:
         home = self._settings.state_dir / "labels" / self._pipeline.name
-        return RocksLabelStore(home / str(partition))
+        return RocksLabelStore(home / (self._joined or "topics") / str(partition))
 
     def _standby(self, committed: GroupOffsets) -> Background:
         return Standby(self._pipeline, self._store, committed, self._read_range).run

@@ -20,6 +20,9 @@ class LosingState:
     async def position(self, partition: int) -> int | None:
         return await self.held.position(partition)
 
+    async def answered(self, partition: int) -> int | None:
+        return await self.held.answered(partition)
+
     async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
         return await self.held.label_note(partition, stream)
 

@@ -61,6 +61,11 @@ def recall(answers: Sequence[Answer], batch: FoldBatch, fence: int, width: int) 
     return Folded(held.aggregates[rows], held.duplicate[rows])
 
 
+def first_answered(answers: Sequence[Answer], fence: int | None) -> int | None:
+    """The first offset of which the answer is kept; the fence where there is none."""
+    return next((int(one.offsets[0]) for one in answers if len(one.offsets)), fence)
+
+
 def since(batch: FoldBatch, offset: int) -> FoldBatch:
     """The part of a batch from `offset` on."""
     start = int(np.searchsorted(batch.offsets, offset))

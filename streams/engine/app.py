@@ -17,9 +17,10 @@ from streams import telemetry
 from streams.aio.coalescing import Coalescer
 from streams.engine.committed import CommittedOffsets
 from streams.engine.consumer import BatchConsumer, BatchTransport
+from streams.engine.gaps import Gaps
 from streams.engine.group import GroupMember
 from streams.engine.inbox import Inbox
-from streams.engine.lanes import Lane, Lanes
+from streams.engine.lanes import Lane, Lanes, Prepare
 from streams.engine.polling import BatchSchema, Fetched, Limits
 from streams.engine.producers import ReplaceableProducer
 from streams.engine.writers import IdempotentWriter, TransactionalWriter, Writer
@@ -59,6 +60,7 @@ class Work:
     on_start: Callable[[], Awaitable[None]]
     on_stop: Callable[[], Awaitable[None]]
     background: NewBackground | None = None
+    prepare: Prepare | None = None
 
     @property
     def group(self) -> str:
@@ -111,7 +113,13 @@ class BatchApp(faust.App):  # type: ignore[misc]
         self._offsets = CommittedOffsets(self._committed)
         background = work.background and work.background(self._group_offsets)
         self.lanes = Lanes(
-            self._new_lane, work.topics, self._offsets.find, self.failed, session / 3, background
+            self._new_lane,
+            work.topics,
+            self._offsets.find,
+            self.failed,
+            session / 3,
+            background,
+            work.prepare,
         )
         batches = self.topic(*work.topics, schema=BatchSchema(), maxsize=64)
         self.agent(batches, name=work.group)(self._hand_over)
@@ -156,7 +164,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         limits = self.limits.shared_by(of)
         inbox = Inbox(partition, self.work.topics, limits, self.consumer)
         writer = self._new_writer(partition)
-        return Lane(partition, self.work.pipeline, processor, writer, limits, inbox)
+        gaps = Gaps(self.work.pipeline, self.group.log_start)
+        return Lane(partition, self.work.pipeline, processor, writer, limits, inbox, gaps)
 
     def _new_writer(self, partition: int) -> Writer:
         # of one attempt: the writer gives up a request that a dying broker has lost well before the
@@ -185,6 +194,11 @@ class BatchApp(faust.App):  # type: ignore[misc]
             partial(self.group.counted_in, self.lanes.generation),
             timeout,
         )
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """The ids of those topics that exist, by name. Raises `Unavailable`."""
+        with connection.unavailable(self.settings):
+            return await self.group.topic_ids(topics)
 
     async def _committed(self, partitions: set[TopicPartition]) -> Offsets:
         return await self.group.committed(partitions)

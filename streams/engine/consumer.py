@@ -128,7 +128,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher._fetch_max_wait_ms = round(1000 * limits.batch_wait) if gather else _LONG_POLL_MS
 
     async def seek_to_committed(self) -> Mapping[TopicPartition, int | None]:
-        """Seek all partitions to what is committed, or to the beginning where nothing is.
+        """Seek all partitions to what is committed; where nothing is, to where its lane goes on.
 
         aiokafka leaves the latter where they are: what was fetched and dropped would be lost.
         """
@@ -138,8 +138,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if not consumer.assignment():
                 return {}
             found: Mapping[TopicPartition, int | None] = await consumer.seek_to_committed()
-            if fresh := [tp for tp, offset in found.items() if not offset]:
-                await consumer.seek_to_beginning(*fresh)
+            fresh = [tp for tp, offset in found.items() if not offset]
+            for tp in fresh:
+                if position := self.app.lanes.position(TopicPartition(*tp)):
+                    consumer.seek(tp, position)
+                else:
+                    await consumer.seek_to_beginning(tp)
             return found
 
         result: Mapping[TopicPartition, int | None] = await self.call_thread(seek)

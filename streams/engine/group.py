@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 
+from streams.kafka import topic_ids
 from streams.ports.batches import TopicPartition
 
 
@@ -77,6 +78,10 @@ class GroupMember:
         """
         asked = aiokafka.TopicPartition(*tp)
         return int((await self._started.beginning_offsets([asked]))[asked])
+
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """The ids of those topics that exist, by name. Raises `KafkaError`."""
+        return await topic_ids.ask(self._started._client, topics)
 
     def _behind(self, tp: aiokafka.TopicPartition) -> int | None:
         consumer = self._started

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import NamedTuple
 
 import structlog
@@ -18,6 +18,7 @@ import structlog
 from streams import telemetry
 from streams.aio.cancelling import cancel
 from streams.engine.commit_timing import DurationEstimate
+from streams.engine.gaps import Gaps
 from streams.engine.inbox import Inbox
 from streams.engine.polling import Fetched, Limits
 from streams.engine.writers import PartitionLost, Writer
@@ -25,6 +26,8 @@ from streams.ports.batches import Background, FindCommitted, MicroBatch, Process
 
 log = structlog.get_logger(__name__)
 
+Prepare = Callable[[Collection[int]], Awaitable[None]]
+"""Done with the partitions that are assigned, before any is taken over."""
 _LOOK_AGAIN = 0.02
 """Seconds until a lane looks again whether a topic has been read to its end."""
 
@@ -59,6 +62,7 @@ class Lane:
         writer: Writer,
         limits: Limits,
         inbox: Inbox,
+        gaps: Gaps,
     ) -> None:
         self.partition = partition
         self._pipeline = pipeline
@@ -66,6 +70,7 @@ class Lane:
         self._writer = writer
         self._limits = limits
         self._inbox = inbox
+        self._gaps = gaps
         self._arrived = asyncio.Event()
         self._stopping = False
         self._positions: dict[str, int] = {}
@@ -81,7 +86,18 @@ class Lane:
         offsets = {tp.topic: at for tp, at in found.items()}
         self._positions = {topic: at for topic, at in offsets.items() if at is not None}
         self._committed = dict(self._positions)
-        await self._processor.open(offsets)
+        resumed = await self._processor.open(offsets)
+        if resumed:
+            log.warning(
+                "nothing is committed any more, going on where the work had come to",
+                partition=self.partition,
+                offsets=dict(resumed),
+            )
+        self._positions = {**resumed, **self._positions}
+
+    def position(self, topic: str) -> int | None:
+        """The next offset of a topic; None where it begins with the first that there is."""
+        return self._positions.get(topic)
 
     def put(self, fetched: Fetched) -> None:
         """Queue records."""
@@ -110,7 +126,7 @@ class Lane:
         await self._processor.close()
 
     async def _work(self, fetched: Fetched, size: int) -> None:
-        batch = self._micro_batch(fetched)
+        batch = await self._micro_batch(fetched)
         if batch is None:
             return
         telemetry.BATCH_RECORDS.labels(self._pipeline).observe(len(batch.records))
@@ -123,7 +139,7 @@ class Lane:
             )
         self._positions[batch.topic] = batch.next
 
-    def _micro_batch(self, fetched: Fetched) -> MicroBatch | None:
+    async def _micro_batch(self, fetched: Fetched) -> MicroBatch | None:
         records = fetched.records
         position = self._positions.get(fetched.topic)
         if position is None:
@@ -132,6 +148,8 @@ class Lane:
             records = [record for record in records if record.offset >= position]
         if not records:
             return None
+        tp = TopicPartition(fetched.topic, self.partition)
+        await self._gaps.observe(tp, position, int(records[0].offset))
         committed = self._committed.get(fetched.topic, 0)
         return MicroBatch(
             fetched.topic, self.partition, records, position, committed, fetched.received
@@ -188,6 +206,7 @@ class Lanes:
         on_error: Callable[[BaseException], None],
         grace: float = 3.0,
         background: Background | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         self._new_lane = new_lane
         self._topics = tuple(topics)
@@ -195,6 +214,7 @@ class Lanes:
         self._on_error = on_error
         self._grace = grace
         self._background = background
+        self._prepare = prepare
         self.generation = -1
         """The group's, of the last assignment."""
         self._interruptible: list[asyncio.Task[None]] = []
@@ -209,6 +229,8 @@ class Lanes:
         """
         self.generation = generation
         numbers = sorted({tp.partition for tp in assigned if tp.topic in self._topics})
+        if self._prepare is not None:
+            await self._prepare(numbers)
         lanes = {number: self._new_lane(number, len(numbers)) for number in numbers}
         self._lanes = lanes
         self._interruptible = [
@@ -226,6 +248,11 @@ class Lanes:
         lane = self._lanes.get(fetched.partition)
         if lane is not None and fetched.generation == self.generation:
             lane.put(fetched)
+
+    def position(self, tp: TopicPartition) -> int | None:
+        """The next offset of a partition that is worked on; None where none is known."""
+        lane = self._lanes.get(tp.partition)
+        return None if lane is None else lane.position(tp.topic)
 
     async def close(self) -> None:
         """Let each lane finish its micro-batch and commit, for a grace period; then cut it off.

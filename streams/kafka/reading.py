@@ -119,6 +119,25 @@ async def read_range(
             await asyncio.sleep(_READ_AGAIN)
 
 
+async def read_last(
+    settings: Settings, topic: str, partition: int, offsets: int
+) -> list[SourceRecord]:
+    """Committed records of a partition's last offsets, in order; waits while Kafka is away."""
+    tp = TopicPartition(topic, partition)
+    while True:
+        try:
+            async with _reader_at(settings, tp, 0) as consumer:
+                end = (await consumer.end_offsets([tp]))[tp]
+            break
+        except (KafkaError, OSError) as error:
+            log.warning("kafka is away, retrying", reading=topic, error=repr(error))
+            await asyncio.sleep(_READ_AGAIN)
+    found: list[SourceRecord] = []
+    async for records in read_range(settings, topic, partition, max(0, end - offsets), end):
+        found += records
+    return found
+
+
 @asynccontextmanager
 async def _reader_at(
     settings: Settings, partition: TopicPartition, first: int

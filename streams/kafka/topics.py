@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.errors import (
+    BrokerResponseError,
+    InvalidPartitionsError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from streams.errors import ConfigurationError
 from streams.kafka.connection import MAX_MESSAGE_BYTES, admin_client, away, producer, stop
+from streams.kafka.retention import as_config, check, needed
 from streams.settings import Settings
 from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
 
 
 def group_id(pipeline: str, role: str) -> str:
@@ -21,36 +33,83 @@ def group_id(pipeline: str, role: str) -> str:
 
 
 async def ensure_topics(settings: Settings, pipeline: Pipeline) -> None:
-    """Create the pipeline's topics where they are missing.
+    """Create the pipeline's topics where they are missing; they keep what the pipeline needs.
+
+    Where the events topic has been given more partitions, the others follow. A topic that keeps too
+    little is said in the log, with the command that mends it.
 
     Raises:
         Unavailable: no broker answered.
-        ConfigurationError: topics exist whose partitions do not match one another.
+        ConfigurationError: a topic has more partitions than the events, or cannot be made.
     """
     topics = pipeline.topics
-    wanted = dict.fromkeys(topics.partitioned, settings.partitions) | {topics.models: 1}
-    configs = {
-        topics.models: {"retention.ms": "-1", "retention.bytes": "-1"},
-        topics.dead_letters: {"max.message.bytes": str(MAX_MESSAGE_BYTES)},
-    }
     async with admin_client(settings) as admin:
-        described = await admin.describe_topics(list(wanted))
+        described = await admin.describe_topics([*topics.partitioned, topics.models])
         found = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
-        if topics.events in found:  # topics that are added later follow the events' partitions
-            wanted = dict.fromkeys(topics.partitioned, found[topics.events]) | {topics.models: 1}
-        for name, partitions in found.items():
-            if partitions != wanted[name]:
-                raise ConfigurationError(
-                    f"topic {name} has {partitions} partitions, {topics.events} has "
-                    f"{wanted[name]} - they must be equal: recreate {name}"
-                )
+        # topics that are added later follow the events' partitions
+        count = found.get(topics.events, settings.partitions)
+        wanted = dict.fromkeys(topics.partitioned, count) | {topics.models: 1}
+        keep = needed(pipeline)
         for name in wanted.keys() - found.keys():
-            new = NewTopic(
-                name, wanted[name], settings.replication, topic_configs=configs.get(name)
-            )
-            with suppress(TopicAlreadyExistsError):  # another worker was faster
-                _raise_topic_errors(await admin.create_topics([new]))
-        await _wait_for_topics(admin, list(wanted), settings.connect_timeout)
+            config = as_config(keep[name])
+            if name == topics.dead_letters:
+                config["max.message.bytes"] = str(MAX_MESSAGE_BYTES)
+            await _create(settings, admin, name, wanted[name], config)
+        for name, partitions in found.items():
+            if partitions < wanted[name]:
+                await _grow(settings, admin, name, wanted[name])
+            elif partitions > wanted[name] and name != topics.models:
+                raise ConfigurationError(
+                    f"topic {name} has {partitions} partitions and {topics.events} {count}, they "
+                    "must be equal - give the events as many (keys move to other partitions): "
+                    f"kafka-topics.sh --bootstrap-server {settings.kafka} --alter "
+                    f"--topic {topics.events} --partitions {partitions}"
+                )
+        await _wait_for_topics(settings, admin, wanted)
+        await check(settings, admin, {name: keep[name] for name in found if name in keep})
+
+
+async def _create(
+    settings: Settings, admin: AIOKafkaAdminClient, name: str, partitions: int, config: Any
+) -> None:
+    new = NewTopic(name, partitions, settings.replication, topic_configs=config)
+    with _explained(f"create topic {name}"), suppress(TopicAlreadyExistsError):
+        # it exists where another worker was faster
+        response = await admin.create_topics([new])
+        for _, code, *rest in response.topic_errors:
+            if code:
+                raise for_code(code)(*rest)
+
+
+async def _grow(settings: Settings, admin: AIOKafkaAdminClient, name: str, partitions: int) -> None:
+    """Give a topic more partitions, as its events have been given."""
+    log.warning("the events have more partitions, adding some", topic=name, partitions=partitions)
+    try:
+        with _explained(f"add partitions to topic {name}"):
+            await admin.create_partitions({name: NewPartitions(partitions)})
+    except InvalidPartitionsError:  # another worker was faster
+        described = await admin.describe_topics([name])
+        if len(described[0]["partitions"]) < partitions:
+            raise
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turns a broker's refusal into one line. What passes by itself, or is expected, goes through.
+
+    Raises:
+        ConfigurationError: the broker refuses.
+    """
+    try:
+        yield
+    except (TopicAlreadyExistsError, InvalidPartitionsError, KafkaConnectionError):
+        raise
+    except BrokerResponseError as error:
+        said = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"Kafka does not {what} ({said}) - see that we may do that, and that "
+            "DRIFTLOOP_REPLICATION and DRIFTLOOP_PARTITIONS are what the brokers allow"
+        ) from None
 
 
 async def topic_exists(settings: Settings, topic: str) -> bool:
@@ -87,16 +146,18 @@ async def check_transactions(settings: Settings, name: str) -> None:
     )
 
 
-def _raise_topic_errors(response: Any) -> None:
-    for _, code, *rest in response.topic_errors:
-        if code:
-            raise for_code(code)(*rest)
-
-
-async def _wait_for_topics(admin: AIOKafkaAdminClient, names: list[str], timeout: float) -> None:
-    async with asyncio.timeout(timeout):
-        while True:
-            described = await admin.describe_topics(names)
-            if all(t["error_code"] == 0 and t["partitions"] for t in described):
-                return
-            await asyncio.sleep(0.05)
+async def _wait_for_topics(
+    settings: Settings, admin: AIOKafkaAdminClient, wanted: Mapping[str, int]
+) -> None:
+    found: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(settings.connect_timeout):
+            while True:
+                described = await admin.describe_topics(list(wanted))
+                found = {t["topic"]: len(t["partitions"]) for t in described if not t["error_code"]}
+                if all(found.get(name, 0) >= partitions for name, partitions in wanted.items()):
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        missing = ", ".join(name for name in wanted if name not in found) or "some partitions"
+        raise away(settings, f"it does not show {missing}") from None

@@ -42,16 +42,22 @@ class Labelling:
         open_store: Callable[[], LabelStore],
         state: FeatureState,
         read_range: ReadRange,
+        topic_ids: str = "",
     ) -> None:
+        """`topic_ids` names the two topics' ids: topics that are made anew have other fences."""
         self._pipeline = pipeline
         self._partition = partition
         self._open_store = open_store
         self._state = state
         self._read_range = read_range
+        self._topic_ids = topic_ids
         self._opened: _Opened | None = None
 
-    async def open(self, committed: Mapping[str, int | None]) -> None:
+    async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
         """Open the store, and bring it and the label windows up to the committed offsets.
+
+        It goes on where the store ends in topics of which nothing is committed: examples of the
+        last moments before that may come again.
 
         Raises:
             Busy: another process has the store, for ten seconds already.
@@ -64,10 +70,13 @@ class Labelling:
         store = await until_available(pipeline.name, "open", open_store, time.monotonic() + _IN_USE)
         join = Join(pipeline, store)
         recovery = Recovery(pipeline, partition, join, self._read_range)
-        windows = LabelWindows(pipeline, partition, self._state, recovery.lost)
+        windows = LabelWindows(pipeline, partition, self._state, recovery.lost, self._topic_ids)
         self._opened = _Opened(store, join, windows)
         topics = (pipeline.topics.scored, pipeline.topics.feedback)
-        ends = {topic: committed.get(topic) or 0 for topic in topics}
+        resumed = {
+            topic: at for topic, at in join.positions.items() if committed.get(topic) is None and at
+        }
+        ends = {topic: committed.get(topic) or resumed.get(topic, 0) for topic in topics}
         folded = await windows.reached() if windows.needed else ends
         for topic in topics:
             async for _ in recovery.missed(topic, min(folded[topic], ends[topic])):
@@ -79,6 +88,7 @@ class Labelling:
                 windows.add(changes)
         join.positions.update(ends)
         await self.commit()
+        return resumed
 
     async def process(self, batch: MicroBatch) -> Outputs:
         """Examples, and dead letters for bad feedback, of a micro-batch of either topic."""

@@ -47,8 +47,14 @@ class LabelWindows:
     """Adds label changes to the windows of their events' entities, each once."""
 
     def __init__(
-        self, pipeline: Pipeline, partition: int, state: FeatureState, find_lost: FindLost
+        self,
+        pipeline: Pipeline,
+        partition: int,
+        state: FeatureState,
+        find_lost: FindLost,
+        topic_ids: str = "",
     ) -> None:
+        self._stream = f"{_STREAM}{topic_ids}"
         self._name = pipeline.name
         self._topics = (pipeline.topics.scored, pipeline.topics.feedback)
         self._keys = pipeline.plan.label_keys
@@ -71,7 +77,7 @@ class LabelWindows:
 
     async def reached(self) -> dict[str, int]:
         """The next offset by topic up to which labels that have met their events are folded."""
-        read = partial(self._state.label_note, self._partition, _STREAM)
+        read = partial(self._state.label_note, self._partition, self._stream)
         note = await self._until_available(read)
         marks = _NOTE.unpack(note) if note else (0, 0)
         self._fence = sum(marks)
@@ -115,7 +121,7 @@ class LabelWindows:
             times=np.array([served.event_time for served in scored]).astype(np.uint32),
             entities=[[named.get(key, _NOBODY) for named in entities] for key in self._keys],
             deltas=np.array([one.change for one in changes], np.float64),
-            stream=_STREAM,
+            stream=self._stream,
             first=self._fence,
             note=_NOTE.pack(*marks),
         )

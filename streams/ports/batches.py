@@ -95,8 +95,12 @@ class MicroBatch:
 class Processor(Protocol):
     """What a lane does with a micro-batch."""
 
-    async def open(self, committed: Mapping[str, int | None]) -> None:
-        """Bring state up to the committed offsets (by topic) before the first batch."""
+    async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
+        """Bring state up to the committed offsets (by topic) before the first batch.
+
+        Returns where to go on in topics of which nothing is committed, though there is state of
+        them: a group that was idle for long has lost its offsets.
+        """
         ...
 
     async def process(self, batch: MicroBatch) -> Outputs:
@@ -114,6 +118,20 @@ class Processor(Protocol):
 
 ReadRange = Callable[[str, int, int, int], AsyncIterator[list[SourceRecord]]]
 """(topic, partition, first, end) -> the records of that range, in lists."""
+
+
+class PastPredictions(Protocol):
+    """What has been predicted of the events topic before."""
+
+    @property
+    def prefix(self) -> str:
+        """Begins the ids of its predictions: a topic that is made anew has another."""
+        ...
+
+    async def end(self, partition: int) -> int:
+        """The offset after the last event that has its prediction; 0 where none has."""
+        ...
+
 
 Offsets = Mapping[TopicPartition, int | None]
 """Committed offsets; None where nothing is committed."""

@@ -115,6 +115,11 @@ class FeatureState(Protocol):
         """The next offset that the partition's fold expects; None when it never folded."""
         ...
 
+    async def answered(self, partition: int) -> int | None:
+        """The first offset of which the answer is kept, or the next one where none is kept; None
+        when the partition never folded."""
+        ...
+
     async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
         """The note of the batch that moved a stream's fence last; empty when none did."""
         ...

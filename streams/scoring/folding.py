@@ -33,11 +33,22 @@ class Folding:
         read_range: ReadRange,
     ) -> None:
         self._pipeline = pipeline
-        self._partition = partition
+        self.partition = partition
         self._state = state
         self._decoder = decoder
         self._read_range = read_range
         self._stateful = any(plan.kept for plan in pipeline.plan.keys)
+
+    @property
+    def topic(self) -> str:
+        """Where its events come from."""
+        return self._pipeline.topics.events
+
+    async def answered(self) -> int:
+        """The first offset that may be asked for again, as far as the feature state goes."""
+        if not self._stateful:
+            return 0
+        return await self._until_available(lambda: self._state.answered(self.partition)) or 0
 
     async def open(self, committed: Mapping[str, int | None]) -> None:
         """Refold what the feature state has lost of the committed events.
@@ -63,24 +74,24 @@ class Folding:
     async def _refold(self, end: int, committed: int) -> None:
         """Bring state that is behind up to `end`; answers from `committed` on are kept."""
         topic, plan = self._pipeline.topics.events, self._pipeline.plan
-        folded = await self._until_available(lambda: self._state.position(self._partition))
+        folded = await self._until_available(lambda: self._state.position(self.partition))
         position = folded or 0
         if position >= end:
             return
         log.warning(
             "feature state is behind, refolding",
-            partition=self._partition,
+            partition=self.partition,
             folded=position,
             expected=end,
         )
-        async for records in self._read_range(topic, self._partition, position, end):
+        async for records in self._read_range(topic, self.partition, position, end):
             kept = min(position, committed)
-            batch = MicroBatch(topic, self._partition, records, position, kept)
+            batch = MicroBatch(topic, self.partition, records, position, kept)
             decoded = self._decoder.decode(records)
             [request] = fold_batches(plan, [batch], decoded, [len(decoded.ids)])
             await self.fold(request)
             position = batch.next
-        await self._until_available(lambda: self._state.reposition(self._partition, end))
+        await self._until_available(lambda: self._state.reposition(self.partition, end))
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, "fold", call)

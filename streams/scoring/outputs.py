@@ -14,8 +14,10 @@ from streams.scoring.inference import ServedScores
 from streams.spec import Pipeline
 
 
-def predicted(pipeline: Pipeline, decoded: Decoded, served: ServedScores) -> list[OutputRecord]:
-    """The records of `P.predictions`, one for each event."""
+def predicted(
+    pipeline: Pipeline, decoded: Decoded, served: ServedScores, topic: str
+) -> list[OutputRecord]:
+    """The records of `P.predictions`, one for each event of the topic of this name or id."""
     scores, decisions = _scores(served), _decisions(pipeline, served)
     versions = served.versions.tolist()
     return [
@@ -29,7 +31,7 @@ def predicted(pipeline: Pipeline, decoded: Decoded, served: ServedScores) -> lis
                     decision,
                     version,
                     version == 0,
-                    f"{record.partition}-{record.offset}",
+                    f"{topic}{record.partition}-{record.offset}",
                 )
             ),
             NO_HEADERS,

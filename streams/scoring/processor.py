@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import accumulate, pairwise
@@ -22,7 +22,13 @@ from streams import telemetry
 from streams.aio.coalescing import Coalescer
 from streams.dead_letters import Rejected, dead_letter
 from streams.errors import BadRecord, DriftloopError
-from streams.ports.batches import MicroBatch, OutputRecord, Outputs, ReadRange
+from streams.ports.batches import (
+    MicroBatch,
+    OutputRecord,
+    Outputs,
+    PastPredictions,
+    ReadRange,
+)
 from streams.ports.features import FeatureState, Folded, concatenate
 from streams.ports.models import Champion, Scorer
 from streams.scoring.breaker import InvalidBreaker
@@ -30,6 +36,7 @@ from streams.scoring.decoding import Decoded, Decoder
 from streams.scoring.folding import Folding, fold_batches
 from streams.scoring.inference import Inference, ServedScores
 from streams.scoring.outputs import predicted, what_was_served
+from streams.scoring.partition import JointScoring, PartitionScoring
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -38,32 +45,6 @@ _JOINT_RECORDS = 1024
 """Most records of several partitions that are scored as one; larger batches gain nothing."""
 _AT_ONCE = 2
 """Joint micro-batches under way: one is in Python while the other waits for a server."""
-
-
-class PartitionScoring:
-    """The processor of one partition: its micro-batches are scored together with its siblings'."""
-
-    def __init__(self, joint: JointScoring, folding: Folding, breaker: InvalidBreaker) -> None:
-        self._joint = joint
-        self.folding = folding
-        self.breaker = breaker
-
-    async def open(self, committed: Mapping[str, int | None]) -> None:
-        """Bring the feature state in line with the committed offsets."""
-        await self.folding.open(committed)
-
-    async def process(self, batch: MicroBatch) -> Outputs:
-        """As `Scoring.score`, for one micro-batch."""
-        return await self._joint.ask((self, batch))
-
-    async def commit(self) -> None:
-        """Nothing is remembered between micro-batches."""
-
-    async def close(self) -> None:
-        """Nothing was opened."""
-
-
-JointScoring = Coalescer[tuple[PartitionScoring, MicroBatch], Outputs]
 
 
 class Scoring:
@@ -80,10 +61,14 @@ class Scoring:
         scorer: Scorer,
         champion: Champion,
         read_range: ReadRange,
+        predictions: PastPredictions | None = None,
     ) -> None:
+        """Without `predictions` offsets alone name events, and none was predicted before."""
         self._pipeline = pipeline
         self._state = state
         self._read_range = read_range
+        self._predictions = predictions
+        self._prefix = predictions.prefix if predictions else ""
         self._inference = Inference(pipeline, scorer, champion)
         self._decoder = Decoder(pipeline)
         self._joint: JointScoring = Coalescer(
@@ -96,7 +81,8 @@ class Scoring:
     def partition(self, number: int) -> PartitionScoring:
         """The processor of a partition that is assigned to this worker."""
         folding = Folding(self._pipeline, number, self._state, self._decoder, self._read_range)
-        return PartitionScoring(self._joint, folding, InvalidBreaker(self._pipeline, number))
+        breaker = InvalidBreaker(self._pipeline, number)
+        return PartitionScoring(self._joint, folding, breaker, self._predictions)
 
     async def score(
         self, requests: Sequence[tuple[PartitionScoring, MicroBatch]]
@@ -136,7 +122,7 @@ class Scoring:
             received = min(batch.received for batch in batches)
             served = await self._inference.score(vectors, sizes, received)
         decoded, vectors, served = _answered(decoded, vectors, served)
-        predictions = predicted(self._pipeline, decoded, served)
+        predictions = predicted(self._pipeline, decoded, served, self._prefix)
         scored = what_was_served(self._pipeline, decoded, vectors, served)
         outputs = self._outputs(batches, predictions, scored, decoded)
         self._observe(parts, batches, decoded, served)

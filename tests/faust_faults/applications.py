@@ -144,8 +144,8 @@ class Doing:
         self._job = job
         self._out = out
 
-    async def open(self, committed: Mapping[str, int | None]) -> None:
-        pass
+    async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
+        return {}
 
     async def process(self, batch: MicroBatch) -> Outputs:
         for record in batch.records:

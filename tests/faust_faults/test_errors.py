@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.scoring.processor import PartitionScoring, Scoring
+from streams.scoring.partition import PartitionScoring
+from streams.scoring.processor import Scoring
 from streams.testing.broker import MemoryBroker
 from tests.faust_faults.applications import Stock
 from tests.faust_faults.subjects import EVENTS, must, must_come, running, spec

@@ -26,7 +26,8 @@ from streams.pipelines.card_fraud import Transaction
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.ports.batches import MicroBatch
 from streams.records import Prediction, decoder
-from streams.scoring.processor import PartitionScoring, Scoring
+from streams.scoring.partition import PartitionScoring
+from streams.scoring.processor import Scoring
 from streams.scoring.validation import Validator
 from streams.spec import Invalid, Policies
 from workers.worlds.card_fraud import World, event_records, simulate

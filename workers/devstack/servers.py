@@ -151,6 +151,9 @@ def valkey(home: Path, logs: Path, port: int) -> Server:
         "yes",
         "--save",
         "",
+        # a full server refuses writes, and the workers wait: it drops no feature state
+        "--maxmemory-policy",
+        "noeviction",
         "--loglevel",
         "notice",
     ]

@@ -13,7 +13,7 @@ from math import fsum
 
 import numpy as np
 
-from streams.adapters.fold_journal import Answer, check, recall, since
+from streams.adapters.fold_journal import Answer, check, first_answered, recall, since
 from streams.errors import StateBehind
 from streams.ports.features import FoldBatch, Folded, LabelBatch, LabelsFolded, concatenate
 from streams.spec.windows import FoldPlan, KeyPlan
@@ -106,6 +106,10 @@ class MemoryFeatureState:
     async def position(self, partition: int) -> int | None:
         """The next offset that the partition's fold expects; None when it never folded."""
         return self._fences.get(partition)
+
+    async def answered(self, partition: int) -> int | None:
+        """The first offset of which the answer is kept, or the next one where none is kept."""
+        return first_answered(self._answers[partition], self._fences.get(partition))
 
     async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
         """The note of the batch that moved a stream's fence last."""

@@ -12,52 +12,24 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 
-from streams.adapters.fold_journal import check, recall, since
+from streams.adapters.fold_journal import check, first_answered, recall, since
+from streams.adapters.redis.server import Eviction, connect, guard, public
 from streams.adapters.redis.wire import Wire
 from streams.aio.coalescing import Coalescer
-from streams.errors import ConfigurationError, StateBehind, Unavailable
+from streams.errors import ConfigurationError, StateBehind
 from streams.ports.features import FoldBatch, Folded, LabelBatch, LabelsFolded, concatenate
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.windows import FoldPlan
 
-SETTING = "DRIFTLOOP_REDIS"
 _PARTS = ("feature_state.lua", "feature_fast.lua", "feature_entity.lua", "feature_calls.lua")
 _SOURCE = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
 _VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
 _LIBRARY = _SOURCE.replace("VERSION", _VERSION)
-# the server recovers from these by itself, or an operator helps: worth another try
-_PASSING = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    OSError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ClusterDownError,
-    TryAgainError,
-    AskError,
-    RedisClusterException,
-)
-_PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
-
 _LARGE = 1 << 14
 """A call of more bytes (about 256 events) is sent alone: its answer would delay the others."""
 _Call = tuple[Any, ...]
@@ -73,31 +45,43 @@ class RedisFeatureState:
     """
 
     def __init__(
-        self, client: Redis | RedisCluster, pipeline_name: str, plan: FoldPlan, address: str = ""
+        self,
+        client: Redis | RedisCluster,
+        pipeline_name: str,
+        plan: FoldPlan,
+        address: str = "",
+        topic_id: str = "",
     ) -> None:
         self._client = client
-        self._wire = Wire(pipeline_name, plan)
+        self._wire = Wire(pipeline_name, plan, topic_id)
         self._plan = plan
         self._address = address or "the client's address"
+        self.eviction = Eviction(client, self._address)
         self._small_calls: Coalescer[_Call, Any] = Coalescer(self._round_trip)
 
     @classmethod
     async def connect(
-        cls, url: str, pipeline_name: str, plan: FoldPlan, timeout: float = 10.0
+        cls,
+        url: str,
+        pipeline_name: str,
+        plan: FoldPlan,
+        timeout: float = 10.0,
+        topic_id: str = "",
     ) -> RedisFeatureState:
         """Connect to `redis[s]://[user:password@]host:port/db` and load the functions.
 
         The server may be a node of a Redis Cluster. `timeout` is in seconds, for connecting and
-        for each call.
+        for each call. The state is of events of the topic of this id: of another, there is none.
 
         Raises:
             Unavailable: no server there, or it refuses us.
             ConfigurationError: the address is none, or the server cannot run functions.
         """
-        address = _public(url)
-        client = await _client(url, address, timeout)
-        state = cls(client, pipeline_name, plan, address)
+        address = public(url)
+        client = await connect(url, address, timeout)
+        state = cls(client, pipeline_name, plan, address, topic_id)
         try:
+            await state.eviction.require_none()
             await state._guard(state._load)
         except ResponseError as error:
             await client.aclose()
@@ -111,13 +95,16 @@ class RedisFeatureState:
         return state
 
     @classmethod
-    async def of(cls, settings: Settings, pipeline: Pipeline) -> RedisFeatureState:
+    async def of(
+        cls, settings: Settings, pipeline: Pipeline, topic_id: str = ""
+    ) -> RedisFeatureState:
         """The state of a pipeline in the server that the settings name. Raises as `connect`."""
         return await cls.connect(
             settings.redis.get_secret_value(),
             pipeline.name,
             pipeline.plan,
             settings.connect_timeout,
+            topic_id,
         )
 
     async def fold(self, batch: FoldBatch) -> Folded:
@@ -168,6 +155,17 @@ class RedisFeatureState:
         """
         value = await self._value("f", partition)
         return int.from_bytes(value[:8], "little") if value else None
+
+    async def answered(self, partition: int) -> int | None:
+        """The first offset of which the answer is kept, or the next one where none is kept.
+
+        Raises:
+            Unavailable: the server is away.
+        """
+        position = await self.position(partition)
+        blobs = await self._guard(lambda: self._client.lrange(self._key("j", partition), 0, -1))
+        answers = [self._wire.answer(blob) for blob in blobs if isinstance(blob, bytes)]
+        return first_answered(answers, position)
 
     async def label_note(self, partition: int, stream: str = "feedback") -> bytes:
         """The note of the batch that moved a stream's fence last. Raises `Unavailable`."""
@@ -223,45 +221,4 @@ class RedisFeatureState:
         return answers
 
     async def _guard(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await _guard(call, self._address)
-
-
-async def _guard(call: Callable[[], Awaitable[T]], address: str) -> T:
-    """Await `call()`, turning what the server's absence raises into `Unavailable`."""
-    try:
-        return await call()
-    except _PASSING as error:
-        raise Unavailable("Redis", address, SETTING, error) from None
-    except RedisError as error:
-        if str(error).startswith(_PASSING_CODES):
-            raise Unavailable("Redis", address, SETTING, error) from None
-        raise
-
-
-async def _client(url: str, address: str, timeout: float) -> Redis | RedisCluster:
-    """A client for the server at `url`, or for the cluster that it belongs to."""
-    # one more try replaces a connection that a restart of the server has closed
-    retry = Retry(ConstantBackoff(0.01), 1)
-    try:
-        client = Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"{SETTING}: {address}: {error}") from None
-    try:
-        info = await _guard(lambda: client.info("cluster"), address)
-    except BaseException:
-        await client.aclose()
-        raise
-    if not info.get("cluster_enabled"):
-        return client
-    await client.aclose()
-    return RedisCluster.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
-    )
-
-
-def _public(url: str) -> str:
-    """The URL's address without user and password."""
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or parts.path or "an empty address"
+        return await guard(call, self._address)

@@ -48,9 +48,9 @@ class _Key:
 class Wire:
     """Packs batches of one pipeline and plan, and reads the answers."""
 
-    def __init__(self, pipeline: str, plan: FoldPlan) -> None:
+    def __init__(self, pipeline: str, plan: FoldPlan, topic_id: str = "") -> None:
         kept = [(k.key, k.edges, k.values, k.labels, k.remember, k.lag) for k in plan.keys]
-        text = repr((LAYOUT, kept))
+        text = repr((LAYOUT, kept, topic_id))
         digest = hashlib.sha256(text.encode()).hexdigest()[:6]
         # one hash slot, so that one call may touch all keys of the pipeline
         self.prefix = f"{{{pipeline}}}{digest}"

@@ -6,17 +6,21 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
+import structlog
 from aiokafka import ConsumerRecord
 from faust.types import TP
+from prometheus_client import REGISTRY
 
 from streams.aio import cancelling
+from streams.engine.gaps import Gaps
 from streams.engine.inbox import Inbox
-from streams.engine.lanes import Lane, Lanes, Uncommitted
+from streams.engine.lanes import Lane, Lanes, Prepare, Uncommitted
 from streams.engine.polling import Fetched, Limits
-from streams.ports.batches import Background, MicroBatch, Outputs
+from streams.ports.batches import Background, MicroBatch, Outputs, TopicPartition
 from tests.waiting import until
 
 EVENTS = TP("t", 0)
@@ -33,6 +37,8 @@ class Recorder:
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
+        self.resumed: dict[str, int] = {}
+        self.starts: dict[TP, int] = {}
         self.unread: set[TP] = set()
         """Partitions that hold more than has come."""
 
@@ -68,6 +74,9 @@ class Recorder:
     def read_to_end(self, tp: TP, arrived: int) -> bool:
         return tp not in self.unread
 
+    async def log_start(self, tp: TopicPartition) -> int:
+        return self.starts.get(TP(*tp), 0)
+
     async def committed(self, partitions: set[TP]) -> dict[TP, int | None]:
         return {tp: self.committed_at.get(tp.topic) for tp in partitions}
 
@@ -76,8 +85,12 @@ class Idle:
     """A processor that only passes on; the recorder is the writer."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.open = recorder.open
+        self._recorder = recorder
         self.process = recorder.process
+
+    async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
+        await self._recorder.open(committed)
+        return self._recorder.resumed
 
     async def commit(self) -> None:
         pass
@@ -98,6 +111,7 @@ def lanes_of(
     limits: Limits,
     errors: list[BaseException],
     background: Background | None = None,
+    prepare: Prepare | None = None,
 ) -> Lanes:
     return Lanes(
         lambda partition, of: Lane(
@@ -107,12 +121,14 @@ def lanes_of(
             recorder,
             limits,
             Inbox(partition, ["t", "u"], limits, recorder),
+            Gaps("test", recorder.log_start),
         ),
         ["t", "u"],
         recorder.committed,
         errors.append,
         grace=0.2,
         background=background,
+        prepare=prepare,
     )
 
 
@@ -182,6 +198,49 @@ async def test_records_below_the_position_are_dropped(limits: Limits) -> None:
     lanes.put(fetched(10, 10))
     await until(lambda: len(recorder.batches) == 2)
     assert [r.offset for b in recorder.batches for r in b.records] == list(range(5, 20))
+    await lanes.close()
+
+
+async def test_what_retention_deleted_unread_is_counted_and_said_once(limits: Limits) -> None:
+    recorder = Recorder({"t": 100})
+    recorder.starts[EVENTS] = 500
+    lanes = lanes_of(recorder, limits, [])
+    counted = partial(
+        REGISTRY.get_sample_value, "driftloop_trimmed_total", {"pipeline": "test", "topic": "t"}
+    )
+    before = counted() or 0
+    await lanes.open({EVENTS}, 1)
+    with structlog.testing.capture_logs() as lines:
+        lanes.put(fetched(510, 10))  # nothing was ever at 500 to 509
+        lanes.put(fetched(520, 10))
+        await until(lambda: len(recorder.batches) == 2)
+    assert counted() == before + 400
+    assert [(one["offsets"], one["records"]) for one in lines] == [("100-500", 400)]
+    await lanes.close()
+
+
+async def test_a_lane_goes_on_where_its_state_ends_if_nothing_is_committed(limits: Limits) -> None:
+    recorder = Recorder({"u": 3})
+    recorder.resumed = {"t": 7}
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    assert [lanes.position(TopicPartition(name, 0)) for name in "tuv"] == [7, 3, None]
+    lanes.put(fetched(0, 10))
+    await until(lambda: recorder.batches)
+    assert (recorder.batches[0].first, recorder.batches[0].committed) == (7, 0)
+    assert [record.offset for record in recorder.batches[0].records] == [7, 8, 9]
+    await lanes.close()
+
+
+async def test_other_topics_are_prepared_before_partitions_are_taken_over(limits: Limits) -> None:
+    recorder = Recorder()
+
+    async def prepare(partitions: Collection[int]) -> None:
+        recorder.log.append(("prepare", list(partitions)))
+
+    lanes = lanes_of(recorder, limits, [], prepare=prepare)
+    await lanes.open({EVENTS}, 1)
+    assert recorder.log[:2] == [("prepare", [0]), "take over"]
     await lanes.close()
 
 

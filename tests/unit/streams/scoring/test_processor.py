@@ -17,7 +17,8 @@ from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.ports.batches import MicroBatch
 from streams.records import Scored, decoder, unpack
-from streams.scoring.processor import PartitionScoring, Scoring
+from streams.scoring.partition import PartitionScoring
+from streams.scoring.processor import Scoring
 from streams.spec import Columns, Decision, Fallback, Policies, Transform
 from streams.testing import Rehearsal
 from tests.doubles import LosingState

@@ -20,7 +20,8 @@ from streams.errors import BadRecord, TooManyInvalid
 from streams.ports.batches import MicroBatch, SourceRecord
 from streams.ports.features import FoldBatch, Folded
 from streams.records import unpack
-from streams.scoring.processor import PartitionScoring, Scoring
+from streams.scoring.partition import PartitionScoring
+from streams.scoring.processor import Scoring
 from streams.spec import (
     Bucket,
     Column,

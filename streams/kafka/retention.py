@@ -1,0 +1,117 @@
+"""How long a pipeline's topics keep their records: what the pipeline needs, and what they do.
+
+A topic's retention goes by the time at which a record was written; what a pipeline needs goes by
+event time. The two run alike on a live stream.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.spec.durations import text
+
+log = structlog.get_logger(__name__)
+
+_DAY = 86_400
+_WEEK = 7 * _DAY
+
+
+def needed(pipeline: Pipeline) -> dict[str, int | None]:
+    """Seconds for which each of the pipeline's topics must keep its records; None: for ever.
+
+    - Events, for as long as a window counts them: feature state that is lost is folded again.
+    - What was served and what was fed back, for as long as they may meet, and then be counted in
+      label windows: a label store, too, is rebuilt from the topics.
+    - Examples, for as long as a candidate may be trained on them.
+
+    A week at least, and a day (or a tenth) more than that.
+    """
+    topics, feedback, retrain = pipeline.topics, pipeline.feedback, pipeline.policies.retrain
+    kept = max((plan.kept for plan in pipeline.plan.keys), default=0)
+    labelled = max((plan.kept for plan in pipeline.plan.keys if plan.labels), default=0)
+    trained = retrain.window_seconds + retrain.every_seconds + feedback.horizon_seconds
+    seconds = {
+        topics.events: kept,
+        topics.feedback: feedback.keep_seconds + labelled,
+        topics.scored: feedback.keep_seconds + labelled,
+        topics.examples: trained,
+        topics.predictions: _WEEK,
+        topics.dead_letters: 30 * _DAY,
+    }
+    found: dict[str, int | None] = {topics.models: None}
+    return found | {name: _with_margin(max(_WEEK, least)) for name, least in seconds.items()}
+
+
+def as_config(seconds: int | None) -> dict[str, str]:
+    """The configuration of a topic that keeps its records for so long."""
+    kept = "-1" if seconds is None else str(seconds * 1000)
+    return {"retention.ms": kept, "retention.bytes": "-1"}
+
+
+async def check(
+    settings: Settings,
+    admin: AIOKafkaAdminClient,
+    wanted: Mapping[str, int | None],
+) -> list[str]:
+    """A line for each topic that keeps too little, with the command that mends it; logged too.
+
+    Brokers that do not let us look are passed over.
+    """
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
+    try:
+        answers = await admin.describe_configs(asked)
+    except KafkaError as error:
+        log.info("cannot see what topics keep", error=repr(error))
+        return []
+    found: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        for code, _, _, name, entries, *_ in answer.resources:
+            if not code:
+                found[name] = {entry[0]: entry[1] for entry in entries}
+    lines = [
+        line
+        for name, seconds in wanted.items()
+        if name in found and (line := _complaint(settings, name, seconds, found[name]))
+    ]
+    for line in lines:
+        log.warning(line)
+    return lines
+
+
+def _complaint(
+    settings: Settings, topic: str, seconds: int | None, config: Mapping[str, str]
+) -> str:
+    """What is wrong with a topic's configuration; empty where nothing is."""
+    wrong = {}
+    said = []
+    kept = int(config.get("retention.ms", -1))
+    if kept >= 0 and (seconds is None or kept < seconds * 1000):
+        wrong["retention.ms"] = as_config(seconds)["retention.ms"]
+        least = "for ever" if seconds is None else text(seconds)
+        said.append(f"keeps records for {text(max(1, kept // 1000))}, and needs to {least}")
+    if int(config.get("retention.bytes", -1)) >= 0:
+        wrong["retention.bytes"] = "-1"
+        said.append(f"drops records above {int(config['retention.bytes']):,} bytes")
+    if "compact" in config.get("cleanup.policy", ""):
+        wrong["cleanup.policy"] = "delete"
+        said.append("drops all but the last record of a key")
+    if not wrong:
+        return ""
+    command = [
+        *("kafka-configs.sh", "--bootstrap-server", settings.kafka, "--alter"),
+        *("--entity-type", "topics", "--entity-name", topic),
+        *("--add-config", ",".join(f"{name}={value}" for name, value in wrong.items())),
+    ]
+    return f"topic {topic} {', '.join(said)} - mend it: {shlex.join(command)}"
+
+
+def _with_margin(seconds: int) -> int:
+    return seconds + max(_DAY, seconds // 10)
