@@ -24,14 +24,19 @@ from aiokafka.errors import (
 
 from streams.engine.committed import CommittedOffsets
 from streams.engine.outbox import Outbox
-from streams.engine.producers import TRANSIENT, ReplaceableProducer, patiently
+from streams.engine.producers import (
+    TRANSIENT,
+    Backoff,
+    ReplaceableProducer,
+    patiently,
+    require_transient,
+)
 from streams.errors import DriftloopError
 from streams.ports.batches import Outputs, TopicPartition
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
 Commit = Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
 InGroup = Callable[[], Awaitable[bool]]
 
@@ -46,14 +51,11 @@ _SEND_RECORDS = 1024
 
 
 class PartitionLost(DriftloopError):
-    """The group has taken the partition away, or is about to: nothing more may be written.
-
-    The worker joins again by itself.
-    """
+    """The group has taken the partition away, or is about to; the worker joins again by itself."""
 
 
 class ForeignCommit(DriftloopError):
-    """Another process commits for a partition that the group has given to this worker."""
+    """Another process commits for a partition that this worker has."""
 
 
 class Writer(Protocol):
@@ -113,6 +115,7 @@ class TransactionalWriter:
         """In the open transaction."""
         self._in_transaction = False
         self._broken = False
+        self._backoff = Backoff()
 
     async def open(self) -> None:
         await self._producer.get()
@@ -126,6 +129,7 @@ class TransactionalWriter:
             async with asyncio.timeout(self._timeout):
                 await self._send()
         except TRANSIENT as error:
+            require_transient(error)
             self._broken = True  # commit() starts over with a new producer
             log.warning("write failed", partition=self._partition, error=repr(error))
 
@@ -138,9 +142,12 @@ class TransactionalWriter:
                 async with asyncio.timeout(self._timeout):
                     await self._commit()
             except TRANSIENT as error:
+                require_transient(error)
                 self._broken = True
                 log.warning("commit failed", partition=self._partition, error=repr(error))
+                await self._backoff.failed()
             else:
+                self._backoff.succeeded()
                 self._committed = self._intended()
                 self._offsets.acknowledge(self._committed)
                 self._done()
@@ -241,6 +248,7 @@ class IdempotentWriter:
         self._used: AIOKafkaProducer | None = None
         """The producer that has what was sent."""
         self._outbox = Outbox(partition)
+        self._backoff = Backoff()
 
     async def open(self) -> None:
         await self._producer.get()
@@ -272,9 +280,12 @@ class IdempotentWriter:
             async with asyncio.timeout(self._timeout):
                 await action()
         except TRANSIENT as error:
+            require_transient(error)
             log.warning("write failed", partition=self._partition, error=repr(error))
             await self._producer.replace(self._used)
+            await self._backoff.failed()
             return False
+        self._backoff.succeeded()
         return True
 
     async def _send(self) -> None:

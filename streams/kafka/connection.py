@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from streams.aio.cancelling import cancel
 from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 
@@ -118,12 +118,32 @@ def reader(settings: Settings, *topics: str, start: str = "earliest") -> AIOKafk
         enable_auto_commit=False,
         auto_offset_reset=start,
         max_partition_fetch_bytes=4 << 20,
+        # partitions that are added are noticed within this time
+        metadata_max_age_ms=30_000,
     )
 
 
-def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+class Producer(AIOKafkaProducer):  # type: ignore[misc]
+    """A producer that can be given up."""
+
+    async def abandon(self) -> None:
+        """End it without delivering what it still has.
+
+        Stock waits for its requests when it stops, and tries to deliver what it has: what a new
+        producer has written meanwhile would come twice, or the old one would stay for ever.
+        """
+        self._closed = True
+        sending = self._sender.sender_task if self._sender is not None else None
+        if sending is not None:
+            sending.cancel()
+        await self.client.close()  # its requests end as well
+        if sending is not None:
+            await cancel(sending)
+
+
+def producer(settings: Settings, **options: Any) -> Producer:
     """An idempotent producer that takes records as large as a dead letter may be."""
-    return AIOKafkaProducer(
+    return Producer(
         **client_options(settings),
         enable_idempotence=True,
         max_batch_size=1 << 20,
@@ -132,14 +152,9 @@ def producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
     )
 
 
-Producer = AIOKafkaProducer
-"""What `producer` makes."""
-
-
-async def stop(failed: AIOKafkaProducer) -> None:
-    """Stop a producer that may be broken; ignore its errors."""
+async def stop(failed: Producer) -> None:
+    """End a producer that may be broken; ignore its errors. What it still has is not delivered."""
     try:
-        async with asyncio.timeout(2.0):
-            await failed.stop()
-    except (KafkaError, TimeoutError, OSError) as error:
+        await failed.abandon()
+    except (KafkaError, OSError) as error:
         log.debug("producer did not stop cleanly", error=repr(error))

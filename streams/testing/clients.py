@@ -182,6 +182,10 @@ class MemoryProducer:
         """Disconnect."""
         self.stopped = True
 
+    async def abandon(self) -> None:
+        """Disconnect at once."""
+        self.stopped = True
+
     async def flush(self) -> None:
         """Nothing waits here: a record is taken when it is sent."""
 

@@ -123,7 +123,7 @@ async def running(
     """A subject that owns `EVENTS` and consumes."""
     patch.setattr(aiokafka, "AIOKafkaConsumer", broker.new_consumer)
     patch.setattr(aiokafka, "AIOKafkaProducer", broker.new_producer)
-    patch.setattr(connection, "AIOKafkaProducer", broker.new_producer)
+    patch.setattr(connection, "Producer", broker.new_producer)
     job = Job()
     app = (
         stock_app(PLACE, stock, job)

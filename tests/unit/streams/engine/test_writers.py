@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import (
     CommitFailedError,
+    GroupAuthorizationFailedError,
     IllegalOperation,
     InvalidProducerEpoch,
     KafkaConnectionError,
+    MessageSizeTooLargeError,
     ProducerFenced,
+    TransactionalIdAuthorizationFailed,
 )
 
+from streams.engine import producers
 from streams.engine.committed import CommittedOffsets
-from streams.engine.producers import ReplaceableProducer
+from streams.engine.producers import Refused, ReplaceableProducer
 from streams.engine.writers import (
     ForeignCommit,
     IdempotentWriter,
@@ -318,6 +323,48 @@ async def test_at_least_once_gives_up_a_partition_that_was_reassigned(broker: Br
     with pytest.raises(PartitionLost):
         await write_three(writer)
     assert broker.committed == {}
+    await writer.close()
+
+
+@pytest.mark.parametrize("operation", ["send", "acknowledge", "start", "commit", "end"])
+@pytest.mark.parametrize("mode", ["exactly once", "at least once"])
+async def test_what_no_retry_mends_ends_the_worker_and_commits_nothing(
+    broker: Broker, operation: str, mode: str
+) -> None:
+    if operation in {"exactly once": ("commit",), "at least once": ("end",)}[mode]:
+        pytest.skip("is not asked for in this mode")
+    refusals = {
+        "start": TransactionalIdAuthorizationFailed,
+        "commit": GroupAuthorizationFailedError,
+    }
+    writer = await (transactional if mode == "exactly once" else idempotent)(broker)
+    refusal = refusals.get(operation, MessageSizeTooLargeError)("too large\nfor us")
+    if operation == "start":  # of the producer that takes the place of one that failed
+        broker.faults["send"] = [KafkaConnectionError()]
+    broker.faults[operation] = [refusal]
+    with pytest.raises(Refused, match="Kafka refuses what is written") as caught:
+        await write_three(writer)
+    assert "\n" not in str(caught.value)
+    assert broker.committed == {}
+    await writer.close()
+
+
+async def test_failures_in_a_row_are_further_and_further_apart(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    writer = await transactional(broker)
+    monkeypatch.setattr(producers, "asyncio", SimpleNamespace(sleep=sleep, timeout=asyncio.timeout))
+    broker.faults["end"] = [KafkaConnectionError() for _ in range(9)]
+    await write_three(writer)
+    assert pauses == sorted(pauses)
+    assert pauses[0] > 0
+    assert pauses[-1] == 2.0
+    assert broker.committed == {EVENTS: 4}
     await writer.close()
 
 
