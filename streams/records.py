@@ -45,6 +45,8 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     version: int
     written: float = 0.0
     """When the event was written to its topic, seconds since 1970; 0 where nobody knows."""
+    schema: str = ""
+    """Names what the vector means (`Pipeline.schema_hash`); empty in older records."""
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True):
@@ -72,6 +74,8 @@ class Example(msgspec.Struct, frozen=True):
     """`feedback`, `horizon` (no label came in time) or `correction`."""
     key: str
     """The event's key."""
+    schema: str = ""
+    """As in `Scored`."""
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -100,7 +100,7 @@ def made(days: float = 6.0, per_day: int = 500, seed: int = 0, first: float = 0.
 
 def in_columns(examples: Sequence[Example]) -> Examples:
     """As the trainer reads them."""
-    return columns(examples, len(pipeline.feature_names), 1)
+    return columns(examples, pipeline)
 
 
 def scores_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

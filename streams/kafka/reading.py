@@ -84,6 +84,12 @@ class TopicFollower:
             ends = await self._consumer.end_offsets(asked)
         return {tp.partition: end for tp, end in ends.items()}
 
+    async def starts(self) -> dict[int, int]:
+        """The first offset that each partition that is followed still holds, of one topic."""
+        with unavailable(self._settings):
+            found = await self._consumer.beginning_offsets(list(self._consumer.assignment()))
+        return {tp.partition: start for tp, start in found.items()}
+
     async def stop(self) -> None:
         """Disconnect."""
         consumer, self._opened = self._opened, None

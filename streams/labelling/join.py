@@ -271,5 +271,6 @@ def _example(served: ServedEvent, label: Label, origin: str) -> OutputRecord:
         labelled_at=label.known_at,
         origin=origin,
         key=served.key.decode(errors="replace"),
+        schema=scored.schema,
     )
     return served.key, encode(example), []

@@ -52,10 +52,22 @@ def what_was_served(
     pipeline: Pipeline, decoded: Decoded, vectors: NDArray[np.float32], served: ServedScores
 ) -> list[OutputRecord]:
     """The records of `P.scored`, one for each event, with its vector [n, features]."""
+    schema = pipeline.schema_hash
     return [
         (
             record.key,
-            encode(Scored(event_id, at, entities, vector, score, version, record.timestamp / 1000)),
+            encode(
+                Scored(
+                    event_id,
+                    at,
+                    entities,
+                    vector,
+                    score,
+                    version,
+                    record.timestamp / 1000,
+                    schema,
+                )
+            ),
             NO_HEADERS,
         )
         for record, event_id, at, entities, vector, score, version in zip(

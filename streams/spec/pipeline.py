@@ -18,6 +18,7 @@ from streams.errors import ConfigurationError, PipelineError
 from streams.spec.events import Cleaning, Columns, Event, optional
 from streams.spec.features import Block, Feature, LabelRate, Window
 from streams.spec.feedback import Feedback
+from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
 from streams.spec.windows import FoldPlan, Select, compile_plan, select
@@ -159,10 +160,26 @@ class Pipeline:
 
     @cached_property
     def schema_hash(self) -> str:
-        """Names what the vector means: a model serves only vectors of its own hash."""
+        """Names what the vector means: a model serves only vectors of its own hash.
+
+        It covers what features there are, what transforms compute, and how fields are cleaned.
+        """
         plan = [[k.key, k.edges, k.values, k.labels, k.windows] for k in self.plan.keys]
-        text = json.dumps([self.feature_names, self.normalised, plan])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        cleaning = self.cleaning
+        stateless = [
+            [type(feature).__name__, meaning(vars(feature))]
+            for feature in self.features
+            if not isinstance(feature, Window)
+        ]
+        cleaned = meaning(
+            [
+                dict(sorted(cleaning.missing.items())),
+                {name: vars(clip) for name, clip in sorted(cleaning.outliers.items())},
+                cleaning.duplicates_seconds,
+            ]
+        )
+        text = json.dumps([self.feature_names, self.normalised, plan, stateless, cleaned])
+        return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
     @cached_property
     def fields_read(self) -> frozenset[str]:

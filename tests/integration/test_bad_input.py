@@ -104,10 +104,10 @@ async def test_bad_events(settings: Settings, tmp_path: Path) -> None:
         assert (said["topic"], said["partition"]) == (topics.events, "2")
         assert said["detail"]
         at = int(said["offset"])
-        key, value = sent[at]
-        kept = value[:BEGINNING] if value and len(value) > WHOLE else value
-        assert (letter.key, letter.value) == (key, kept), "the record as it came"
-        assert kept == value or said["size"] == str(len(value or b""))
+        was, whole = sent[at]
+        kept = whole[:BEGINNING] if whole and len(whole) > WHOLE else whole
+        assert (letter.key, letter.value) == (was, kept), "the record as it came"
+        assert kept == whole or said["size"] == str(len(whole or b""))
         found.append((at, said["cause"]))
     causes = [
         (at, "missing-key" if not key else BAD[value] if value else "empty")
@@ -170,10 +170,10 @@ async def test_bad_labels(settings: Settings, tmp_path: Path) -> None:
         said = headers(letter)
         assert (said["topic"], said["partition"]) == (topics.feedback, "1")
         at = int(said["offset"])
-        key, value = sent[at]
-        kept = value[:BEGINNING] if value and len(value) > WHOLE else value
-        assert (letter.key, letter.value) == (key, kept), "the record as it came"
-        assert kept == value or said["size"] == str(len(value or b""))
+        was, whole = sent[at]
+        kept = whole[:BEGINNING] if whole and len(whole) > WHOLE else whole
+        assert (letter.key, letter.value) == (was, kept), "the record as it came"
+        assert kept == whole or said["size"] == str(len(whole or b""))
         found.append((at, said["cause"]))
     assert sorted(found) == list(enumerate(bad.values()))
     decode = decoder(Example).decode

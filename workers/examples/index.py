@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
 import msgspec
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from streams.kafka.reading import TopicFollower
 from streams.ports.batches import SourceRecord
 from streams.settings import Settings
 from streams.spec import Pipeline
-from workers.examples.reading import OffsetRanges
+from workers.examples.reading import OffsetRanges, decode_many, is_dated, means_the_same
+
+log = structlog.get_logger(__name__)
 
 
 class _Dated(msgspec.Struct, frozen=True):
     event_time: float
     label: float
-
-
-_decode_many = msgspec.json.Decoder(list[_Dated]).decode
+    vector: bytes
+    schema: str = ""
 
 
 @dataclass
@@ -108,6 +110,13 @@ class Index:
         ]
         return np.concatenate([np.empty(0, np.float32), *found])
 
+    def forget_below(self, starts: Mapping[int, int]) -> int:
+        """Drop what lies below these offsets, by partition; returns how many examples it was."""
+        before = len(self)
+        for partition, one in self._partitions.items():
+            one.keep(one.offsets >= starts.get(partition, 0))
+        return before - len(self)
+
     def forget(self, before: float) -> None:
         """Drop examples older than an event time."""
         for one in self._partitions.values():
@@ -118,9 +127,12 @@ class ExampleFollower:
     """Reads every partition of `P.examples` from its beginning on into an `Index`."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
         self._scored = pipeline.topics.scored
         self._topic = TopicFollower(settings, pipeline.topics.examples)
         self.index = Index()
+        self.left_out = 0
+        """Records that were read and are no examples of the pipeline's vectors."""
 
     async def start(self) -> None:
         """Connect. Raises `Unavailable`."""
@@ -149,11 +161,28 @@ class ExampleFollower:
         ends = await self._topic.ends(self._scored)
         return {partition for partition, end in ends.items() if end}
 
+    async def forget_trimmed(self) -> None:
+        """Drop what retention has taken from the topic, so that no window asks for it.
+
+        Raises `Unavailable`.
+        """
+        if gone := self.index.forget_below(await self._topic.starts()):
+            log.warning(
+                "retention has deleted examples, windows are shorter by these",
+                topic=self._pipeline.topics.examples,
+                examples=gone,
+            )
+
     def _add(self, partition: int, records: Sequence[SourceRecord]) -> None:
-        dated = _decode_many(b"[" + b",".join(record.value or b"" for record in records) + b"]")
+        found = [
+            (record.offset, one)
+            for record, one in decode_many(records, _Dated, is_dated)
+            if means_the_same(one, self._pipeline)
+        ]
+        self.left_out += len(records) - len(found)
         self.index.add(
             partition,
-            np.array([record.offset for record in records], np.int64),
-            np.array([one.event_time for one in dated]),
-            np.array([one.label for one in dated], np.float32),
+            np.array([offset for offset, _ in found], np.int64),
+            np.array([one.event_time for _, one in found]),
+            np.array([one.label for _, one in found], np.float32),
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,10 +19,9 @@ from streams.ports.batches import SourceRecord
 from streams.records import Example, unpack
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.times import LATEST
 
 log = structlog.get_logger(__name__)
-
-_decode_many = msgspec.json.Decoder(list[Example]).decode
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,23 @@ class Reading:
     0 where there are no examples."""
 
 
-def columns(found: Sequence[Example], features: int, outputs: int) -> Examples:
+def columns(found: Sequence[Example], pipeline: Pipeline) -> Examples:
     """Records, in the order in which they were written, as columns.
 
-    A later record for an event replaces an earlier one. Vectors of another width were served
-    before the pipeline's features changed: they are left out.
+    A later record for an event replaces an earlier one; an event is told by its key and its id.
+    Vectors that mean something else were served before the pipeline changed: they are left out.
     """
-    width = features * np.dtype(np.float32).itemsize
-    latest = {example.event_id: example for example in found if len(example.vector) == width}
-    skipped = sum(len(example.vector) != width for example in found)
+    features, outputs = len(pipeline.feature_names), pipeline.model.outputs
+    latest = {(e.key, e.event_id): e for e in found if means_the_same(e, pipeline)}
+    skipped = sum(not means_the_same(example, pipeline) for example in found)
     if skipped:
-        log.warning("examples of other features left out", examples=skipped, features=features)
+        log.warning(
+            "examples whose vectors mean something else left out",
+            examples=skipped,
+            schema=pipeline.schema_hash,
+        )
     kept = sorted(latest.values(), key=lambda example: (example.event_time, example.event_id))
-    return Examples(
+    examples = Examples(
         event_id=_objects([example.event_id for example in kept]),
         key=_objects([example.key for example in kept]),
         event_time=np.array([example.event_time for example in kept], np.float64),
@@ -129,11 +133,101 @@ def columns(found: Sequence[Example], features: int, outputs: int) -> Examples:
         ),
         origin=_objects([example.origin for example in kept]),
     )
+    finite = np.asarray(np.isfinite(examples.vector).all(axis=1))
+    if finite.all():
+        return examples
+    log.error("passing over examples that are not finite", examples=int((~finite).sum()))
+    return examples.take(finite)
+
+
+class Meaning(Protocol):
+    """What tells which vectors an example goes with."""
+
+    @property
+    def vector(self) -> bytes:
+        """As served."""
+        ...
+
+    @property
+    def schema(self) -> str:
+        """Names what the vector means; empty in older records."""
+        ...
+
+
+def means_the_same(example: Meaning, pipeline: Pipeline) -> bool:
+    """Whether its vector is of the pipeline's features as they are declared now.
+
+    Of records that do not say, the width tells.
+    """
+    if example.schema:
+        return example.schema == pipeline.schema_hash
+    return len(example.vector) == len(pipeline.feature_names) * np.dtype(np.float32).itemsize
+
+
+T = TypeVar("T")
+
+
+def decode_many(
+    records: Iterable[SourceRecord], kind: type[T], sound: Callable[[T], bool]
+) -> list[tuple[SourceRecord, T]]:
+    """Records and what they say; all at once, which is several times faster than one by one.
+
+    What is no record of this kind, or is not sound, is passed over and counted in the log. A
+    tombstone says that an example was erased, and is passed over too.
+    """
+    written = [record for record in records if record.value is not None]
+    try:
+        found = msgspec.json.decode(
+            b"[" + b",".join(record.value or b"" for record in written) + b"]",
+            type=list[kind],  # type: ignore[valid-type]
+        )
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        found = []
+    if len(found) == len(written):
+        pairs = list(zip(written, found, strict=True))
+    else:
+        pairs = [pair for record in written if (pair := _decode_one(record, kind)) is not None]
+    good = [(record, one) for record, one in pairs if sound(one)]
+    if len(good) < len(written):
+        kept = {id(record) for record, _ in good}
+        first = next(record for record in written if id(record) not in kept)
+        log.error(
+            "passing over records that are no examples",
+            records=len(written) - len(good),
+            topic=first.topic,
+            partition=first.partition,
+            first=first.offset,
+        )
+    return good
+
+
+def _decode_one(record: SourceRecord, kind: type[T]) -> tuple[SourceRecord, T] | None:
+    try:
+        return record, msgspec.json.decode(record.value or b"", type=kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return None
 
 
 def decode(records: Iterable[SourceRecord]) -> list[Example]:
-    """The examples in records; all at once, which is several times faster than one by one."""
-    return _decode_many(b"[" + b",".join(record.value or b"" for record in records) + b"]")
+    """The examples in records."""
+    return [example for _, example in decode_many(records, Example, _sound)]
+
+
+def _sound(example: Example) -> bool:
+    return len(example.vector) % np.dtype(np.float32).itemsize == 0 and is_dated(example)
+
+
+class _Dated(Protocol):
+    @property
+    def event_time(self) -> float: ...
+
+    @property
+    def label(self) -> float: ...
+
+
+def is_dated(example: _Dated) -> bool:
+    """Whether event time and label are numbers that an example can have."""
+    return 0 < example.event_time <= LATEST and math.isfinite(example.label)
 
 
 async def read_examples(settings: Settings, pipeline: Pipeline, wanted: OffsetRanges) -> Reading:
@@ -149,12 +243,12 @@ async def read_examples(settings: Settings, pipeline: Pipeline, wanted: OffsetRa
         async for records in read_exactly(settings, pipeline.topics.examples, wanted.ranges):
             if records:
                 examples, partition = decode(records), records[0].partition
-                newest = max(example.event_time for example in examples)
+                newest = max((example.event_time for example in examples), default=0.0)
                 latest[partition] = max(newest, latest.get(partition, newest))
                 found += examples
     except OffsetsMissing as error:
         raise TrainingError(str(error)) from None
-    kept = columns(found, len(pipeline.feature_names), pipeline.model.outputs)
+    kept = columns(found, pipeline)
     return Reading(kept, min(latest.values(), default=0.0))
 
 

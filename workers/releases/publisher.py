@@ -168,6 +168,12 @@ class Publisher:
         if champion == 0:
             return
         manifest = serving.versions.get(champion) or self.repository.manifest(champion)
+        if manifest.schema_hash != self._pipeline.schema_hash:
+            raise ModelError(
+                f"it takes other features (schema {manifest.schema_hash}, not "
+                f"{self._pipeline.schema_hash}): the fallback serves until a version is trained on "
+                "the new ones, once enough of their examples have matured"
+            )
         data = self.repository.model(champion, manifest.model_sha256)
         wanted = kept(serving, self._pipeline.policies.keep_versions)
         config = self._config({champion, *self._sound(wanted, serving.versions)})

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
-from streams.errors import ConfigurationError, DriftloopError, PipelineError
+from streams.errors import ConfigurationError, DriftloopError, PipelineError, TrainingError
 from streams.kafka import workarounds
 from streams.records import Manifest
 from streams.settings import Settings, load_settings
@@ -30,6 +31,8 @@ from workers.training.slices import Slices, cut, require_support, slices_at
 
 if TYPE_CHECKING:
     from workers.training.fit import Candidate
+
+log = structlog.get_logger(__name__)
 
 _NICE = 10
 """Serving comes before training where a machine is short of processors."""
@@ -50,6 +53,10 @@ def main() -> None:
     except DriftloopError as error:
         kind = PipelineError if isinstance(error, ConfigurationError) else type(error)
         outcome = JobOutcome(error=kind.__name__, message=str(error))
+    except Exception as error:  # the user's network, or our bug: the trainer goes on and says so
+        log.error("the training run failed", exc_info=error)
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        outcome = JobOutcome(error=TrainingError.__name__, message=said)
     (home / OUTCOME).write_bytes(msgspec.json.encode(outcome))
 
 

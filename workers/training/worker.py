@@ -129,6 +129,7 @@ class Trainer:
             return None
         policy, index = self._pipeline.policies.retrain, self._tail.index
         expected = await self._tail.expected()
+        await self._tail.forget_trimmed()
         self._news = False
         classes = max(2, self._pipeline.model.outputs)
         watermark = index.watermark(expected, idle=policy.window_seconds)
@@ -143,7 +144,7 @@ class Trainer:
             await self._lifecycle.publisher.ensure_loaded(now)
         except ModelError as error:
             log.error(
-                "champion does not serve - `driftloop rollback` brings back an earlier one",
+                "champion does not serve",
                 version=now.champion,
                 error=str(error),
             )

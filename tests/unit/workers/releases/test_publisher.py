@@ -174,6 +174,18 @@ async def test_a_champion_that_is_gone_is_said(shop: Shop) -> None:
         await shop.publisher.ensure_loaded(shop.now)
 
 
+async def test_a_champion_of_other_features_is_said_and_does_not_end_the_trainer(
+    shop: Shop,
+) -> None:
+    await shop.publish()
+    wider = {"mean": [0.0] * 3, "scale": [1.0] * 3}
+    odd = manifest(pipeline, 1, linear(4), schema_hash="other", normalisation=wider)
+    shop.now = replace(shop.now, versions={1: odd})
+    with pytest.raises(ModelError, match="it takes other features") as caught:
+        await shop.publisher.ensure_loaded(shop.now)
+    assert "the fallback serves until" in str(caught.value)
+
+
 async def test_nothing_to_load_before_the_first_version(shop: Shop) -> None:
     await shop.publisher.ensure_loaded(LedgerState())
     assert shop.triton.loads == 0

@@ -127,3 +127,16 @@ def test_a_replay_makes_the_same_candidates(days: float) -> None:
         return made_so_far
 
     assert history(0.1) == history(0.35)
+
+
+def test_a_window_is_shortened_by_what_retention_has_deleted() -> None:
+    found = index(10)
+    before = made(found)
+    assert before is not None
+    assert found.forget_below({0: 250, 1: 10_000}) == 250 + 500
+    after = made(found)
+    assert after is not None
+    assert (after.watermark, after.slices) == (before.watermark, before.slices)
+    assert before.window.ranges[0][0] < 250
+    assert after.window.ranges == {0: (250, before.window.ranges[0][1])}
+    assert found.forget_below({0: 250}) == 0
