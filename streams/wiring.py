@@ -20,10 +20,11 @@ from streams.engine.app import BatchApp, NewBackground, Work, observe_lag
 from streams.engine.process import run
 from streams.errors import TopicRecreated, Unavailable
 from streams.kafka import workarounds
+from streams.kafka.offsets import offsets_client
 from streams.kafka.past import TopicPredictions
 from streams.kafka.reading import read_range
 from streams.kafka.topic_ids import together, topic_ids
-from streams.kafka.topics import ensure_topics
+from streams.kafka.topics import ensure_topics, group_id
 from streams.labelling.processor import Labelling
 from streams.labelling.standby import Standby
 from streams.ledger.topic import LedgerFollower
@@ -212,8 +213,25 @@ class _LabellingParts(_Parts):
     def processor(self, partition: int) -> Labelling:
         store = partial(self._store, partition)
         return Labelling(
-            self._pipeline, partition, store, self._state, self._read_range, self._joined
+            self._pipeline,
+            partition,
+            store,
+            self._state,
+            self._read_range,
+            self._joined,
+            self._scored_to,
         )
+
+    async def _scored_to(self, partition: int) -> int:
+        """How far the scoring workers have committed a partition; waits while Kafka is away."""
+        name, topic = self._pipeline.name, self._pipeline.topics.events
+
+        async def ask() -> int:
+            async with offsets_client(self._settings) as asked:
+                found = await asked.committed(group_id(name, "score"), topic, [partition])
+            return found[partition] or 0
+
+        return await until_available(name, "open", ask)
 
     def _store(self, partition: int) -> RocksLabelStore:
         home = self._settings.state_dir / "labels" / self._pipeline.name

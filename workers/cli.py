@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
-from workers.commands import demo, dlq, models, pipeline, produce, running, stack, training
+from workers.commands import (
+    demo,
+    dlq,
+    models,
+    pipeline,
+    produce,
+    repairs,
+    running,
+    stack,
+    training,
+)
 from workers.processes.supervisor import end_with_parent
 from workers.terminal import console
 
@@ -37,7 +49,25 @@ app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)
 app.add_typer(dlq.app, name="dlq")
+app.command()(repairs.skip)
+app.add_typer(repairs.app, name="state")
 app.add_typer(stack.app, name="stack")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"driftloop {version('driftloop')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which it is.")
+    ] = False,
+) -> None:
+    """Streaming inference that retrains itself."""
+    del version
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from streams.aio.retrying import until_available
 from streams.dead_letters import Rejected, dead_letter
 from streams.labelling.join import Join
 from streams.labelling.recovery import Recovery
-from streams.labelling.windows import LabelWindows
+from streams.labelling.windows import LabelWindows, ScoredTo
 from streams.ports.batches import MicroBatch, OutputRecord, Outputs, ReadRange
 from streams.ports.features import FeatureState
 from streams.ports.labels import LabelStore
@@ -43,8 +43,10 @@ class Labelling:
         state: FeatureState,
         read_range: ReadRange,
         topic_ids: str = "",
+        scored_to: ScoredTo | None = None,
     ) -> None:
         """`topic_ids` names the two topics' ids: topics that are made anew have other fences."""
+        self._scored_to = scored_to
         self._pipeline = pipeline
         self._partition = partition
         self._open_store = open_store
@@ -70,13 +72,16 @@ class Labelling:
         store = await until_available(pipeline.name, "open", open_store, time.monotonic() + _IN_USE)
         join = Join(pipeline, store)
         recovery = Recovery(pipeline, partition, join, self._read_range)
-        windows = LabelWindows(pipeline, partition, self._state, recovery.lost, self._topic_ids)
+        windows = LabelWindows(
+            pipeline, partition, self._state, recovery.lost, self._topic_ids, self._scored_to
+        )
         self._opened = _Opened(store, join, windows)
         topics = (pipeline.topics.scored, pipeline.topics.feedback)
         resumed = {
             topic: at for topic, at in join.positions.items() if committed.get(topic) is None and at
         }
         ends = {topic: committed.get(topic) or resumed.get(topic, 0) for topic in topics}
+        await windows.wait_for_events()
         folded = await windows.reached() if windows.needed else ends
         for topic in topics:
             async for _ in recovery.missed(topic, min(folded[topic], ends[topic])):

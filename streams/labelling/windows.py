@@ -8,7 +8,10 @@ the two themselves.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -32,6 +35,9 @@ _NOTE = struct.Struct("<QQ")
 _MARK_EVERY = 10_000
 """The fence moves after this many records, even if no label has met an event."""
 
+_LOOK_AGAIN = 0.25
+_SAY_EVERY = 10.0
+"""Seconds between two looks, and between two lines, while labels wait for their events."""
 _NOBODY = b"\xff"
 """No entity's name: an event that was served before its key had label windows is in none."""
 
@@ -39,6 +45,8 @@ _decode_scored = decoder(Scored).decode
 
 T = TypeVar("T")
 
+ScoredTo = Callable[[int], Awaitable[int]]
+"""The offset of the events topic up to which a partition is scored, and that is committed."""
 FindLost = Callable[[Mapping[str, int]], Awaitable[list[LabelChange]]]
 """Offsets by topic that the windows reach -> label changes that the store has beyond them."""
 
@@ -53,8 +61,10 @@ class LabelWindows:
         state: FeatureState,
         find_lost: FindLost,
         topic_ids: str = "",
+        scored_to: ScoredTo | None = None,
     ) -> None:
         self._stream = f"{_STREAM}{topic_ids}"
+        self._scored_to = scored_to
         self._name = pipeline.name
         self._topics = (pipeline.topics.scored, pipeline.topics.feedback)
         self._keys = pipeline.plan.label_keys
@@ -83,6 +93,29 @@ class LabelWindows:
         self._fence = sum(marks)
         return dict(zip(self._topics, marks, strict=True))
 
+    async def wait_for_events(self) -> None:
+        """Return once the feature state has every event that was scored.
+
+        State that was lost gets its events back from the scoring workers. A label that is folded
+        before them finds none, and would be missing from then on.
+        """
+        if self._scored_to is None or not self.needed:
+            return
+        wanted, said = await self._scored_to(self._partition), -math.inf
+        while True:
+            read = partial(self._state.position, self._partition)
+            if (found := await self._until_available(read) or 0) >= wanted:
+                return
+            if time.monotonic() - said > _SAY_EVERY:
+                said = time.monotonic()
+                log.warning(
+                    "feature state lacks events, labels wait until scoring workers fold them again",
+                    partition=self._partition,
+                    folded=found,
+                    expected=wanted,
+                )
+            await asyncio.sleep(_LOOK_AGAIN)
+
     async def fold(self, positions: Mapping[str, int]) -> None:
         """Fold what waits, and remember the committed positions (by topic) that it stands for."""
         marks = tuple(positions.get(topic, 0) for topic in self._topics)
@@ -109,6 +142,7 @@ class LabelWindows:
                     folded=behind.folded,
                     expected=batch.first,
                 )
+                await self.wait_for_events()
                 lost = await self._find_lost(await self.reached())
 
     def _batch(self, changes: list[LabelChange], marks: tuple[int, ...]) -> LabelBatch:

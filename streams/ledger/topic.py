@@ -82,16 +82,17 @@ def new_entry(
         by=by,
         threshold=manifest.threshold,
         manifest=manifest,
-        who=_user() if by == "operator" else "",
+        who=user() if by == "operator" else "",
     )
 
 
-def _user() -> str:
+def user() -> str:
+    """Who runs this process, and where: `user@host`."""
     try:
-        user = getpass.getuser()
+        name = getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"
 
 
 def decode(records: Iterable[SourceRecord]) -> list[LedgerEntry]:

@@ -170,10 +170,10 @@ async def _tail_metrics(settings: Settings, pipeline: Pipeline, limit: int) -> N
 
 
 def _rates_table(pipeline: Pipeline, sample: Sequence[TopicRate]) -> Table:
-    table = Table("topic", "offsets", "per second", "lag", title=f"Pipeline {pipeline.name}")
+    table = Table("topic", "records", "per second", "lag", title=f"Pipeline {pipeline.name}")
     for one in sample:
         lag = "" if one.lag is None else f"{one.lag:,}"
-        table.add_row(one.topic, f"{one.offsets:,}", f"{one.per_second:,.0f}", lag)
+        table.add_row(one.topic, f"{one.records:,}", f"{one.per_second:,.0f}", lag)
     return table
 
 

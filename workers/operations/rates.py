@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from streams.kafka.offsets import OffsetsClient, offsets_client
+from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import group_id
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -18,51 +19,45 @@ INTERVAL = 1.0
 
 @dataclass(frozen=True)
 class TopicRate:
-    """What a topic holds, and how it moves."""
+    """How a topic moves."""
 
     topic: str
-    offsets: int
-    """Of all its partitions together."""
+    records: int
+    """Committed since the first sample. Offsets would count the markers of transactions too."""
     per_second: float
-    """OffsetsClient since the sample before; 0 in the first."""
+    """Records since the sample before."""
     lag: int | None
-    """OffsetsClient that the worker that reads it has not committed; None where none does."""
+    """Offsets that the worker that reads it has not committed; None where none does."""
 
 
 async def rates(settings: Settings, pipeline: Pipeline) -> AsyncIterator[list[TopicRate]]:
     """A sample of every topic, each second, until nobody asks for more. Raises `Unavailable`."""
-    async with offsets_client(settings) as asked:
-        before: dict[str, int] = {}
-        at = time.monotonic()
-        while True:
-            ends = {topic: await asked.ends(topic) for topic in _topics(pipeline)}
-            totals = {topic: sum(found.values()) for topic, found in ends.items()}
-            now = time.monotonic()
-            lags = await _lags(asked, pipeline, ends)
-            yield [
-                TopicRate(
-                    topic,
-                    total,
-                    (total - before.get(topic, total)) / max(now - at, 1e-9),
-                    lags.get(topic),
-                )
-                for topic, total in totals.items()
-            ]
-            before, at = totals, now
-            await asyncio.sleep(INTERVAL)
+    topics = [*pipeline.topics.partitioned, pipeline.topics.models]
+    follower = TopicFollower(settings, *topics, start="latest")
+    await follower.start()
+    try:
+        async with offsets_client(settings) as asked:
+            total: Counter[str] = Counter()
+            while True:
+                at, seen = time.monotonic(), Counter[str]()
+                while (left := at + INTERVAL - time.monotonic()) > 0:
+                    seen.update(record.topic for record in await follower.poll(left))
+                took, lags = time.monotonic() - at, await _lags(asked, pipeline)
+                total += seen
+                yield [
+                    TopicRate(topic, total[topic], seen[topic] / took, lags.get(topic))
+                    for topic in topics
+                ]
+    finally:
+        await follower.stop()
 
 
-def _topics(pipeline: Pipeline) -> list[str]:
-    return [*pipeline.topics.partitioned, pipeline.topics.models]
-
-
-async def _lags(
-    asked: OffsetsClient, pipeline: Pipeline, ends: dict[str, dict[int, int]]
-) -> dict[str, int]:
+async def _lags(asked: OffsetsClient, pipeline: Pipeline) -> dict[str, int]:
     name, topics = pipeline.name, pipeline.topics
     readers = {topics.events: "score", topics.scored: "label", topics.feedback: "label"}
     lags = {}
     for topic, role in readers.items():
-        found = await asked.committed(group_id(name, role), topic, ends[topic])
-        lags[topic] = sum(end - (found[number] or 0) for number, end in ends[topic].items())
+        ends = await asked.ends(topic)
+        found = await asked.committed(group_id(name, role), topic, ends)
+        lags[topic] = sum(end - (found[number] or 0) for number, end in ends.items())
     return lags

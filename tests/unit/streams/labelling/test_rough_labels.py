@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable
 from itertools import pairwise, permutations
@@ -9,15 +10,19 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 from aiokafka import ConsumerRecord
 
 from streams.adapters.memory.labels import MemoryLabelStore
+from streams.adapters.memory.state import MemoryFeatureState
 from streams.labelling.join import Join
+from streams.labelling.processor import Labelling
 from streams.ports.labels import EventName, Label, ServedEvent
-from streams.records import Example, Scored, decoder, encode
+from streams.records import Example, Scored, decoder, encode, unpack
 from streams.spec import Feedback
 from streams.testing import Rehearsal
 from tests.unit.pipelines import declare, order
+from tests.waiting import until
 
 T0 = 1_700_000_000.0
 HOUR, DAY = 3600, 86_400
@@ -207,3 +212,30 @@ def test_examples_are_read_as_they_were_written() -> None:
     joined = join.take(records(SCORED, old, scored(2, T0 + 2 * HOUR)))
     [(_, value, _)] = joined.examples
     assert decoder(Example).decode(value or b"").event_id == "o1"
+
+
+async def test_labels_wait_until_the_feature_state_has_their_events_again() -> None:
+    """Redis was emptied: the labeller opens first, the scorer brings the events back later."""
+    label_rate = PIPELINE.feature_names.index("refund_rate")
+    state = MemoryFeatureState(PIPELINE.plan)
+    log: dict[str, list[Any]] = {SCORED: [], FEEDBACK: []}
+    before = Rehearsal(PIPELINE)
+    events = [order(n, T0 + n) for n in range(4)]
+    log[SCORED] = records(SCORED, *(encode(one) for one in (await before.score(events)).scored))
+    log[FEEDBACK] = records(FEEDBACK, *(orjson.dumps(label(n, 1, T0 + n)) for n in range(4)))
+
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        yield log[topic][first:end]
+
+    async def scored_to(partition: int) -> int:
+        return 4
+
+    labelling = Labelling(PIPELINE, 0, MemoryLabelStore, state, read, scored_to=scored_to)
+    with structlog.testing.capture_logs() as lines:
+        opening = asyncio.create_task(labelling.open({SCORED: 4, FEEDBACK: 4}))
+        await until(lambda: any("feature state lacks events" in one["event"] for one in lines))
+        again = Rehearsal(PIPELINE, state=state)
+        await again.score(events)
+        await asyncio.wait_for(opening, 10)
+    [later] = (await again.score([order(9, T0 + 2 * HOUR)])).scored
+    assert unpack([later.vector])[0, label_rate] == 1.0
