@@ -25,6 +25,7 @@ from streams.kafka.past import TopicPredictions
 from streams.kafka.reading import read_range
 from streams.kafka.topic_ids import together, topic_ids
 from streams.kafka.topics import ensure_topics, group_id
+from streams.labelling.homes import Homes
 from streams.labelling.processor import Labelling
 from streams.labelling.standby import Standby
 from streams.ledger.topic import LedgerFollower
@@ -37,6 +38,8 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 
 _LAG_SECONDS = 1.0
+_SAMPLED_PARTITIONS, _SAMPLED = 4, 256
+"""So many records at the beginning and the end of so many partitions tell how keys are placed."""
 _WATCH_SECONDS = 5.0
 """How often a worker looks whether its topics and servers are still what they were."""
 
@@ -202,6 +205,7 @@ class _LabellingParts(_Parts):
         topics = pipeline.topics
         super().__init__(settings, pipeline, (topics.events, topics.scored, topics.feedback))
         self._read_range = _reader(settings)
+        self._homes = Homes()
         self.background = self._standby if settings.standby else None
 
     @property
@@ -220,7 +224,32 @@ class _LabellingParts(_Parts):
             self._read_range,
             self._joined,
             self._scored_to,
+            self._homes,
         )
+
+    async def assigned(self, partitions: Collection[int]) -> None:
+        """See by what was served where the events of a key are."""
+        await super().assigned(partitions)
+        name = self._pipeline.name
+        self._homes = await until_available(name, "open", self._find_homes)
+        if self._homes.unexplained:
+            log.warning(
+                "events are partitioned in a way of their own: a label finds its event only where "
+                "feedback is partitioned in the same way",
+                known=str(self._homes),
+            )
+
+    async def _find_homes(self) -> Homes:
+        """From the first and the last records of some partitions."""
+        topic, served = self._pipeline.topics.scored, list[tuple[int, bytes]]()
+        async with offsets_client(self._settings) as asked:
+            ends = await asked.ends(topic)
+        for partition, end in list(ends.items())[:_SAMPLED_PARTITIONS]:
+            spans = [(0, min(end, _SAMPLED)), (max(_SAMPLED, end - _SAMPLED), end)]
+            for first, after in spans:
+                async for records in self._read_range(topic, partition, first, after):
+                    served += [(partition, record.key or b"") for record in records]
+        return Homes.of(served, len(ends))
 
     async def _scored_to(self, partition: int) -> int:
         """How far the scoring workers have committed a partition; waits while Kafka is away."""

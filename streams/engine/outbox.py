@@ -72,15 +72,19 @@ class Outbox:
 
 
 async def send(producer: AIOKafkaProducer, outputs: Outputs, partition: int) -> list[Any]:
-    """Hand outputs over; returns a future for each record batch, which the broker acknowledges."""
+    """Hand outputs over; returns a future for each record batch, which the broker acknowledges.
+
+    `partition` is that of outputs that name only a topic.
+    """
     sent = []
-    for topic, records in outputs.items():
+    for target, records in outputs.items():
+        topic, at = (target, partition) if isinstance(target, str) else target
         start = 0
         while start < len(records):
             batch = producer.create_batch()
             start = _fill(batch, records, start)
             batch.close()
-            sent.append(await producer.send_batch(batch, topic, partition=partition))
+            sent.append(await producer.send_batch(batch, topic, partition=at))
     return sent
 
 

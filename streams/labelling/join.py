@@ -50,6 +50,8 @@ class Joined(NamedTuple):
     """To write: of events that have matured, or corrections."""
     rejected: list[Rejected]
     """Bad records, each with its cause."""
+    unmatched: list[SourceRecord]
+    """Labels that have found no event yet."""
 
     def followed_by(self, other: Joined) -> Joined:
         """Both, one after the other."""
@@ -57,6 +59,7 @@ class Joined(NamedTuple):
             self.changes + other.changes,
             self.examples + other.examples,
             self.rejected + other.rejected,
+            self.unmatched + other.unmatched,
         )
 
 
@@ -98,7 +101,7 @@ class Join:
             self._check_store(error)
             log.error("a record could not be joined, setting it aside", exc_info=error)
             bad = BadRecord("failed", f"{type(error).__name__}: {error}")
-            return Joined([], [], [(record, bad) for record in records])
+            return Joined([], [], [(record, bad) for record in records], [])
 
     def replay(self, topic: str, records: Sequence[SourceRecord]) -> list[LabelChange]:
         """Join consecutive records whose outputs were written before; returns labels' changes."""
@@ -140,7 +143,7 @@ class Join:
     def _take(self, records: Sequence[SourceRecord]) -> Joined:
         if records and records[0].topic == self._topics.scored:
             changes, rejected = self._add_served(records)
-            return Joined(changes, self._matured(), rejected)
+            return Joined(changes, self._matured(), rejected, [])
         return self._add_labels(records)
 
     def _add_served(
@@ -176,20 +179,21 @@ class Join:
         return changes, rejected
 
     def _add_labels(self, records: Iterable[SourceRecord]) -> Joined:
-        """Take in labels; returns their changes, corrections to write, and bad records."""
-        good: list[tuple[EventName, Label]] = []
+        """Take in labels; returns their changes, and corrections to write."""
+        good: list[tuple[SourceRecord, EventName, Label]] = []
         rejected: list[Rejected] = []
         for record in records:
             try:
-                good.append(self._reader.label(record))
+                good.append((record, *self._reader.label(record)))
             except BadRecord as error:
                 rejected.append((record, error))
-        self._overlay.load([name for name, _ in good])
-        changes: list[LabelChange] = []
-        corrections: list[OutputRecord] = []
-        for name, label in good:
-            self._label(name, label, changes, corrections)
-        return Joined(changes, corrections, rejected)
+        self._overlay.load([name for _, name, _ in good])
+        joined = Joined([], [], rejected, [])
+        for record, name, label in good:
+            if name not in self._overlay.served:
+                joined.unmatched.append(record)
+            self._label(name, label, joined.changes, joined.examples)
+        return joined
 
     def _matured(self) -> list[OutputRecord]:
         """The examples of events whose horizon has passed, in the order of event time."""

@@ -11,17 +11,31 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import structlog
+
 from streams import telemetry
 from streams.aio.retrying import until_available
 from streams.dead_letters import Rejected, dead_letter
+from streams.labelling.homes import Homes
 from streams.labelling.join import Join
 from streams.labelling.recovery import Recovery
 from streams.labelling.windows import LabelWindows, ScoredTo
-from streams.ports.batches import MicroBatch, OutputRecord, Outputs, ReadRange
+from streams.ports.batches import (
+    MicroBatch,
+    OutputRecord,
+    Outputs,
+    ReadRange,
+    SourceRecord,
+    TopicPartition,
+)
 from streams.ports.features import FeatureState
 from streams.ports.labels import LabelStore
 from streams.spec import Pipeline
 
+log = structlog.get_logger(__name__)
+
+_PASSED_ON = "passed-on-from"
+"""Header of a label that came on another partition."""
 _IN_USE = 10.0
 """Seconds to wait for a store that its former owner, or a standby, still has open."""
 
@@ -44,9 +58,12 @@ class Labelling:
         read_range: ReadRange,
         topic_ids: str = "",
         scored_to: ScoredTo | None = None,
+        homes: Homes | None = None,
     ) -> None:
         """`topic_ids` names the two topics' ids: topics that are made anew have other fences."""
         self._scored_to = scored_to
+        self._homes = homes or Homes()
+        self._said = False
         self._pipeline = pipeline
         self._partition = partition
         self._open_store = open_store
@@ -106,7 +123,31 @@ class Labelling:
         join.positions[batch.topic] = batch.next
         self._observe(joined.examples, joined.rejected)
         letters = [dead_letter(*one) for one in joined.rejected]
-        return {topics.examples: joined.examples, topics.dead_letters: letters}
+        outputs: Outputs = {topics.examples: joined.examples, topics.dead_letters: letters}
+        for record in joined.unmatched:
+            self._pass_on(record, outputs)
+        return outputs
+
+    def _pass_on(self, record: SourceRecord, outputs: Outputs) -> None:
+        """Write a label that has found no event to the other partitions where it may be."""
+        key = record.key or b""
+        if any(name == _PASSED_ON for name, _ in record.headers):
+            return
+        for home in self._homes.others(key, self._partition):
+            header = [(_PASSED_ON, b"%d" % self._partition)]
+            target = TopicPartition(record.topic, home)
+            outputs.setdefault(target, []).append((key, record.value, [*record.headers, *header]))
+            telemetry.LABELS.labels(self._pipeline.name, "passed_on").inc()
+            if not self._said:
+                log.warning(
+                    "labels come on other partitions than their events, passing them on - use "
+                    "clients of one family, or one partitioner, for events and feedback",
+                    partition=self._partition,
+                    offset=record.offset,
+                    to=home,
+                    events_by=str(self._homes),
+                )
+            self._said = True
 
     async def commit(self) -> None:
         """Outputs are committed: fold the labels they stand for, and write all that to disk."""

@@ -68,8 +68,8 @@ NO_HEADERS: Headers = []
 OutputRecord = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to write."""
 
-Outputs = dict[str, list[OutputRecord]]
-"""Records to write, by topic; all go to the partition number that their source has."""
+Outputs = dict[str | TopicPartition, list[OutputRecord]]
+"""Records to write: by topic, for the partition number that their source has, or by partition."""
 
 
 @dataclass(frozen=True, slots=True)
