@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -101,10 +102,24 @@ class Cleaning:
         """
         seconds(self.duplicates, "cleaning.duplicates")
         seconds(self.ahead, "cleaning.ahead")
-        for name in self.missing:
+        for name, filler in self.missing.items():
             require_field(schema, name, f"cleaning.missing[{name!r}]")
+            _require_filler(schema, name, filler)
         for name in self.outliers:
             require_numeric(schema, name, f"cleaning.outliers[{name!r}]")
+
+
+def _require_filler(schema: type[BaseModel], name: str, filler: object) -> None:
+    """Raise a `PipelineError` unless a field may have this value."""
+    if base_type(schema, name) not in (int, float, bool):
+        return
+    number = isinstance(filler, int | float) and math.isfinite(filler)
+    if not number:
+        raise PipelineError(
+            f"cleaning.missing[{name!r}]",
+            f"{filler!r} is no number, as {name!r} is",
+            "give a number that is finite",
+        )
 
 
 def require_field(schema: type[BaseModel], name: str, where: str) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, field_validator
 
 from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.errors import BadRecord, TooManyInvalid
+from streams.errors import BadRecord, PipelineError, TooManyInvalid
 from streams.ports.batches import MicroBatch, SourceRecord
 from streams.ports.features import FoldBatch, Folded
 from streams.records import unpack
@@ -24,6 +24,7 @@ from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
 from streams.spec import (
     Bucket,
+    Cleaning,
     Column,
     Columns,
     Count,
@@ -316,6 +317,12 @@ async def test_an_event_on_which_the_model_errs_is_a_dead_letter() -> None:
         result = await Rehearsal(declare(), network).score(given)
         assert len(result.predictions) == len(given) - 1
         assert [letter["cause"] for letter in result.dead_letters] == ["model"]
+
+
+@pytest.mark.parametrize("filler", ["unknown", float("nan"), None])
+def test_a_replacement_of_another_kind_is_refused_when_the_pipeline_is_built(filler: Any) -> None:
+    with pytest.raises(PipelineError, match="is no number"):
+        declare(cleaning=Cleaning(missing={"points": filler}))
 
 
 def test_a_bad_record_says_what_is_wrong() -> None:
