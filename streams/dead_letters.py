@@ -25,6 +25,8 @@ BEGINNING = 16 << 10
 _LONGEST_KEY = 4 << 10
 _MOST_HEADERS, _MOST_HEADER_BYTES = 32, 8 << 10
 """Of the record's own headers so many are kept, of so many bytes in all."""
+SHRUNK_SIZE, SHRUNK_DIGEST = "driftloop.size", "driftloop.sha256"
+"""Headers of a record that was too large to be read whole: what its value was."""
 _REPLAYED = "replayed"
 _ATTEMPT = "attempt"
 """Header of a replayed record: how many times it has been replayed."""
@@ -98,7 +100,11 @@ def dead_letter(record: SourceRecord, error: BadRecord) -> OutputRecord:
         "offset": str(record.offset),
         "timestamp": str(record.timestamp),
     }
-    if value is not None and len(value) > WHOLE:
+    named = dict(record.headers)
+    if value is not None and SHRUNK_SIZE in named:
+        size, digest = (named.get(name) or b"" for name in (SHRUNK_SIZE, SHRUNK_DIGEST))
+        headers |= {"size": size.decode(), "sha256": digest.decode()}
+    elif value is not None and len(value) > WHOLE:
         headers |= {"size": str(len(value)), "sha256": hashlib.sha256(value).hexdigest()}
         value = value[:BEGINNING]
     if key is not None and len(key) > _LONGEST_KEY:
@@ -113,6 +119,11 @@ def dead_letter(record: SourceRecord, error: BadRecord) -> OutputRecord:
         headers["headers-dropped"] = str(len(own) - len(kept))
     written = [(name, text.encode(errors="replace")) for name, text in headers.items()]
     return key, value, [*written, *((_ORIGINAL + name, text) for name, text in kept)]
+
+
+def shrunk(record: SourceRecord) -> bool:
+    """Whether the record was too large to be read whole."""
+    return any(name == SHRUNK_SIZE for name, _ in record.headers)
 
 
 def parse(records: Iterable[SourceRecord]) -> tuple[list[DeadLetter], int]:

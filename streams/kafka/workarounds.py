@@ -6,6 +6,7 @@ Each subclass says what the stock class does and what it does instead.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import aiokafka
@@ -21,9 +22,14 @@ from aiokafka.errors import (
 )
 from aiokafka.producer import producer, sender
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.record import default_records as record_types
 
 from streams.aio.cancelling import cancel
 from streams.errors import ConfigurationError
+from streams.kafka.decompressing import DECODERS
+
+records: Any = sys.modules[record_types.DefaultRecordBatch.__module__]
+"""Where the class that reads record batches looks its decoders up: compiled, if it can be."""
 
 
 class Coordinator(GroupCoordinator):  # type: ignore[misc]
@@ -139,6 +145,11 @@ def apply() -> None:
         if getattr(module, name, None) not in (stock, ours):
             raise _other_version(f"{module.__name__}.{name}")
         setattr(module, name, ours)
+    for name, decode in DECODERS.items():
+        for module in (records, record_types):
+            if not hasattr(module, name):
+                raise _other_version(f"{module.__name__}.{name}")
+            setattr(module, name, decode)
     if not hasattr(sender, "BACKOFF_OVERRIDE"):
         raise _other_version(f"{sender.__name__}.BACKOFF_OVERRIDE")
     # stock waits 20 ms while the last transaction's markers are written, which takes about 2 ms

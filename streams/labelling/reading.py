@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streams.dead_letters import shrunk
 from streams.errors import BadRecord
 from streams.ports.batches import SourceRecord
 from streams.ports.labels import EventName, Label, ServedEvent
@@ -102,6 +103,8 @@ class FeedbackReader:
 def _decoded(decode: Any, record: SourceRecord) -> Any:
     if not record.value:
         raise BadRecord("empty", "the record has no value")
+    if shrunk(record):
+        raise BadRecord("too-large", "the record is too large to be read whole")
     try:
         return decode(record.value)
     except msgspec.ValidationError as error:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from streams.dead_letters import Rejected
+from streams.dead_letters import Rejected, shrunk
 from streams.errors import BadRecord
 from streams.ports.batches import SourceRecord
 from streams.scoring.validation import Validator
@@ -176,7 +176,7 @@ class Decoder:
         self, records: Sequence[SourceRecord]
     ) -> tuple[list[SourceRecord], list[Any], list[Rejected]]:
         events = self._validator.all([record.value for record in records])
-        if events is not None and all(record.key for record in records):
+        if events is not None and all(r.key and not r.headers for r in records):
             return list(records), events, []
         kept: list[SourceRecord] = []
         events = []
@@ -194,6 +194,8 @@ class Decoder:
             raise BadRecord("missing-key", f"the record has no key; key it by {self._event.key}")
         if not record.value:
             raise BadRecord("empty", "the record has no value")
+        if shrunk(record):
+            raise BadRecord("too-large", "the record is too large to be read whole")
         return self._validator.one(record.value)
 
     def _columns(self, events: list[Any], bad: dict[int, BadRecord]) -> dict[str, NDArray[Any]]:
