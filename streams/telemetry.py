@@ -31,6 +31,11 @@ TRIMMED = Counter(
     "Records that retention deleted before they were read.",
     ["pipeline", "topic"],
 )
+HOT_EVENTS = Counter(
+    "driftloop_hot_events",
+    "Events of entities that have more events than are kept.",
+    ["pipeline", "key"],
+)
 RETRIES = Counter(
     "driftloop_retries", "Attempts repeated because a server was away.", ["pipeline", "stage"]
 )

@@ -9,6 +9,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_EVENTS = 1 << 15
+"""So many events of an entity are kept. One that gets more, a merchant "unknown" of all shops,
+would cost ever more: it forgets its oldest, and its windows count only what is left."""
+LEFT_EVENTS = MOST_EVENTS // 8 * 7
+"""What is left when an entity had too many."""
+
 
 @dataclass(frozen=True)
 class FoldBatch:

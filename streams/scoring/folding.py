@@ -8,10 +8,17 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
+from streams import telemetry
 from streams.aio.retrying import until_available
 from streams.errors import StateBehind
 from streams.ports.batches import MicroBatch, ReadRange
-from streams.ports.features import FeatureState, FoldBatch, Folded
+from streams.ports.features import (
+    LEFT_EVENTS,
+    MOST_EVENTS,
+    FeatureState,
+    FoldBatch,
+    Folded,
+)
 from streams.scoring.decoding import Decoded, Decoder
 from streams.spec import Pipeline
 from streams.spec.windows import FoldPlan
@@ -95,6 +102,31 @@ class Folding:
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, "fold", call)
+
+
+class HotEntities:
+    """Says, once for each key, that an entity has more events than are kept."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._name = pipeline.name
+        self._counts = {key: list(places) for key, places in pipeline.plan.counts.items() if places}
+        self._said: set[str] = set()
+
+    def observe(self, decoded: Decoded, folded: Folded) -> None:
+        """Look at the windows of events that were folded."""
+        for key, places in self._counts.items():
+            counts = folded.aggregates[:, places].max(axis=1, initial=0)
+            if not (hot := np.flatnonzero(counts >= LEFT_EVENTS)).size:
+                continue
+            telemetry.HOT_EVENTS.labels(self._name, key).inc(hot.size)
+            if key not in self._said:
+                log.error(
+                    "an entity has more events than are kept, its windows count the latest only",
+                    key=key,
+                    entity=decoded.entities[key][int(hot[0])],
+                    kept=MOST_EVENTS,
+                )
+            self._said.add(key)
 
 
 def fold_batches(

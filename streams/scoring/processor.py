@@ -33,7 +33,7 @@ from streams.ports.features import FeatureState, Folded, concatenate
 from streams.ports.models import Champion, Scorer
 from streams.scoring.breaker import InvalidBreaker
 from streams.scoring.decoding import Decoded, Decoder
-from streams.scoring.folding import Folding, fold_batches
+from streams.scoring.folding import Folding, HotEntities, fold_batches
 from streams.scoring.inference import Inference, ServedScores
 from streams.scoring.outputs import predicted, what_was_served
 from streams.scoring.partition import JointScoring, PartitionScoring
@@ -71,6 +71,7 @@ class Scoring:
         self._prefix = predictions.prefix if predictions else ""
         self._inference = Inference(pipeline, scorer, champion)
         self._decoder = Decoder(pipeline)
+        self._hot = HotEntities(pipeline)
         self._joint: JointScoring = Coalescer(
             self.score,
             at_once=_AT_ONCE,
@@ -115,6 +116,7 @@ class Scoring:
             decoded = self._decoder.decode([r for batch in batches for r in batch.records])
         with self._stage("fold"):
             folded = await self._fold(parts, batches, decoded)
+        self._hot.observe(decoded, folded)
         duplicates = int(np.count_nonzero(folded.duplicate))
         decoded, vectors = self._vectors(decoded, folded)
         sizes = _sizes(batches, decoded)

@@ -73,6 +73,16 @@ class FoldPlan:
         return tuple(dict.fromkeys(value for plan in self.keys for value in plan.values))
 
     @property
+    def counts(self) -> dict[str, tuple[int, ...]]:
+        """Where in a fold's answer the counts of a key's windows are."""
+        found, start = dict[str, tuple[int, ...]](), 0
+        for key in self.keys:
+            stride = 1 + len(key.values) + int(key.labels)
+            found[key.key] = tuple(range(start, start + key.width, stride))
+            start += key.width
+        return found
+
+    @property
     def label_keys(self) -> tuple[str, ...]:
         """The key fields whose entities take labels."""
         return tuple(plan.key for plan in self.keys if plan.labels)

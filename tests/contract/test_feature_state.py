@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import pytest
 
+from streams.adapters.memory import state as memory_state
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.adapters.redis.state import RedisFeatureState
+from streams.adapters.redis.state import Library, RedisFeatureState
 from streams.errors import StateBehind, StateLost
 from streams.ports.features import FeatureState, Folded
 from streams.spec.windows import FoldPlan, KeyPlan
@@ -508,3 +509,38 @@ class TestLabels:
         counted = await state.fold_labels(batch)
         assert (counted.added, counted.late, counted.expired) == (0, 0, 0)
         assert await label_fence(state, 0) == 5
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+async def test_an_entity_that_has_too_many_events_keeps_its_latest(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other event is out of order, as events of two partitions are."""
+    most, left = 640, 560
+    state: FeatureState
+    if kind == "memory":
+        monkeypatch.setattr(memory_state, "MOST_EVENTS", most)
+        monkeypatch.setattr(memory_state, "LEFT_EVENTS", left)
+        state = MemoryFeatureState(PLAN)
+    else:
+        server: Valkey = request.getfixturevalue("valkey")
+        state = await RedisFeatureState.connect(
+            server.url, next(names), PLAN, library=Library.of(most, left)
+        )
+    total, size, kept, wanted = 3 * most, 50, 0, list[int]()
+    for _ in range(total):
+        kept += 1
+        wanted.append(kept)
+        kept = left if kept > most else kept
+    found: list[float] = []
+    for first in range(0, total, size):
+        count = min(size, total - first)
+        events = [buy(1000 - (first + i) % 2, card="hot", id=first + i) for i in range(count)]
+        folded = await state.fold(fold_batch(events, first, committed=first))
+        found += folded.aggregates[:, 2].tolist()  # count over 100 s; one over 10 s is the first
+        assert (folded.aggregates[:, 3] == folded.aggregates[:, 2]).all()
+        assert not folded.duplicate.any()
+    # an event that is out of order does not see those that are later than it
+    assert found[0::2] == [float(n) for n in wanted[0::2]]
+    assert max(found[1::2]) <= most
+    await state.close()

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.adapters.redis import state as redis_state
-from streams.adapters.redis.state import RedisFeatureState
+from streams.adapters.redis.state import Library, RedisFeatureState
 from streams.errors import ConfigurationError, Unavailable
 from streams.spec.windows import FoldPlan, KeyPlan
 from tests.folds import PLAN, E, L, fold_batch, label_batch
@@ -108,20 +109,67 @@ async def test_functions_that_the_server_lost_are_loaded_again(
         assert (await state.fold_labels(label_batch([L(100, ("s",))]))).added == 1
 
 
-async def test_two_versions_of_the_code_run_side_by_side(
-    connect: Connect, server: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_versions_of_the_code_run_side_by_side(connect: Connect, server: Valkey) -> None:
     old = await connect(server.url)
-    source = redis_state._LIBRARY.replace(redis_state._VERSION, "00000000")
-    monkeypatch.setattr(redis_state, "_VERSION", "00000000")
-    monkeypatch.setattr(redis_state, "_LIBRARY", source)
-    new = await connect(server.url)
+    another = Library.of(most=1000)
+    new = await RedisFeatureState.connect(server.url, "p", PLAN, library=another)
     await new.fold(fold_batch([buy(100)]))
-    monkeypatch.undo()
+    await new.close()
     folded = await old.fold(fold_batch([buy(101)], 1))
     assert folded.aggregates[0, 0] == 2
     with server.client() as client:
         assert len(client.function_list()) == 2
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+async def test_a_server_that_may_drop_keys_is_refused_and_a_change_is_said_once(
+    connect: Connect, server: Valkey, policy: str
+) -> None:
+    state = await connect(server.url)
+    with server.client() as client:
+        client.config_set("maxmemory-policy", policy)
+        with pytest.raises(ConfigurationError, match="maxmemory-policy noeviction"):
+            await connect(server.url)
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(2):
+                await state.eviction.watch()
+            client.config_set("maxmemory-policy", "noeviction")
+            for _ in range(2):
+                await state.eviction.watch()
+    assert [line["log_level"] for line in lines] == ["error", "info"]
+    assert policy in lines[0]["event"]
+
+
+async def test_keys_that_were_dropped_are_said(connect: Connect, server: Valkey) -> None:
+    state = await connect(server.url)
+    await state.eviction.watch()
+    with server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-random")
+        client.set("a", bytes(1_000_000))
+        client.config_set("maxmemory", client.info("memory")["used_memory"] - 500_000)
+        client.set("b", bytes(1000))
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+    with structlog.testing.capture_logs() as lines:
+        await state.eviction.watch()
+    assert [line["keys"] >= 1 for line in lines] == [True]
+    assert REGISTRY.get_sample_value("driftloop_redis_evicted_keys")
+
+
+async def test_state_of_a_topic_that_was_made_anew_is_another(
+    connect: Connect, server: Valkey
+) -> None:
+    first = await connect(server.url)
+    await first.fold(fold_batch([buy(100), buy(101)]))
+    assert await first.answered(0) == 0
+    await first.fold(fold_batch([buy(102)], 2, committed=2))
+    assert await first.answered(0) == 2
+    anew = await RedisFeatureState.connect(server.url, "p", PLAN, topic_id="another")
+    assert await anew.position(0) is None
+    assert await anew.answered(0) is None
+    folded = await anew.fold(fold_batch([buy(100)]))
+    assert folded.aggregates[0, 0] == 1
+    await anew.close()
 
 
 async def test_a_changed_plan_starts_afresh(connect: Connect, server: Valkey) -> None:

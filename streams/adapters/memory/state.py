@@ -15,7 +15,15 @@ import numpy as np
 
 from streams.adapters.fold_journal import Answer, check, first_answered, recall, since
 from streams.errors import StateBehind
-from streams.ports.features import FoldBatch, Folded, LabelBatch, LabelsFolded, concatenate
+from streams.ports.features import (
+    LEFT_EVENTS,
+    MOST_EVENTS,
+    FoldBatch,
+    Folded,
+    LabelBatch,
+    LabelsFolded,
+    concatenate,
+)
 from streams.spec.windows import FoldPlan, KeyPlan
 
 
@@ -151,11 +159,14 @@ class _Entity:
         gone = bisect_right(self._times, self._last - self._plan.kept)
         del self._times[:gone], self._ids[:gone], self._rows[:gone]
         ends = [bisect_right(self._times, time - age) for age in self._plan.edges]
-        return [
+        found = [
             number
             for newer, older in self._plan.windows
             for number in self._aggregate(ends[older], ends[newer])
         ]
+        if len(self._times) > MOST_EVENTS:
+            del self._times[:-LEFT_EVENTS], self._ids[:-LEFT_EVENTS], self._rows[:-LEFT_EVENTS]
+        return found
 
     def _aggregate(self, start: int, end: int) -> list[float]:
         columns = len(self._plan.values) + int(self._plan.labels)

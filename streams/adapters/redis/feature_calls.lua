@@ -72,6 +72,7 @@ local function fold_events(records, at, count, slot, step, answers, repeated, re
       end
     end
     answers[row * step + slot] = answer
+    if e.head and e.count - e.head[plan.oldest] > MOST then shorten(e) end
   end
   return changed
 end

@@ -124,6 +124,20 @@ local function cut(e)
   if extra > 0 then e.ids = sub(e.ids, extra * 8 + 1) end
 end
 
+-- Forget the oldest entries of an entity that has too many.
+local function shorten(e)
+  local plan, head = e.plan, e.head
+  local gone = e.count - LEFT
+  for slot = ROW + 1, plan.oldest, plan.stride do
+    for i = head[slot], gone - 1 do
+      local from, at = entry(e, i)
+      add_entry(e, head, slot, from, at, 1)
+    end
+    head[slot] = max(head[slot], gone)
+  end
+  cut(e)
+end
+
 -- Write all entries anew, with other widths or another base.
 local function recode(e, widths, base)
   local plan, old, head = e.plan, e.layout, e.head

@@ -7,12 +7,13 @@
 
 -- Most numbers of a row and an event: Lua has 250 registers, for the variables and for the
 -- arguments of one `pack`.
-local MOST = 90
+local NUMBERS = 90
 
 local FUNCTION = [[
 local read, pack, sub, find, rep, zeros, room_of, plan, widths = ...
 return function(old, records, at, count, slot, step, answers, repeated)
   local base, last, m, saved, held, mode, $head = read('$format', old, #old - $ending + 1)
+  if held + count > $most then return end
   local from, total, tail, kept, ids = held * $size, held, '', '', ''
   local offset, $record
   for event = 1, count do
@@ -80,11 +81,11 @@ end
 -- The function for a plan and an exact layout; nil where a row has too many numbers.
 function straight(plan, layout)
   local columns, edges = plan.columns, plan.edges
-  if (edges + 1) * plan.stride > MOST then return nil end
+  if (edges + 1) * plan.stride > NUMBERS then return nil end
   local names = {
     format = layout.head, ending = layout.ending, size = layout.size, entry = layout.entry,
     read = plan.record, reach = plan.reach, refresh = plan.refresh, row = layout.row,
-    oldest = 'c' .. edges, values = list(', v#', 1, min(layout.stored, plan.values)),
+    most = MOST, oldest = 'c' .. edges, values = list(', v#', 1, min(layout.stored, plan.values)),
     stored = list(', w#', 1, layout.stored),
     whole = '<c0' .. sub(layout.entry, 2) .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
       .. sub(layout.head, 2) .. 'c0',

@@ -28,7 +28,10 @@ not seen by anything.
 An event in time order overwrites, in place, what follows the entries: there is room for a few more.
 That spares a copy of the whole string here, in the append-only file and on replicas. When the room
 is used up, or after a while so that the key's expiry moves on, the string is written anew, without
-its old entries. ]]
+its old entries.
+
+An event out of order costs a copy of the string. So an entity has a most of events: one that gets
+more forgets its oldest ones, an eighth of them at a time, as if they were older than every edge. ]]
 
 local pack, read, spread, size_of, call, compile
 local sub, find, gsub, rep, byte, char, concat, floor, min, max, abs
@@ -50,6 +53,7 @@ local ROW = 6           -- place of the row in an entity's head, after base, las
 local HEAD = 'I4I4I4I4I4'
 local DUPLICATE = 2     -- first byte of the row that answers a repeated event
 local ROOM = 12         -- most entries that there is room for
+local MOST, LEFT = MOST_EVENTS, LEFT_EVENTS   -- an entity that has more events keeps its latest
 local CHUNK = 31        -- keys per MGET: the server reuses memory of a call with 32 arguments
 local LIMIT = { [0] = 0, 0x7f, 0x7fff, 0x7fffff, 0x7fffffff }   -- largest value by width
 

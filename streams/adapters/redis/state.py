@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
@@ -21,15 +21,39 @@ from streams.adapters.redis.server import Eviction, connect, guard, public
 from streams.adapters.redis.wire import Wire
 from streams.aio.coalescing import Coalescer
 from streams.errors import ConfigurationError, StateBehind
-from streams.ports.features import FoldBatch, Folded, LabelBatch, LabelsFolded, concatenate
+from streams.ports.features import (
+    LEFT_EVENTS,
+    MOST_EVENTS,
+    FoldBatch,
+    Folded,
+    LabelBatch,
+    LabelsFolded,
+    concatenate,
+)
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.windows import FoldPlan
 
 _PARTS = ("feature_state.lua", "feature_fast.lua", "feature_entity.lua", "feature_calls.lua")
-_SOURCE = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
-_VERSION = hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]
-_LIBRARY = _SOURCE.replace("VERSION", _VERSION)
+
+
+class Library(NamedTuple):
+    """The functions that the server runs."""
+
+    version: str
+    """Part of their names: two versions of the code can run side by side."""
+    source: str
+
+    @classmethod
+    def of(cls, most: int = MOST_EVENTS, left: int = LEFT_EVENTS) -> Library:
+        """The functions for entities of at most so many events; `left` stay of one with more."""
+        source = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
+        source = source.replace("MOST_EVENTS", str(most)).replace("LEFT_EVENTS", str(left))
+        version = hashlib.sha256(source.encode()).hexdigest()[:8]
+        return cls(version, source.replace("VERSION", version))
+
+
+_LIBRARY = Library.of()
 _LARGE = 1 << 14
 """A call of more bytes (about 256 events) is sent alone: its answer would delay the others."""
 _Call = tuple[Any, ...]
@@ -51,8 +75,10 @@ class RedisFeatureState:
         plan: FoldPlan,
         address: str = "",
         topic_id: str = "",
+        library: Library = _LIBRARY,
     ) -> None:
         self._client = client
+        self._library = library
         self._wire = Wire(pipeline_name, plan, topic_id)
         self._plan = plan
         self._address = address or "the client's address"
@@ -67,6 +93,7 @@ class RedisFeatureState:
         plan: FoldPlan,
         timeout: float = 10.0,
         topic_id: str = "",
+        library: Library = _LIBRARY,
     ) -> RedisFeatureState:
         """Connect to `redis[s]://[user:password@]host:port/db` and load the functions.
 
@@ -79,7 +106,7 @@ class RedisFeatureState:
         """
         address = public(url)
         client = await connect(url, address, timeout)
-        state = cls(client, pipeline_name, plan, address, topic_id)
+        state = cls(client, pipeline_name, plan, address, topic_id, library)
         try:
             await state.eviction.require_none()
             await state._guard(state._load)
@@ -187,11 +214,11 @@ class RedisFeatureState:
         return value if isinstance(value, bytes) else b""
 
     async def _load(self) -> None:
-        await self._client.function_load(_LIBRARY, replace=True)
+        await self._client.function_load(self._library.source, replace=True)
 
     async def _call(self, function: str, keys: list[str], args: list[bytes | int]) -> Any:
         """Call a function; load the library where the server has lost it."""
-        name = f"driftloop_{function}_{_VERSION}"
+        name = f"driftloop_{function}_{self._library.version}"
 
         async def call() -> Any:
             try:
