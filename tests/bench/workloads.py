@@ -127,7 +127,9 @@ class Workload:
                     Prediction(name, at, score, classes[score >= THRESHOLD], VERSION, False, origin)
                 ),
                 encode(
-                    Scored(name, at, [getattr(event, key) for key in keys], vector, score, VERSION)
+                    Scored(
+                        name, at, {key: getattr(event, key) for key in keys}, vector, score, VERSION
+                    )
                 ),
             )
             for name, at, event, vector, score, origin in zip(

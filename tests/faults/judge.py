@@ -118,7 +118,7 @@ class Judge:
     def prediction(self, record: ConsumerRecord) -> bool:
         """A record of the predictions topic; False where its event was not read yet."""
         found: Prediction = _prediction(record.value)
-        partition, offset = map(int, found.id.split("-"))
+        partition, offset = map(int, found.id.split("-")[-2:])
         if offset >= self._read[partition]:
             return False
         case = self._case(found.event_id)

@@ -140,7 +140,7 @@ class Generator:
 
     def _bad(self, at: int) -> Sent:
         event = self._event(at)
-        match self._random.randrange(5):
+        match self._random.randrange(10):
             case 0:
                 return self._sent(event, orjson.dumps(event)[:-1], "malformed")
             case 1:
@@ -150,6 +150,18 @@ class Generator:
                 return self._sent(event, orjson.dumps(long_ago), "time")
             case 3:
                 return self._sent(event, b"", "empty")
+            case 4:
+                return self._sent(event, orjson.dumps({**event, "amount": 1e40}), "not-finite")
+            case 5:
+                huge = orjson.dumps({**event, "amount": 7}).replace(b":7", b":1" + b"0" * 400)
+                return self._sent(event, huge, "invalid")
+            case 6:
+                long = {**event, "transaction_id": "x" * 5000}
+                return self._sent(event, orjson.dumps(long), "too-long")
+            case 7:
+                return self._sent(event, orjson.dumps({**event, "tx_time": "2107-01-01"}), "time")
+            case 8:
+                return self._sent(event, b"[" * 50_000, "invalid")
         partition = self._random.randrange(self._partitions)
         return Sent(partition, None, orjson.dumps(event), "missing-key")
 
