@@ -1,0 +1,88 @@
+"""Topics keep what the pipeline needs, and a line with a command says where they do not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
+
+from streams.kafka.retention import as_config, check, needed
+from streams.pipelines.card_fraud import pipeline as card_fraud
+from streams.settings import Settings
+from streams.spec import Policies, Retrain
+from tests.unit.pipelines import declare
+
+DAY = 86_400
+
+
+def test_each_topic_is_kept_for_as_long_as_it_is_read() -> None:
+    found = needed(card_fraud)
+    topics = card_fraud.topics
+    days = {name: seconds and seconds // DAY for name, seconds in found.items()}
+    # windows of 30 days that begin 7 days ago, a day of lag, a tenth more
+    assert days[topics.events] == int(38 * 1.1)
+    assert days[topics.models] is None
+    feedback = card_fraud.feedback
+    assert found[topics.feedback] == found[topics.scored]
+    assert (found[topics.scored] or 0) > feedback.keep_seconds + 38 * DAY
+    retrain = card_fraud.policies.retrain
+    least = retrain.window_seconds + retrain.every_seconds + feedback.horizon_seconds
+    assert (found[topics.examples] or 0) >= least + DAY
+    assert set(found) == {*topics.partitioned, topics.models}
+
+
+def test_a_week_is_kept_at_least() -> None:
+    retrain = Retrain(every="1h", window="4h", validate="1h", evaluate="1h")
+    found = needed(declare(policies=Policies(retrain=retrain)))
+    assert min(seconds for seconds in found.values() if seconds) == 8 * DAY
+
+
+class Admin:
+    """Answers with configurations, as brokers do."""
+
+    def __init__(self, **configs: Any) -> None:
+        self.configs = configs
+
+    async def describe_configs(self, asked: Any) -> Any:
+        if not self.configs:
+            raise TopicAuthorizationFailedError
+        found = [
+            (0, None, 2, name, [(k, v) for k, v in config.items()])
+            for name, config in self.configs.items()
+        ]
+        return [SimpleNamespace(resources=[*found, (3, "unknown", 2, "gone", [])])]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}, ""),
+        ({"retention.ms": str(2 * DAY * 1000)}, ""),
+        ({"retention.ms": str(DAY * 1000)}, "keeps records for 1d, and needs to 2d"),
+        ({"retention.bytes": "1000000"}, "drops records above 1,000,000 bytes"),
+        ({"cleanup.policy": "compact,delete"}, "drops all but the last record of a key"),
+    ],
+)
+async def test_a_topic_that_keeps_too_little_is_said_with_the_command(
+    config: dict[str, str], said: str
+) -> None:
+    admin: Any = Admin(t=config)
+    lines = await check(Settings(kafka="here:1"), admin, {"t": 2 * DAY, "gone": DAY})
+    assert len(lines) == bool(said)
+    for line in lines:
+        assert said in line
+        assert "kafka-configs.sh --bootstrap-server here:1 --alter" in line
+        assert "--entity-name t --add-config" in line
+        assert "\n" not in line
+
+
+async def test_brokers_that_do_not_let_us_look_are_no_error() -> None:
+    admin: Any = Admin()
+    assert await check(Settings(kafka="here:1"), admin, {"t": DAY}) == []
+
+
+def test_for_ever_is_minus_one() -> None:
+    assert as_config(None) == {"retention.ms": "-1", "retention.bytes": "-1"}
+    assert as_config(60)["retention.ms"] == "60000"
