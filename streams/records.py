@@ -28,7 +28,8 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     degraded: bool
     """Whether the fallback answered instead of a model."""
     id: str
-    """`<partition>-<offset>` of the event: equal in every delivery of this prediction."""
+    """`<topic>-<partition>-<offset>` of the event, with six digits of the topic's id: equal in each
+    delivery of this prediction, and of no other. Brokers older than Kafka 2.8 give no topic."""
 
 
 class Scored(msgspec.Struct, frozen=True, gc=False):

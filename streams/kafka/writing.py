@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import aiokafka
+
 from streams.kafka.connection import Producer, producer, unavailable
-from streams.ports.batches import TopicPartition
+from streams.ports.batches import OutputRecord, TopicPartition
 from streams.settings import Settings
 
 
@@ -20,6 +22,30 @@ async def append(settings: Settings, topic: str, value: bytes, partition: int) -
             await writing.send_and_wait(topic, value, partition=partition)
     finally:
         await writing.stop()
+
+
+async def append_past(
+    settings: Settings,
+    *,
+    transactional_id: str,
+    group: str,
+    source: TopicPartition,
+    after: int,
+    written: tuple[str, OutputRecord],
+) -> None:
+    """Write a record (topic, record) and commit the offset `after` of its source for a group.
+
+    In one transaction, which fences whoever has the transactional id. Raises `Unavailable`.
+    """
+    topic, (key, value, headers) = written
+    writing = producer(settings, transactional_id=transactional_id)
+    with unavailable(settings):
+        async with writing, writing.transaction():
+            await writing.send(
+                topic, key=key, value=value, headers=headers, partition=source.partition
+            )
+            offsets = {aiokafka.TopicPartition(*source): after}
+            await writing.send_offsets_to_transaction(offsets, group)
 
 
 async def send_all(

@@ -6,10 +6,10 @@ import re
 
 from streams.dead_letters import dead_letter
 from streams.errors import BadRecord, ConfigurationError
-from streams.kafka.connection import producer, unavailable
 from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import read_exactly
 from streams.kafka.topics import group_id
+from streams.kafka.writing import append_past
 from streams.ledger.topic import user
 from streams.ports.batches import TopicPartition
 from streams.settings import Settings
@@ -58,16 +58,11 @@ async def skip(settings: Settings, pipeline: Pipeline, place: Place) -> None:
     records = read_exactly(settings, topic, {partition: (offset, offset + 1)})
     [record] = [one async for found in records for one in found]
     bad = BadRecord("skipped", f"by {user()}")
-    key, value, headers = dead_letter(record, bad)
-    out = producer(settings, transactional_id=f"{group}-{partition}")
-    with unavailable(settings):
-        async with out, out.transaction():
-            await out.send(
-                pipeline.topics.dead_letters,
-                key=key,
-                value=value,
-                headers=headers,
-                partition=partition,
-            )
-            after = {TopicPartition(topic, partition): offset + 1}
-            await out.send_offsets_to_transaction(after, group)
+    await append_past(
+        settings,
+        transactional_id=f"{group}-{partition}",
+        group=group,
+        source=TopicPartition(topic, partition),
+        after=offset + 1,
+        written=(pipeline.topics.dead_letters, dead_letter(record, bad)),
+    )

@@ -7,7 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from workers.terminal import plain
+from workers import terminal
+from workers.terminal import note, plain
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,10 @@ def test_markup_and_control_characters_are_spelt_out(text: str, shown: str) -> N
     out = StringIO()
     Console(file=out, width=200, force_terminal=False).print(f"[bold]{plain(text)}[/]", end="")
     assert out.getvalue() == shown
+
+
+def test_a_line_of_a_log_never_ends_who_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=out, width=200, force_terminal=False))
+    note("score-1 ended (exit code 1): [/x] \x1b[31m [link=")
+    assert out.getvalue() == "score-1 ended (exit code 1): [/x] \\x1b[31m [link=\n"

@@ -17,9 +17,10 @@ from streams.adapters.memory.labels import MemoryLabelStore
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.labelling.join import Join
 from streams.labelling.processor import Labelling
+from streams.ports.batches import MicroBatch
 from streams.ports.labels import EventName, Label, ServedEvent
 from streams.records import Example, Scored, decoder, encode, unpack
-from streams.spec import Feedback
+from streams.spec import Feedback, LabelRate
 from streams.testing import Rehearsal
 from tests.unit.pipelines import declare, order
 from tests.waiting import until
@@ -239,3 +240,33 @@ async def test_labels_wait_until_the_feature_state_has_their_events_again() -> N
         await asyncio.wait_for(opening, 10)
     [later] = (await again.score([order(9, T0 + 2 * HOUR)])).scored
     assert unpack([later.vector])[0, label_rate] == 1.0
+
+
+async def test_events_that_were_served_before_a_key_had_label_windows_are_in_none_of_it() -> None:
+    counts = {
+        "features": [
+            LabelRate(key="shopper", over="1d", delay="1h"),
+            LabelRate(key="amount", over="1d", delay="1h"),
+        ]
+    }
+    pipeline = declare(**counts, feedback=PIPELINE.feedback)
+    state = MemoryFeatureState(pipeline.plan)
+    rehearsal = Rehearsal(pipeline, state=state)
+    await rehearsal.score([order(1, T0), order(2, T0 + 1)])
+    # as it was when only the shopper had label windows, in both ways of writing it
+    old = [
+        encode(Scored(f"o{number}", T0 + number, entities, bytes(8), 0.5, 1))
+        for number, entities in ((8, {"shopper": "ann"}), (9, ["ann"]))
+    ]
+
+    async def nothing(*_: Any) -> Any:
+        return
+        yield
+
+    labelling = Labelling(pipeline, 0, MemoryLabelStore, state, nothing)
+    await labelling.open({})
+    labels = [orjson.dumps(label(number, 1, T0)) for number in (8, 9)]
+    for topic, values in ((SCORED, old), (FEEDBACK, labels)):
+        found = records(topic, *values)
+        await labelling.process(MicroBatch(topic, 0, found, 0, 0))
+    await labelling.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -289,6 +290,42 @@ async def test_an_error_of_any_stage_is_pinned_on_its_record(size: int, after: b
     assert dict(headers)["cause"] == b"failed"
     assert dict(headers)["detail"] == b"OverflowError: unlucky"
     assert await state.position(0) == size
+
+
+async def test_a_refold_passes_over_what_the_first_time_did() -> None:
+    pipeline = declare(Validated)
+    values = [orjson.dumps(pay(n, points=3 if n == 2 else 5)) for n in range(5)]
+    records: list[SourceRecord] = records_of(0, *values)
+
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        yield records[first:end]
+
+    state = MemoryFeatureState(pipeline.plan)
+    scorer = MemoryScorer({1: lambda vectors: vectors[:, :1] * 0})
+    scoring = Scoring(pipeline, state, scorer, FixedChampion(1), read).partition(0)
+    assert await scoring.open({pipeline.topics.events: 5}) == {}
+    assert await state.position(0) == 5
+    later = batch_of(pipeline, pay(9, points=5), first=5)
+    outputs = await scoring.process(replace(later, records=records_of(0, *values, values[4])[5:]))
+    assert outputs[pipeline.topics.dead_letters] == []
+
+
+@pytest.mark.parametrize(("predicted", "resumed"), [(0, {}), (3, {"payments.events": 3})])
+async def test_scoring_goes_on_after_its_predictions_where_nothing_is_committed(
+    predicted: int, resumed: dict[str, int]
+) -> None:
+    class Past:
+        prefix = "abcdef-"
+
+        async def end(self, partition: int) -> int:
+            return predicted
+
+    pipeline = declare()
+    scorer = MemoryScorer({1: lambda vectors: vectors[:, :1] * 0})
+    state = MemoryFeatureState(pipeline.plan)
+    scoring = Scoring(pipeline, state, scorer, FixedChampion(1), nothing, Past()).partition(0)
+    assert await scoring.open({pipeline.topics.events: None}) == resumed
+    assert await scoring.open({pipeline.topics.events: 7}) == {}
 
 
 async def test_an_error_that_no_record_brings_about_ends_the_worker() -> None:
