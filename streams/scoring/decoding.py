@@ -114,6 +114,10 @@ class Decoder:
             for name in self._schema.model_fields
         }
         self._keys = tuple(dict.fromkeys(plan.key for plan in pipeline.plan.keys))
+        self._named = {
+            name: base_type(self._schema, name) is str for name in (self._event.id, *self._keys)
+        }
+        """Whether a field that names something is text already."""
         self._read = pipeline.fields_read
         self._earliest = self._cleaning.earliest.replace(tzinfo=UTC).timestamp()
         self._ahead = seconds(self._cleaning.ahead, "cleaning.ahead")
@@ -157,14 +161,14 @@ class Decoder:
     def _clean(self, records: Sequence[SourceRecord]) -> Decoded:
         kept, events, rejected = self._validate(records)
         bad: dict[int, BadRecord] = {}
-        columns = self._columns(events, bad)
-        times = columns[self._event.time]
+        names: dict[str, list[str]] = {}
+        columns = self._columns(events, names, bad)
         decoded = Decoded(
             records=kept,
-            ids=list(map(str, map(self._fields[self._event.id], events))),
-            entities={key: list(map(str, map(self._fields[key], events))) for key in self._keys},
+            ids=names[self._event.id],
+            entities={key: names[key] for key in self._keys},
             columns=_read_only(columns),
-            times=times,
+            times=columns[self._event.time],
             features={},
             rejected=rejected,
         )
@@ -198,10 +202,15 @@ class Decoder:
             raise BadRecord("too-large", "the record is too large to be read whole")
         return self._validator.one(record.value)
 
-    def _columns(self, events: list[Any], bad: dict[int, BadRecord]) -> dict[str, NDArray[Any]]:
+    def _columns(
+        self, events: list[Any], names: dict[str, list[str]], bad: dict[int, BadRecord]
+    ) -> dict[str, NDArray[Any]]:
+        """The fields as columns; `names` takes the texts of those that name something."""
         columns: dict[str, NDArray[Any]] = {}
         for name, read in self._fields.items():
             values = list(map(read, events))
+            if (text_already := self._named.get(name)) is not None:
+                names[name] = values if text_already else list(map(str, values))
             if None in values:
                 values = self._fill(name, values, bad)
             columns[name] = self._column(name, values, bad)
@@ -239,6 +248,8 @@ class Decoder:
         return column
 
     def _check_names(self, decoded: Decoded, bad: dict[int, BadRecord]) -> None:
+        if not decoded.records or max(map(_size, decoded.records)) <= _LONGEST:
+            return  # what is in a small record is not long
         named: list[tuple[str, Sequence[Any]]] = [
             (self._event.id, decoded.ids),
             *decoded.entities.items(),
@@ -264,6 +275,10 @@ class Decoder:
                 f"{self._event.time}: {readable(float(times[i]))} is out of range, which is "
                 f"{readable(self._earliest)} to {until}",
             )
+
+
+def _size(record: SourceRecord) -> int:
+    return len(record.value or b"") + len(record.key or b"")
 
 
 def _read_only(columns: dict[str, NDArray[Any]]) -> Columns:
