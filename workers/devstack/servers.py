@@ -154,6 +154,8 @@ def valkey(home: Path, logs: Path, port: int) -> Server:
         # a full server refuses writes, and the workers wait: it drops no feature state
         "--maxmemory-policy",
         "noeviction",
+        "--maxmemory",
+        "8gb",
         "--loglevel",
         "notice",
     ]

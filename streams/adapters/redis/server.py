@@ -55,7 +55,7 @@ class Eviction:
         self._evicted: int | None = None
 
     async def require_none(self) -> None:
-        """Check once, before work begins.
+        """Check once, before work begins; says so where memory has no limit.
 
         Raises:
             ConfigurationError: it may drop keys.
@@ -63,6 +63,12 @@ class Eviction:
         """
         if complaint := await self._complaint():
             raise ConfigurationError(complaint)
+        if any(memory.get("maxmemory") == 0 for memory in await self._info("memory")):
+            log.warning(
+                "Redis has no maxmemory: when memory runs out, the kernel ends it instead of Redis "
+                "refusing writes - `redis-cli CONFIG SET maxmemory 8gb`, or what the machine has",
+                address=self._address,
+            )
 
     async def watch(self) -> None:
         """Check again: says in the log when it has changed, and when keys were dropped.
