@@ -5,6 +5,7 @@ Nothing connects before the application starts.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
@@ -228,10 +229,12 @@ class _LabellingParts(_Parts):
         )
 
     async def assigned(self, partitions: Collection[int]) -> None:
-        """See by what was served where the events of a key are."""
+        """See by what was served where the events of a key are; once for a number of partitions."""
+        before = self._partitions
         await super().assigned(partitions)
-        name = self._pipeline.name
-        self._homes = await until_available(name, "open", self._find_homes)
+        if self._partitions == before:
+            return
+        self._homes = await until_available(self._pipeline.name, "open", self._find_homes)
         if self._homes.unexplained:
             log.warning(
                 "events are partitioned in a way of their own: a label finds its event only where "
@@ -244,11 +247,17 @@ class _LabellingParts(_Parts):
         topic, served = self._pipeline.topics.scored, list[tuple[int, bytes]]()
         async with offsets_client(self._settings) as asked:
             ends = await asked.ends(topic)
-        for partition, end in list(ends.items())[:_SAMPLED_PARTITIONS]:
-            spans = [(0, min(end, _SAMPLED)), (max(_SAMPLED, end - _SAMPLED), end)]
-            for first, after in spans:
-                async for records in self._read_range(topic, partition, first, after):
-                    served += [(partition, record.key or b"") for record in records]
+
+        async def read(partition: int, first: int, after: int) -> None:
+            async for records in self._read_range(topic, partition, first, after):
+                served.extend((partition, record.key or b"") for record in records)
+
+        spans = [
+            (partition, first, after)
+            for partition, end in list(ends.items())[:_SAMPLED_PARTITIONS]
+            for first, after in ((0, min(end, _SAMPLED)), (max(_SAMPLED, end - _SAMPLED), end))
+        ]
+        await asyncio.gather(*(read(*span) for span in spans))
         return Homes.of(served, len(ends))
 
     async def _scored_to(self, partition: int) -> int:

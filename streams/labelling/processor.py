@@ -98,7 +98,7 @@ class Labelling:
             topic: at for topic, at in join.positions.items() if committed.get(topic) is None and at
         }
         ends = {topic: committed.get(topic) or resumed.get(topic, 0) for topic in topics}
-        await windows.wait_for_events()
+        await windows.wait_for_lost_events()
         folded = await windows.reached() if windows.needed else ends
         for topic in topics:
             async for _ in recovery.missed(topic, min(folded[topic], ends[topic])):

@@ -93,6 +93,12 @@ class LabelWindows:
         self._fence = sum(marks)
         return dict(zip(self._topics, marks, strict=True))
 
+    async def wait_for_lost_events(self) -> None:
+        """As `wait_for_events`, where the feature state knows nothing of the partition."""
+        read = partial(self._state.position, self._partition)
+        if self.needed and await self._until_available(read) is None:
+            await self.wait_for_events()
+
     async def wait_for_events(self) -> None:
         """Return once the feature state has every event that was scored.
 

@@ -35,8 +35,6 @@ SERVER_LIMIT = 5.0
 """Seconds from a server's return to the same."""
 SCORERS = ("score-1", "score-2")
 LABELLERS = ("label-1", "label-2")
-REFOLD_LIMIT = 30.0
-"""Seconds from the loss of all feature state to the same: every event is folded again."""
 _FLOOD = 20_000
 _START = 40.0
 _WATCH = 0.1
@@ -175,8 +173,6 @@ class Cluster:
                 await self._kill_server(fault.kind.partition("-")[0], fault)
             case Kind.redis_rewind:
                 await self._rewind(fault)
-            case Kind.redis_flush:
-                await self._flush(fault)
             case Kind.label_flood:
                 await self._flood(fault)
             case Kind.stub_kill:
@@ -282,15 +278,6 @@ class Cluster:
         with file.open("r+b") as opened:
             opened.truncate(kept)
         await self._server_back("redis", fault, killed)
-
-    async def _flush(self, fault: Fault) -> None:
-        """Redis forgets everything. Not while an earlier fault is made up for, as `_rewind`."""
-        await asyncio.sleep(_QUIET)
-        with redis.Redis.from_url(self._settings.redis.get_secret_value()) as client:
-            client.flushall()
-        at = time.time()
-        # the whole history is folded again
-        await self._recovered(Mark(fault.kind, at, at, REFOLD_LIMIT))
 
     async def _flood(self, fault: Fault) -> None:
         now = time.time()

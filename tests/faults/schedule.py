@@ -27,8 +27,6 @@ class Kind(StrEnum):
     redis_kill = "redis-kill"
     redis_rewind = "redis-rewind"
     """SIGKILL of Redis, and what it wrote in its last second is cut off its file."""
-    redis_flush = "redis-flush"
-    """Everything in Redis is deleted under running workers."""
     label_flood = "label-flood"
     """Thousands of labels at once for events that nobody sent."""
     kafka_kill = "kafka-kill"

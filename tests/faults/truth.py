@@ -151,7 +151,7 @@ class Generator:
             case 3:
                 return self._sent(event, b"", "empty")
             case 4:
-                return self._sent(event, orjson.dumps({**event, "amount": 1e40}), "not-finite")
+                return self._sent(event, orjson.dumps({**event, "amount": 1e40}), "invalid")
             case 5:
                 huge = orjson.dumps({**event, "amount": 7}).replace(b":7", b":1" + b"0" * 400)
                 return self._sent(event, huge, "invalid")
@@ -161,7 +161,7 @@ class Generator:
             case 7:
                 return self._sent(event, orjson.dumps({**event, "tx_time": "2107-01-01"}), "time")
             case 8:
-                return self._sent(event, b"[" * 50_000, "invalid")
+                return self._sent(event, b"[" * 50_000, "malformed")
         partition = self._random.randrange(self._partitions)
         return Sent(partition, None, orjson.dumps(event), "missing-key")
 
