@@ -121,6 +121,7 @@ class Workload:
         Scores are float32 [n, 1]; an origin is `<partition>-<offset>`.
         """
         classes, keys = self.pipeline.decision.classes, self.pipeline.plan.label_keys
+        schema = self.pipeline.schema_hash
         return [
             (
                 encode(
@@ -128,7 +129,13 @@ class Workload:
                 ),
                 encode(
                     Scored(
-                        name, at, {key: getattr(event, key) for key in keys}, vector, score, VERSION
+                        name,
+                        at,
+                        {key: getattr(event, key) for key in keys},
+                        vector,
+                        score,
+                        VERSION,
+                        schema=schema,
                     )
                 ),
             )
