@@ -32,7 +32,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     delivery of this prediction, and of no other. Brokers older than Kafka 2.8 give no topic."""
 
 
-class Scored(msgspec.Struct, frozen=True, gc=False):
+class Scored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`P.scored`: what the model saw and said."""
 
     event_id: str
@@ -44,8 +44,8 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     """Little-endian float32, one per feature; base64 in JSON."""
     score: float | list[float]
     version: int
-    written: float = 0.0
-    """When the event was written to its topic, seconds since 1970; 0 where nobody knows."""
+    written: float | None = None
+    """When the event was written to its topic, seconds since 1970, where its own time is later."""
     schema: str = ""
     """Names what the vector means (`Pipeline.schema_hash`); empty in older records."""
 

@@ -13,10 +13,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from operator import attrgetter
 from typing import Protocol
 
 from streams.engine.polling import Fetched, Limits
 from streams.ports.batches import SourceRecord, TopicPartition
+
+_key, _value = attrgetter("key"), attrgetter("value")
 
 _SLACK = 0.1
 """Seconds by which one topic may be ahead of another: a micro-batch is not cut for less."""
@@ -154,6 +158,10 @@ class Inbox:
 
 def _split(records: list[SourceRecord], limits: Limits) -> Iterator[tuple[list[SourceRecord], int]]:
     """Consecutive records in lists that a micro-batch may hold, and the bytes of each list."""
+    total = sum(map(len, filter(None, chain(map(_value, records), map(_key, records)))))
+    if len(records) <= limits.batch_records and total <= limits.batch_bytes:
+        yield records, total  # the usual case
+        return
     sizes = list(map(_bytes, records))
     start = total = 0
     for i, size in enumerate(sizes):

@@ -42,7 +42,7 @@ def read_served(record: SourceRecord) -> tuple[ServedEvent, float]:
     scored = _decoded(_decode_scored, record)
     if not 0 <= scored.event_time <= LATEST:
         raise BadRecord("time", f"event_time {scored.event_time} is no time")
-    written = (scored.written, record.timestamp / 1000)
+    written = (scored.written or 0.0, record.timestamp / 1000)
     happened = min([scored.event_time, *(at for at in written if at > 0)])
     key, value = record.key or b"", record.value or b""
     return ServedEvent(scored.event_id, key, scored.event_time, value), happened

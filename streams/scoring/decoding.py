@@ -26,6 +26,9 @@ from streams.spec.events import base_type
 from streams.spec.features import Block
 from streams.spec.times import LATEST, epoch, numbers, readable
 
+_key, _value = attrgetter("key"), attrgetter("value")
+_headers, _timestamp = attrgetter("headers"), attrgetter("timestamp")
+
 _LONGEST = 1024
 """Most characters of an event id, and of an entity's name; bytes of a record's key."""
 _LARGEST = float(np.finfo(np.float32).max)
@@ -151,6 +154,9 @@ class Decoder:
             decoded = replace(decoded, features=self._pipeline.stateless(decoded.columns))
         except Exception as error:
             raise BadRecord("feature", repr(error)) from error
+        blocks = list(decoded.features.values())
+        if not blocks or np.abs(np.concatenate(blocks, axis=1)).max() <= _LARGEST:
+            return decoded
         bad: dict[int, BadRecord] = {}
         for at, block in decoded.features.items():
             for i in np.flatnonzero(~(np.abs(block) <= _LARGEST).all(axis=1)).tolist():
@@ -179,8 +185,8 @@ class Decoder:
     def _validate(
         self, records: Sequence[SourceRecord]
     ) -> tuple[list[SourceRecord], list[Any], list[Rejected]]:
-        events = self._validator.all([record.value for record in records])
-        if events is not None and all(r.key and not r.headers for r in records):
+        events = self._validator.all(list(map(_value, records)))
+        if events is not None and all(map(_key, records)) and not any(map(_headers, records)):
             return list(records), events, []
         kept: list[SourceRecord] = []
         events = []
@@ -248,12 +254,10 @@ class Decoder:
         return column
 
     def _check_names(self, decoded: Decoded, bad: dict[int, BadRecord]) -> None:
-        if not decoded.records or max(map(_size, decoded.records)) <= _LONGEST:
-            return  # what is in a small record is not long
         named: list[tuple[str, Sequence[Any]]] = [
             (self._event.id, decoded.ids),
             *decoded.entities.items(),
-            ("the record's key", [record.key for record in decoded.records]),
+            ("the record's key", list(map(_key, decoded.records))),
         ]
         for what, names in named:
             if names and max(map(len, names)) > _LONGEST:
@@ -264,7 +268,7 @@ class Decoder:
 
     def _check_times(self, decoded: Decoded, bad: dict[int, BadRecord]) -> None:
         times = decoded.times
-        written = np.array([record.timestamp for record in decoded.records], np.float64) / 1000
+        written = np.fromiter(map(_timestamp, decoded.records), np.float64, len(times)) / 1000
         latest = np.where(written > 0, np.minimum(written + self._ahead, LATEST), LATEST)
         for i in np.flatnonzero(~((times >= self._earliest) & (times <= latest))).tolist():
             until = readable(float(latest[i]))
@@ -275,10 +279,6 @@ class Decoder:
                 f"{self._event.time}: {readable(float(times[i]))} is out of range, which is "
                 f"{readable(self._earliest)} to {until}",
             )
-
-
-def _size(record: SourceRecord) -> int:
-    return len(record.value or b"") + len(record.key or b"")
 
 
 def _read_only(columns: dict[str, NDArray[Any]]) -> Columns:

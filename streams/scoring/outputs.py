@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from streams.records import Prediction, Scored, encode, pack
 from streams.scoring.decoding import Decoded
 from streams.scoring.inference import ServedScores
 from streams.spec import Pipeline
+
+_timestamp = attrgetter("timestamp")
 
 
 def predicted(
@@ -64,13 +67,13 @@ def what_was_served(
                     vector,
                     score,
                     version,
-                    record.timestamp / 1000,
+                    written,
                     schema,
                 )
             ),
             NO_HEADERS,
         )
-        for record, event_id, at, entities, vector, score, version in zip(
+        for record, event_id, at, entities, vector, score, version, written in zip(
             decoded.records,
             decoded.ids,
             decoded.times.tolist(),
@@ -78,9 +81,20 @@ def what_was_served(
             pack(vectors),
             _scores(served),
             served.versions.tolist(),
+            _written_before(decoded),
             strict=True,
         )
     ]
+
+
+def _written_before(decoded: Decoded) -> list[float | None]:
+    """When each event's record was written, where that was before the event's time."""
+    records, times = decoded.records, decoded.times
+    found: list[float | None] = [None] * len(records)
+    written = np.fromiter(map(_timestamp, records), np.float64, len(records)) / 1000
+    for i in np.flatnonzero((written > 0) & (written < times)).tolist():
+        found[i] = float(written[i])
+    return found
 
 
 def _scores(served: ServedScores) -> list[Any]:
