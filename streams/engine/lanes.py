@@ -142,6 +142,7 @@ class Lane:
     async def _micro_batch(self, fetched: Fetched) -> MicroBatch | None:
         records = fetched.records
         position = self._positions.get(fetched.topic)
+        read_to = position or 0
         if position is None:
             position = int(records[0].offset)
         elif records[0].offset < position:  # read again after a seek
@@ -149,7 +150,7 @@ class Lane:
         if not records:
             return None
         tp = TopicPartition(fetched.topic, self.partition)
-        await self._gaps.observe(tp, position, int(records[0].offset))
+        await self._gaps.observe(tp, read_to, int(records[0].offset))
         committed = self._committed.get(fetched.topic, 0)
         return MicroBatch(
             fetched.topic, self.partition, records, position, committed, fetched.received

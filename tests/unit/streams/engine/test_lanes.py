@@ -219,6 +219,19 @@ async def test_what_retention_deleted_unread_is_counted_and_said_once(limits: Li
     await lanes.close()
 
 
+async def test_what_was_deleted_before_the_first_start_is_said_too(limits: Limits) -> None:
+    recorder = Recorder()
+    recorder.starts[EVENTS] = 90
+    lanes = lanes_of(recorder, limits, [])
+    await lanes.open({EVENTS}, 1)
+    with structlog.testing.capture_logs() as lines:
+        lanes.put(fetched(90, 10))
+        await until(lambda: recorder.batches)
+    assert [(one["offsets"], one["records"]) for one in lines] == [("0-90", 90)]
+    assert recorder.batches[0].first == 90
+    await lanes.close()
+
+
 async def test_a_lane_goes_on_where_its_state_ends_if_nothing_is_committed(limits: Limits) -> None:
     recorder = Recorder({"u": 3})
     recorder.resumed = {"t": 7}
