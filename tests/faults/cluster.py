@@ -14,12 +14,13 @@ from random import Random
 import psutil
 import redis
 
+from streams.kafka.offsets import offsets_client
 from streams.kafka.topics import group_id
 from streams.ledger.topic import read_state
 from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
-from tests.faults.harness import Worker, Workers, members, publish
+from tests.faults.harness import Worker, Workers, delete_below, members, publish
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.models import linear, manifest
 from tests.waiting import until
@@ -35,7 +36,8 @@ SERVER_LIMIT = 5.0
 """Seconds from a server's return to the same."""
 SCORERS = ("score-1", "score-2")
 LABELLERS = ("label-1", "label-2")
-_FLOOD = 20_000
+_FLOOD, _LATEST = 20_000, 5_000
+"""Labels of a flood; records of a partition that a trim leaves, for the oracle to read."""
 _START = 40.0
 _WATCH = 0.1
 _QUIET = 3.0
@@ -175,6 +177,8 @@ class Cluster:
                 await self._rewind(fault)
             case Kind.label_flood:
                 await self._flood(fault)
+            case Kind.trim:
+                await self._trim(fault)
             case Kind.stub_kill:
                 await self._kill_stub(fault)
             case Kind.publish:
@@ -288,6 +292,16 @@ class Cluster:
         at = time.time()
         await publish(self._settings, self._pipeline.topics.feedback, labels)
         await self._recovered(Mark(fault.kind, at, at, WORKER_LIMIT, "examples"))
+
+    async def _trim(self, fault: Fault) -> None:
+        topic, group = self._pipeline.topics.events, group_id(self._pipeline.name, "score")
+        async with offsets_client(self._settings) as asked:
+            ends = await asked.ends(topic)
+            committed = await asked.committed(group, topic, ends)
+        starts = {number: max(0, (at or 0) - _LATEST) for number, at in committed.items()}
+        at = time.time()
+        await delete_below(self._settings, topic, starts)
+        await self._recovered(Mark(fault.kind, at, at, WORKER_LIMIT))
 
     async def _server_back(self, server: str, fault: Fault, killed: float) -> None:
         """The stack starts it again; the time to recover counts from its first answer."""

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from streams.kafka.connection import (
     admin_client,
@@ -234,6 +235,16 @@ async def caught_up(settings: Settings, pipeline: Pipeline, role: str, topic: st
         ends = await asked.ends(topic)
         committed = await asked.committed(group_id(pipeline.name, role), topic, ends)
     return all((committed[number] or 0) >= end for number, end in ends.items())
+
+
+async def delete_below(settings: Settings, topic: str, starts: Mapping[int, int]) -> None:
+    """Delete a topic's records below these offsets, by partition, as retention does."""
+    wanted = {
+        TopicPartition(topic, number): RecordsToDelete(before_offset=start)
+        for number, start in starts.items()
+    }
+    async with admin_client(settings) as admin:
+        await admin.delete_records(wanted)
 
 
 async def members(settings: Settings, group: str) -> int:

@@ -1,6 +1,6 @@
 """`make faults`: a seeded schedule of faults under load, judged from outside.
 
-The short run has 21 faults, one of each kind at least, and takes about five minutes; `--hours`
+The short run has 22 faults, one of each kind at least, and takes about five minutes; `--hours`
 goes on for so long. Exits with 1, and keeps every log, where a guarantee was broken.
 """
 
@@ -227,7 +227,7 @@ def _say(line: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
     made = argparse.ArgumentParser(prog="python -m tests.faults.run", description=__doc__)
-    made.add_argument("--faults", type=int, default=21, help="how many faults (21)")
+    made.add_argument("--faults", type=int, default=22, help="how many faults (22)")
     made.add_argument("--hours", type=float, default=0.0, help="go on for so long instead")
     made.add_argument("--seed", type=int, default=1, help="of events, schedule and choices (1)")
     made.add_argument("--rate", type=float, default=500.0, help="events a second (500)")

@@ -29,6 +29,8 @@ class Kind(StrEnum):
     """SIGKILL of Redis, and what it wrote in its last second is cut off its file."""
     label_flood = "label-flood"
     """Thousands of labels at once for events that nobody sent."""
+    trim = "trim"
+    """Retention deletes all of the events topic that has been scored, but the latest."""
     kafka_kill = "kafka-kill"
     publish = "publish"
     """A new model version is loaded and promoted."""

@@ -20,10 +20,10 @@ def test_a_seed_names_a_schedule() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_kind_comes_in_each_round(seed: int) -> None:
-    faults = schedule(seed, 63)
-    assert len(faults) == 63
-    for start in (0, 21, 42):
-        counts = Counter(fault.kind for fault in faults[start : start + 21])
+    faults = schedule(seed, 66)
+    assert len(faults) == 66
+    for start in (0, 22, 44):
+        counts = Counter(fault.kind for fault in faults[start : start + 22])
         assert set(counts) == set(Kind)
 
 

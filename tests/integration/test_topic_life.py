@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions
-from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from streams.kafka.connection import admin_client, producer
@@ -17,7 +15,15 @@ from streams.kafka.topics import ensure_topics, group_id
 from streams.records import Prediction, Scored, decoder, unpack
 from streams.settings import Settings
 from streams.spec import Pipeline
-from tests.faults.harness import Output, Workers, card_fraud_module, caught_up, members, publish
+from tests.faults.harness import (
+    Output,
+    Workers,
+    card_fraud_module,
+    caught_up,
+    delete_below,
+    members,
+    publish,
+)
 from tests.integration.test_bad_input import T0, event
 from tests.waiting import until
 
@@ -79,9 +85,7 @@ async def test_what_retention_deletes_unread_is_said(settings: Settings, tmp_pat
             await until(lambda: caught_up(settings, pipeline, "score", topics.events), "committed")
             worker.end()
             await publish(settings, topics.events, events("later", 180), partition=1)
-            async with admin_client(settings) as admin:
-                partition = TopicPartition(topics.events, 1)
-                await admin.delete_records({partition: RecordsToDelete(before_offset=150)})
+            await delete_below(settings, topics.events, {1: 150})
             worker = workers.start("score")
             await predictions.wait(70)
             assert b"records were deleted by retention" in worker.log.read_bytes()
