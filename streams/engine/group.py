@@ -80,8 +80,13 @@ class GroupMember:
         return int((await self._started.beginning_offsets([asked]))[asked])
 
     async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """The ids of those topics that exist, by name. Raises `KafkaError`."""
-        return await topic_ids.ask(self._started._client, topics)
+        """The ids of those topics that exist, by name; none before it has started.
+
+        Raises:
+            KafkaError: no broker answers.
+        """
+        consumer = self._client()
+        return await topic_ids.ask(consumer._client, topics) if consumer is not None else {}
 
     def _behind(self, tp: aiokafka.TopicPartition) -> int | None:
         consumer = self._started

@@ -17,6 +17,7 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -52,6 +53,7 @@ class Eviction:
         self._client = client
         self._address = address
         self._said = ""
+        self._refused = False
         self._evicted: int | None = None
 
     async def require_none(self) -> None:
@@ -113,7 +115,13 @@ class Eviction:
                 return await self._client.info(section, target_nodes=RedisCluster.PRIMARIES)
             return {"": await self._client.info(section)}
 
-        answer = await guard(ask, self._address)
+        try:
+            answer = await guard(ask, self._address)
+        except ResponseError as error:  # a user that may not ask
+            if not self._refused:
+                log.info("Redis does not say whether it drops keys", error=str(error))
+            self._refused = True
+            return []
         several = all(isinstance(one, dict) for one in answer.values())
         return list(answer.values()) if several else [answer]
 
