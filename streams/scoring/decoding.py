@@ -110,7 +110,7 @@ class Decoder:
         self._event = pipeline.event
         self._cleaning = pipeline.cleaning
         self._schema = pipeline.event.schema
-        self._validator = Validator(self._schema)
+        self._validator = Validator(self._schema, self._event.time)
         self._fields = {name: attrgetter(name) for name in self._schema.model_fields}
         self._numeric = {
             name: base_type(self._schema, name) in (int, float, bool)

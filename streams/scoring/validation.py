@@ -16,11 +16,13 @@ from datetime import datetime
 from typing import Annotated, Any, Optional
 
 import msgspec
+import orjson
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from streams.errors import BadRecord
+from streams.spec.times import LATEST, parse, readable
 
 _PLAIN = (str, int, float, bool, datetime)
 _HARMLESS = {"title", "frozen", "json_schema_extra", "use_attribute_docstrings", "from_attributes"}
@@ -30,8 +32,10 @@ _REFUSED = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 class Validator:
     """Decodes JSON records of one schema to objects with the schema's fields as attributes."""
 
-    def __init__(self, schema: type[BaseModel]) -> None:
+    def __init__(self, schema: type[BaseModel], time: str = "") -> None:
+        """`time` is the field of the event time, which may be a number of any unit."""
         self._schema = schema
+        self._time = time
         struct = compile_struct(schema)
         self._decode: Callable[[Any], Any]
         self._decode = msgspec.json.Decoder(struct).decode if struct else self._judge
@@ -59,9 +63,32 @@ class Validator:
             return self._schema.model_validate_json(value or b"")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
+            if first["loc"] == (self._time,) and (dated := _dated(value or b"", self._time)):
+                return self._judge(dated)
             where = ".".join(str(part) for part in first["loc"])
             cause = "malformed" if first["type"] == "json_invalid" else "invalid"
             raise BadRecord(cause, f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+
+def _dated(value: bytes, field: str) -> bytes | None:
+    """A record whose time is a number, with the time as text; None where it is no such number.
+
+    pydantic knows seconds and milliseconds only.
+    """
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(found[field], int | float) or isinstance(found[field], bool):
+        return None
+    at = parse(found[field])
+    if not 0 <= at <= LATEST:
+        raise BadRecord(
+            "time",
+            f"{field}: {found[field]} fits no unit, from seconds to nanoseconds, between "
+            f"{readable(0)} and {readable(LATEST)}",
+        )
+    return orjson.dumps({**found, field: readable(at)})
 
 
 def compile_struct(schema: type[BaseModel]) -> type[msgspec.Struct] | None:

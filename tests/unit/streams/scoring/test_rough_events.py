@@ -160,6 +160,31 @@ async def test_a_time_that_fits_no_unit_is_a_dead_letter_that_says_the_range(at:
     assert "2000-01-01T00:00:00+00:00 to 2106-02-07" in letter["detail"]
 
 
+class Dated(Named):
+    at: datetime  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("at", [T0, T0 * 10**3, T0 * 10**6, T0 * 10**9, "2023-11-14T22:13:20Z"])
+async def test_a_datetime_may_be_a_number_of_any_unit(at: Any) -> None:
+    result = await Rehearsal(declare(Dated)).score([pay(1, at=at)])
+    assert [p.event_time for p in result.predictions] == [T0]
+
+
+async def test_of_two_faults_the_other_is_told_where_the_time_is_a_number() -> None:
+    events = [pay(1, at=T0 * 10**6, points="many")]
+    [letter] = (await Rehearsal(declare(Dated)).score(events)).dead_letters
+    assert letter["cause"] == "invalid"
+    assert letter["detail"].startswith("points")
+
+
+@pytest.mark.parametrize("at", [5e15, 5e18, -5e15, True, [], "soon", 10**400])
+async def test_a_datetime_that_is_none_is_a_dead_letter(at: Any) -> None:
+    [letter] = (await Rehearsal(declare(Dated)).score([pay(1, at=at)])).dead_letters
+    assert letter["cause"] in ("time", "invalid")
+    if isinstance(at, float):
+        assert "1970-01-01T00:00:00+00:00 and 2106-02-07" in letter["detail"]
+
+
 async def test_an_event_is_judged_by_its_record_and_not_by_the_clock() -> None:
     day = 86_400
     ahead = [pay(1, at=T0 + day - 1), pay(2, at=T0 + day + 1)]
