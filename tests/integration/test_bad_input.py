@@ -51,7 +51,7 @@ BAD: dict[bytes, str] = {
     event("early", tx_time="1969-12-31T00:00:00Z"): "time",
     event("far", tx_time="9999-01-01T00:00:00Z"): "time",
     event("when", tx_time="yesterday"): "invalid",
-    event("number", tx_time=1e300): "invalid",
+    event("number", tx_time=1e300): "time",
     b"{" + b" " * 1_000_000: "malformed",
 }
 
