@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from streams.ports.features import FeatureState, FoldBatch, Folded, LabelBatch, LabelsFolded
 
 
@@ -28,6 +30,12 @@ class LosingState:
 
     async def reposition(self, partition: int, offset: int) -> None:
         await self.held.reposition(partition, offset)
+
+    async def whole(self) -> bool:
+        return await self.held.whole()
+
+    async def declare_whole(self, ends: Mapping[int, int]) -> bool:
+        return await self.held.declare_whole(ends)
 
     async def close(self) -> None:
         await self.held.close()

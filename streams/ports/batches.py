@@ -133,6 +133,26 @@ class PastPredictions(Protocol):
         ...
 
 
+class Progress(Protocol):
+    """How far a pipeline's workers have come, by partition number."""
+
+    async def scored(self) -> Mapping[int, int]:
+        """Up to which offset the events are scored; those that have none are left out.
+
+        Raises:
+            Unavailable: Kafka is away.
+        """
+        ...
+
+    async def labelled(self) -> tuple[str, Sequence[int]]:
+        """The stream in which labels are folded, and the partitions on which labellers work.
+
+        Raises:
+            Unavailable: Kafka is away.
+        """
+        ...
+
+
 Offsets = Mapping[TopicPartition, int | None]
 """Committed offsets; None where nothing is committed."""
 FindCommitted = Callable[[set[TopicPartition]], Awaitable[Offsets]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +38,8 @@ class FoldBatch:
     """[n, len(plan.values)]."""
     committed: int = 0
     """Offsets below this are committed: the state may drop their answers."""
+    whole: bool = False
+    """Fold into a state that is whole, or not at all: see `FeatureState.whole`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Folded:
     """[n, plan.width]: for each key plan and window the count, the sums, the sum of labels."""
     duplicate: NDArray[np.bool_]
     """[n] True where the key had this event id within the plan's `remember` seconds."""
+
+
+def label_stream(topic_ids: str = "") -> str:
+    """The stream in which a labeller folds; `topic_ids` names the topics that it joins."""
+    return f"met{topic_ids}"
 
 
 def concatenate(parts: Sequence[Folded]) -> Folded:
@@ -104,8 +111,9 @@ class FeatureState(Protocol):
 
         Offsets below the partition's fence were folded before: their first answer is returned
         and nothing changes. Raises `StateBehind` when the fence is below `batch.first` although
-        offsets from the fence on may hold events (a state that was lost has its fence at 0),
-        `Unavailable` when the server is away.
+        offsets from the fence on may hold events (a state that was lost has its fence at 0), or
+        when `batch.whole` asks for a state that is, and it is not; `Unavailable` when the server is
+        away.
         """
         ...
 
@@ -132,6 +140,18 @@ class FeatureState(Protocol):
 
     async def reposition(self, partition: int, offset: int) -> None:
         """Move the fence over offsets that hold no events (first start in mid-topic, retention)."""
+        ...
+
+    async def whole(self) -> bool:
+        """Whether the state has been declared whole: nothing that was committed is missing.
+
+        Partitions share entities. So after a loss no partition's windows are right before all
+        partitions' events, and their labels, are back. A state that was lost is not whole.
+        """
+        ...
+
+    async def declare_whole(self, ends: Mapping[int, int]) -> bool:
+        """Declare it whole, unless a partition's fence is below its end: it was lost meanwhile."""
         ...
 
     async def close(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,17 +12,10 @@ import structlog
 from streams import telemetry
 from streams.aio.retrying import until_available
 from streams.errors import StateBehind
-from streams.ports.batches import MicroBatch, ReadRange
-from streams.ports.features import (
-    LEFT_EVENTS,
-    MOST_EVENTS,
-    FeatureState,
-    FoldBatch,
-    Folded,
-)
-from streams.scoring.decoding import Decoded, Decoder
+from streams.ports.features import LEFT_EVENTS, MOST_EVENTS, FeatureState, FoldBatch, Folded
+from streams.scoring.decoding import Decoded
+from streams.scoring.restoring import Restoring
 from streams.spec import Pipeline
-from streams.spec.windows import FoldPlan
 
 log = structlog.get_logger(__name__)
 
@@ -29,21 +23,15 @@ T = TypeVar("T")
 
 
 class Folding:
-    """Folds one partition's events, and brings back what the feature state has lost of them."""
+    """Folds one partition's events, and has brought back what the feature state has lost."""
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        partition: int,
-        state: FeatureState,
-        decoder: Decoder,
-        read_range: ReadRange,
+        self, pipeline: Pipeline, partition: int, state: FeatureState, restoring: Restoring
     ) -> None:
         self._pipeline = pipeline
         self.partition = partition
         self._state = state
-        self._decoder = decoder
-        self._read_range = read_range
+        self._restoring = restoring
         self._stateful = any(plan.kept for plan in pipeline.plan.keys)
 
     @property
@@ -63,42 +51,23 @@ class Folding:
         State that is ahead of the committed offset (a crash between fold and commit) needs
         nothing: a repeated fold returns its first answer.
         """
-        end = committed.get(self._pipeline.topics.events)
-        if end is not None and self._stateful:
-            await self._refold(end, end)
+        if self._stateful:
+            end = committed.get(self._pipeline.topics.events) or 0
+            await self._restoring.partition(self.partition, end, end)
+            await self._restoring.whole(self.partition)
 
     async def fold(self, batch: FoldBatch) -> Folded:
-        """Fold; a state that has lost its latest events meanwhile gets them back first."""
+        """Fold; a state that has lost events meanwhile gets them back first."""
         if not self._stateful:
             n = len(batch.offsets)
             return Folded(np.empty((n, self._pipeline.plan.width)), np.zeros(n, np.bool_))
+        batch = replace(batch, whole=True)
         while True:
             try:
                 return await self._until_available(lambda: self._state.fold(batch))
             except StateBehind:
-                await self._refold(batch.first, batch.committed)
-
-    async def _refold(self, end: int, committed: int) -> None:
-        """Bring state that is behind up to `end`; answers from `committed` on are kept."""
-        topic, plan = self._pipeline.topics.events, self._pipeline.plan
-        folded = await self._until_available(lambda: self._state.position(self.partition))
-        position = folded or 0
-        if position >= end:
-            return
-        log.warning(
-            "feature state is behind, refolding",
-            partition=self.partition,
-            folded=position,
-            expected=end,
-        )
-        async for records in self._read_range(topic, self.partition, position, end):
-            kept = min(position, committed)
-            batch = MicroBatch(topic, self.partition, records, position, kept)
-            decoded = self._decoder.decode(records)
-            [request] = fold_batches(plan, [batch], decoded, [len(decoded.ids)])
-            await self.fold(request)
-            position = batch.next
-        await self._until_available(lambda: self._state.reposition(self.partition, end))
+                await self._restoring.partition(self.partition, batch.first, batch.committed)
+                await self._restoring.whole(self.partition)
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, "fold", call)
@@ -127,31 +96,3 @@ class HotEntities:
                     kept=MOST_EVENTS,
                 )
             self._said.add(key)
-
-
-def fold_batches(
-    plan: FoldPlan, batches: Sequence[MicroBatch], decoded: Decoded, sizes: Sequence[int]
-) -> list[FoldBatch]:
-    """The fold of each micro-batch of several that were decoded together, with `sizes` events."""
-    offsets = np.array([record.offset for record in decoded.records], np.int64)
-    ids, times = decoded.hashes(), decoded.times.astype(np.uint32)
-    entities = [list(map(str.encode, decoded.entities[key.key])) for key in plan.keys]
-    columns = [decoded.columns[value] for value in plan.values]
-    values = np.stack(columns, 1) if columns else np.empty((len(offsets), 0))
-    found, start = list[FoldBatch](), 0
-    for batch, size in zip(batches, sizes, strict=True):
-        rows = slice(start, start := start + size)
-        found.append(
-            FoldBatch(
-                partition=batch.partition,
-                first=batch.first,
-                next=batch.next,
-                offsets=offsets[rows],
-                ids=ids[rows],
-                times=times[rows],
-                entities=[names[rows] for names in entities],
-                values=values[rows],
-                committed=batch.committed,
-            )
-        )
-    return found

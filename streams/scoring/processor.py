@@ -27,16 +27,19 @@ from streams.ports.batches import (
     OutputRecord,
     Outputs,
     PastPredictions,
+    Progress,
     ReadRange,
 )
 from streams.ports.features import FeatureState, Folded, concatenate
 from streams.ports.models import Champion, Scorer
 from streams.scoring.breaker import InvalidBreaker
 from streams.scoring.decoding import Decoded, Decoder
-from streams.scoring.folding import Folding, HotEntities, fold_batches
+from streams.scoring.folding import Folding, HotEntities
+from streams.scoring.folds import fold_batches
 from streams.scoring.inference import Inference, ServedScores
 from streams.scoring.outputs import predicted, what_was_served
 from streams.scoring.partition import JointScoring, PartitionScoring
+from streams.scoring.restoring import Restoring
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -62,15 +65,19 @@ class Scoring:
         champion: Champion,
         read_range: ReadRange,
         predictions: PastPredictions | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Without `predictions` offsets alone name events, and none was predicted before."""
+        """Without `predictions` offsets alone name events, and none was predicted before.
+
+        Without `progress` there is one partition, and nothing else that the state may have lost.
+        """
         self._pipeline = pipeline
         self._state = state
-        self._read_range = read_range
         self._predictions = predictions
         self._prefix = predictions.prefix if predictions else ""
         self._inference = Inference(pipeline, scorer, champion)
         self._decoder = Decoder(pipeline)
+        self._restoring = Restoring(pipeline, state, self._decoder, read_range, progress)
         self._hot = HotEntities(pipeline)
         self._joint: JointScoring = Coalescer(
             self.score,
@@ -81,7 +88,7 @@ class Scoring:
 
     def partition(self, number: int) -> PartitionScoring:
         """The processor of a partition that is assigned to this worker."""
-        folding = Folding(self._pipeline, number, self._state, self._decoder, self._read_range)
+        folding = Folding(self._pipeline, number, self._state, self._restoring)
         breaker = InvalidBreaker(self._pipeline, number)
         return PartitionScoring(self._joint, folding, breaker, self._predictions)
 

@@ -406,6 +406,34 @@ class TestFence:
         assert await other.position(0) == 1
 
 
+class TestWhole:
+    async def test_what_must_be_whole_is_folded_only_into_a_state_that_is(
+        self, state: FeatureState
+    ) -> None:
+        first = fold_batch([buy(100)])
+        assert not await state.whole()
+        with pytest.raises(StateBehind) as caught:
+            await state.fold(replace(first, whole=True))
+        assert (caught.value.folded, await state.position(0)) == (0, None)
+        assert (await state.fold(first)).aggregates[0, 0] == 1
+        with pytest.raises(StateBehind):  # an answer that is kept has to wait, too
+            await state.fold(replace(first, whole=True))
+        assert await state.declare_whole({0: 1})
+        assert await state.whole()
+        again = await state.fold(replace(fold_batch([buy(100), buy(101)]), whole=True))
+        assert again.aggregates[:, 0].tolist() == [1, 2]
+
+    async def test_it_is_not_whole_where_a_fence_is_below_its_end(
+        self, state: FeatureState
+    ) -> None:
+        await state.fold(fold_batch([buy(100), buy(101)], partition=1))
+        for ends in ({1: 3}, {1: 2, 2: 1}):
+            assert not await state.declare_whole(ends)
+            assert not await state.whole()
+        assert await state.declare_whole({1: 2})
+        assert await state.declare_whole({})
+
+
 class TestLabels:
     async def test_count_once_their_event_is_old_enough(self, state: FeatureState) -> None:
         await state.fold(fold_batch([buy(100), buy(101), buy(102)]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from math import fsum
 
@@ -46,12 +46,13 @@ class MemoryFeatureState:
         self._label_fences: dict[tuple[str, int], int] = {}
         self._label_notes: dict[tuple[str, int], bytes] = {}
         self._answers: dict[int, list[Answer]] = defaultdict(list)
+        self._whole = False
 
     async def fold(self, batch: FoldBatch) -> Folded:
         """Count events in; see `streams.ports.features.FeatureState.fold`."""
         check(self._plan, batch)
         fence = self._fences.get(batch.partition, 0)
-        if fence < batch.first:
+        if fence < batch.first or (batch.whole and not self._whole):
             raise StateBehind(batch.partition, fence, batch.first)
         if fence == batch.first:
             return self._fold(batch)
@@ -126,6 +127,15 @@ class MemoryFeatureState:
     async def reposition(self, partition: int, offset: int) -> None:
         """Move the fence forward; an offset below it changes nothing."""
         self._fences[partition] = max(offset, self._fences.get(partition, 0))
+
+    async def whole(self) -> bool:
+        """Whether the state has been declared whole."""
+        return self._whole
+
+    async def declare_whole(self, ends: Mapping[int, int]) -> bool:
+        """Declare it whole, unless a partition's fence is below its end."""
+        self._whole = all(self._fences.get(number, 0) >= end for number, end in ends.items())
+        return self._whole
 
     async def close(self) -> None:
         """Nothing was opened."""

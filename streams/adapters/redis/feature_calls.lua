@@ -114,11 +114,13 @@ local function trim(journal, position, committed)
   return sub(position, at)
 end
 
--- Fold a micro-batch. KEYS: fence, journal. Returns the answers, or the fence where it is not
--- `first`: then nothing changed.
+-- Fold a micro-batch. KEYS: fence, journal, and the mark of a state that is whole, where it must
+-- be. Returns the answers; or the fence where it is not `first`, -1 where the state is not whole:
+-- then nothing changed.
 local function fold(keys, args)
   local first, next_offset, committed = tonumber(args[1]), tonumber(args[2]), tonumber(args[3])
   local ttl, offsets = args[4], args[5]
+  if keys[3] and call('EXISTS', keys[3]) == 0 then return -1 end
   local position = call('GET', keys[1])
   local fence = position and read('<I8', position) or 0
   if fence ~= first then return fence end
@@ -184,6 +186,17 @@ local function reposition(keys, args)
   return redis.status_reply('OK')
 end
 
+-- Mark the state as whole, for as long as it lives. KEYS: mark, fences. ARGS: the least that each
+-- fence must be. Returns 1, or 0 where one is less.
+local function declare_whole(keys, args)
+  for i = 1, #args do
+    local position = call('GET', keys[1 + i])
+    if not position or read('<I8', position) < tonumber(args[i]) then return 0 end
+  end
+  call('SET', keys[1], '')
+  return 1
+end
+
 local function register(name, work)
   redis.register_function(name, function(keys, args)
     bind()
@@ -194,3 +207,4 @@ end
 register('driftloop_fold_VERSION', fold)
 register('driftloop_labels_VERSION', fold_labels)
 register('driftloop_reposition_VERSION', reposition)
+register('driftloop_whole_VERSION', declare_whole)

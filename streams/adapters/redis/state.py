@@ -9,7 +9,7 @@ before is read from the journal.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -138,12 +138,13 @@ class RedisFeatureState:
         """Count events in; see `streams.ports.features.FeatureState.fold`.
 
         Raises:
-            StateBehind: the state ends before `batch.first`.
+            StateBehind: the state ends before `batch.first`, or is not whole and has to be.
             StateLost: an offset was folded before and its answer has been dropped as committed.
             Unavailable: the server is away; whether it has folded does not matter to a retry.
         """
         check(self._plan, batch)
         keys = [self._key("f", batch.partition), self._key("j", batch.partition)]
+        keys += [self._whole] if batch.whole else []
         parts: list[Folded] = []
         while True:
             reply = await self._call("fold", keys, self._wire.fold(batch))
@@ -151,8 +152,8 @@ class RedisFeatureState:
                 parts.append(self._wire.answer(reply).folded)
                 break
             fence = int(reply)
-            if fence < batch.first:
-                raise StateBehind(batch.partition, fence, batch.first)
+            if fence < batch.first or fence < 0:
+                raise StateBehind(batch.partition, max(0, fence), batch.first)
             blobs = await self._guard(lambda: self._client.lrange(keys[1], 0, -1))
             answers = [self._wire.answer(blob) for blob in blobs if isinstance(blob, bytes)]
             parts.append(recall(answers, batch, fence, self._plan.width))
@@ -202,9 +203,22 @@ class RedisFeatureState:
         """Move the fence forward; an offset below it changes nothing. Raises `Unavailable`."""
         await self._call("reposition", [self._key("f", partition)], [offset, self._wire.ttl])
 
+    async def whole(self) -> bool:
+        """Whether the state has been declared whole. Raises `Unavailable`."""
+        return bool(await self._guard(lambda: self._client.exists(self._whole)))
+
+    async def declare_whole(self, ends: Mapping[int, int]) -> bool:
+        """Declare it whole, unless a partition's fence is below its end. Raises `Unavailable`."""
+        keys = [self._whole, *(self._key("f", partition) for partition in ends)]
+        return bool(await self._call("whole", keys, list(ends.values())))
+
     async def close(self) -> None:
         """Release connections."""
         await self._client.aclose()
+
+    @property
+    def _whole(self) -> str:
+        return f"{self._wire.prefix}whole"
 
     def _key(self, kind: str, partition: int) -> str:
         return f"{self._wire.prefix}{kind}:{partition}"

@@ -1,0 +1,40 @@
+"""What is folded: decoded events as batches for the feature state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streams.ports.batches import MicroBatch
+from streams.ports.features import FoldBatch
+from streams.scoring.decoding import Decoded
+from streams.spec.windows import FoldPlan
+
+
+def fold_batches(
+    plan: FoldPlan, batches: Sequence[MicroBatch], decoded: Decoded, sizes: Sequence[int]
+) -> list[FoldBatch]:
+    """The fold of each micro-batch of several that were decoded together, with `sizes` events."""
+    offsets = np.array([record.offset for record in decoded.records], np.int64)
+    ids, times = decoded.hashes(), decoded.times.astype(np.uint32)
+    entities = [list(map(str.encode, decoded.entities[key.key])) for key in plan.keys]
+    columns = [decoded.columns[value] for value in plan.values]
+    values = np.stack(columns, 1) if columns else np.empty((len(offsets), 0))
+    found, start = list[FoldBatch](), 0
+    for batch, size in zip(batches, sizes, strict=True):
+        rows = slice(start, start := start + size)
+        found.append(
+            FoldBatch(
+                partition=batch.partition,
+                first=batch.first,
+                next=batch.next,
+                offsets=offsets[rows],
+                ids=ids[rows],
+                times=times[rows],
+                entities=[names[rows] for names in entities],
+                values=values[rows],
+                committed=batch.committed,
+            )
+        )
+    return found
