@@ -23,9 +23,10 @@ from streams.errors import TopicRecreated, Unavailable
 from streams.kafka import workarounds
 from streams.kafka.offsets import offsets_client
 from streams.kafka.past import TopicPredictions
+from streams.kafka.progress import GroupProgress
 from streams.kafka.reading import read_range
 from streams.kafka.topic_ids import together, topic_ids
-from streams.kafka.topics import ensure_topics, group_id
+from streams.kafka.topics import ensure_topics
 from streams.labelling.homes import Homes
 from streams.labelling.processor import Labelling
 from streams.labelling.standby import Standby
@@ -43,6 +44,9 @@ _SAMPLED_PARTITIONS, _SAMPLED = 4, 256
 """So many records at the beginning and the end of so many partitions tell how keys are placed."""
 _WATCH_SECONDS = 5.0
 """How often a worker looks whether its topics and servers are still what they were."""
+
+_RESTORE_SECONDS = 1.0
+"""How often a labeller looks whether the feature state still has its labels."""
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +102,13 @@ def _app(
     @app.timer(interval=_WATCH_SECONDS)  # type: ignore[untyped-decorator]
     async def watch() -> None:
         await parts.watch(app)
+
+    @app.timer(interval=_RESTORE_SECONDS)  # type: ignore[untyped-decorator]
+    async def restore() -> None:
+        try:
+            await parts.restore()
+        except Exception as error:
+            app.failed(error)
 
     return app
 
@@ -164,6 +175,9 @@ class _Parts:
             if now.get(topic, before) != before:
                 app.failed(TopicRecreated(topic))
 
+    async def restore(self) -> None:
+        """Bring back what the feature state has lost, where nothing else would ask for it."""
+
     async def _connected(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Wait, for `connect_timeout`, for a server that has gone since it was checked."""
         deadline = time.monotonic() + self._settings.connect_timeout
@@ -189,6 +203,7 @@ class _ScoringParts(_Parts):
             self._champion,
             _reader(self._settings),
             TopicPredictions(self._settings, topics.predictions, self._ids.get(topics.events, "")),
+            GroupProgress(self._settings, self._pipeline),
         )
 
     async def stop(self) -> None:
@@ -207,6 +222,9 @@ class _LabellingParts(_Parts):
         super().__init__(settings, pipeline, (topics.events, topics.scored, topics.feedback))
         self._read_range = _reader(settings)
         self._homes = Homes()
+        self._progress = GroupProgress(settings, pipeline)
+        self._labelling: dict[int, Labelling] = {}
+        """The latest of each partition; those that are closed are at rest."""
         self.background = self._standby if settings.standby else None
 
     @property
@@ -217,7 +235,7 @@ class _LabellingParts(_Parts):
 
     def processor(self, partition: int) -> Labelling:
         store = partial(self._store, partition)
-        return Labelling(
+        self._labelling[partition] = labelling = Labelling(
             self._pipeline,
             partition,
             store,
@@ -227,6 +245,11 @@ class _LabellingParts(_Parts):
             self._scored_to,
             self._homes,
         )
+        return labelling
+
+    async def restore(self) -> None:
+        """Label windows come back though no records come: scoring workers wait for them."""
+        await asyncio.gather(*(one.restore() for one in self._labelling.values()))
 
     async def assigned(self, partitions: Collection[int]) -> None:
         """See by what was served where the events of a key are; once for a number of partitions."""
@@ -262,14 +285,8 @@ class _LabellingParts(_Parts):
 
     async def _scored_to(self, partition: int) -> int:
         """How far the scoring workers have committed a partition; waits while Kafka is away."""
-        name, topic = self._pipeline.name, self._pipeline.topics.events
-
-        async def ask() -> int:
-            async with offsets_client(self._settings) as asked:
-                found = await asked.committed(group_id(name, "score"), topic, [partition])
-            return found[partition] or 0
-
-        return await until_available(name, "open", ask)
+        found = await until_available(self._pipeline.name, "open", self._progress.scored)
+        return found.get(partition, 0)
 
     def _store(self, partition: int) -> RocksLabelStore:
         home = self._settings.state_dir / "labels" / self._pipeline.name

@@ -7,6 +7,7 @@ first batch (`recovery`). Label windows, too, are folded after the commit (`wind
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import structlog
 
 from streams import telemetry
+from streams.aio.cancelling import cancel
 from streams.aio.retrying import until_available
 from streams.dead_letters import Rejected, dead_letter
 from streams.labelling.homes import Homes
@@ -71,6 +73,8 @@ class Labelling:
         self._read_range = read_range
         self._topic_ids = topic_ids
         self._opened: _Opened | None = None
+        self._folding = asyncio.Lock()
+        self._restoring: asyncio.Task[None] | None = None
 
     async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
         """Open the store, and bring it and the label windows up to the committed offsets.
@@ -152,13 +156,35 @@ class Labelling:
     async def commit(self) -> None:
         """Outputs are committed: fold the labels they stand for, and write all that to disk."""
         _, join, windows = self._parts
-        await windows.fold(join.positions)
-        join.commit()
+        async with self._folding:
+            await windows.fold(join.positions)
+            join.commit()
+
+    async def restore(self) -> None:
+        """Fold the labels again that the feature state has lost, whether or not records come.
+
+        To be called now and then while it is open; scoring workers wait for that after a loss.
+        """
+        if self._opened is None or self._restoring is not None:
+            return
+        task = self._restoring = asyncio.create_task(self._restore(self._opened))
+        await asyncio.wait([task])
+        self._restoring = None
+        if not task.cancelled():  # as `close` does
+            task.result()
+
+    async def _restore(self, opened: _Opened) -> None:
+        if await opened.windows.lost():
+            async with self._folding:
+                await opened.windows.restore(opened.join.stored_positions)
 
     async def close(self) -> None:
         """Drop what is uncommitted and release the disk."""
-        if self._opened is not None:
-            self._opened.store.close()
+        opened, self._opened = self._opened, None
+        if self._restoring is not None:
+            await cancel(self._restoring)
+        if opened is not None:
+            opened.store.close()
 
     @property
     def _parts(self) -> _Opened:

@@ -23,13 +23,12 @@ from streams import telemetry
 from streams.aio.retrying import until_available
 from streams.errors import StateBehind
 from streams.labelling.join import LabelChange
-from streams.ports.features import FeatureState, LabelBatch, LabelsFolded
+from streams.ports.features import FeatureState, LabelBatch, LabelsFolded, label_stream
 from streams.records import Scored, decoder
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
 
-_STREAM = "met"
 _NOTE = struct.Struct("<QQ")
 """The next offsets of `P.scored` and `P.feedback`."""
 _MARK_EVERY = 10_000
@@ -63,7 +62,7 @@ class LabelWindows:
         topic_ids: str = "",
         scored_to: ScoredTo | None = None,
     ) -> None:
-        self._stream = f"{_STREAM}{topic_ids}"
+        self._stream = label_stream(topic_ids)
         self._scored_to = scored_to
         self._name = pipeline.name
         self._topics = (pipeline.topics.scored, pipeline.topics.feedback)
@@ -74,6 +73,8 @@ class LabelWindows:
         self._waiting: list[LabelChange] = []
         self._fence = 0
         """The fence as this worker knows it; after a crash the feature state's may be lower."""
+        self._marked = False
+        """Whether the feature state has a note: scoring workers wait for one after a loss."""
 
     @property
     def needed(self) -> bool:
@@ -87,11 +88,26 @@ class LabelWindows:
 
     async def reached(self) -> dict[str, int]:
         """The next offset by topic up to which labels that have met their events are folded."""
-        read = partial(self._state.label_note, self._partition, self._stream)
-        note = await self._until_available(read)
+        note = await self._note()
         marks = _NOTE.unpack(note) if note else (0, 0)
-        self._fence = sum(marks)
+        self._fence, self._marked = sum(marks), bool(note)
         return dict(zip(self._topics, marks, strict=True))
+
+    async def lost(self) -> bool:
+        """Whether the feature state knows nothing of the labels that were folded."""
+        return self.needed and not await self._note()
+
+    async def restore(self, positions: Mapping[str, int]) -> None:
+        """Fold the labels of these committed positions again.
+
+        Changes that wait belong to positions that are not committed yet: they go on waiting.
+        """
+        waiting, self._waiting = self._waiting, []
+        self._marked = False
+        try:
+            await self.fold(positions)
+        finally:
+            self._waiting = waiting + self._waiting
 
     async def wait_for_lost_events(self) -> None:
         """As `wait_for_events`, where the feature state knows nothing of the partition."""
@@ -126,13 +142,14 @@ class LabelWindows:
         """Fold what waits, and remember the committed positions (by topic) that it stands for."""
         marks = tuple(positions.get(topic, 0) for topic in self._topics)
         total = sum(marks)
-        if not self.needed or not (self._waiting or total >= self._fence + _MARK_EVERY):
+        due = self._waiting or total >= self._fence + _MARK_EVERY or not self._marked
+        if not self.needed or not due:
             return
         folded = await self._fold_after_lost(marks)
         telemetry.LABELS.labels(self._name, "window_late").inc(folded.late)
         telemetry.LABELS.labels(self._name, "window_expired").inc(folded.expired)
         self._waiting.clear()
-        self._fence = total
+        self._fence, self._marked = total, True
 
     async def _fold_after_lost(self, marks: tuple[int, ...]) -> LabelsFolded:
         """Fold; windows that have lost their latest labels meanwhile get them back with it."""
@@ -150,6 +167,10 @@ class LabelWindows:
                 )
                 await self.wait_for_events()
                 lost = await self._find_lost(await self.reached())
+
+    async def _note(self) -> bytes:
+        read = partial(self._state.label_note, self._partition, self._stream)
+        return await self._until_available(read)
 
     def _batch(self, changes: list[LabelChange], marks: tuple[int, ...]) -> LabelBatch:
         scored, total = [_decode_scored(one.event.payload) for one in changes], sum(marks)

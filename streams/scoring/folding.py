@@ -14,7 +14,7 @@ from streams.aio.retrying import until_available
 from streams.errors import StateBehind
 from streams.ports.features import LEFT_EVENTS, MOST_EVENTS, FeatureState, FoldBatch, Folded
 from streams.scoring.decoding import Decoded
-from streams.scoring.restoring import Restoring
+from streams.scoring.restoration import Restoration
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -26,12 +26,12 @@ class Folding:
     """Folds one partition's events, and has brought back what the feature state has lost."""
 
     def __init__(
-        self, pipeline: Pipeline, partition: int, state: FeatureState, restoring: Restoring
+        self, pipeline: Pipeline, partition: int, state: FeatureState, restoration: Restoration
     ) -> None:
         self._pipeline = pipeline
         self.partition = partition
         self._state = state
-        self._restoring = restoring
+        self._restoration = restoration
         self._stateful = any(plan.kept for plan in pipeline.plan.keys)
 
     @property
@@ -53,8 +53,8 @@ class Folding:
         """
         if self._stateful:
             end = committed.get(self._pipeline.topics.events) or 0
-            await self._restoring.partition(self.partition, end, end)
-            await self._restoring.whole(self.partition)
+            await self._restoration.partition(self.partition, end, end)
+            await self._restoration.whole(self.partition)
 
     async def fold(self, batch: FoldBatch) -> Folded:
         """Fold; a state that has lost events meanwhile gets them back first."""
@@ -66,8 +66,8 @@ class Folding:
             try:
                 return await self._until_available(lambda: self._state.fold(batch))
             except StateBehind:
-                await self._restoring.partition(self.partition, batch.first, batch.committed)
-                await self._restoring.whole(self.partition)
+                await self._restoration.partition(self.partition, batch.first, batch.committed)
+                await self._restoration.whole(self.partition)
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, "fold", call)

@@ -39,7 +39,7 @@ from streams.scoring.folds import fold_batches
 from streams.scoring.inference import Inference, ServedScores
 from streams.scoring.outputs import predicted, what_was_served
 from streams.scoring.partition import JointScoring, PartitionScoring
-from streams.scoring.restoring import Restoring
+from streams.scoring.restoration import Restoration
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -77,7 +77,7 @@ class Scoring:
         self._prefix = predictions.prefix if predictions else ""
         self._inference = Inference(pipeline, scorer, champion)
         self._decoder = Decoder(pipeline)
-        self._restoring = Restoring(pipeline, state, self._decoder, read_range, progress)
+        self._restoration = Restoration(pipeline, state, self._decoder, read_range, progress)
         self._hot = HotEntities(pipeline)
         self._joint: JointScoring = Coalescer(
             self.score,
@@ -88,7 +88,7 @@ class Scoring:
 
     def partition(self, number: int) -> PartitionScoring:
         """The processor of a partition that is assigned to this worker."""
-        folding = Folding(self._pipeline, number, self._state, self._restoring)
+        folding = Folding(self._pipeline, number, self._state, self._restoration)
         breaker = InvalidBreaker(self._pipeline, number)
         return PartitionScoring(self._joint, folding, breaker, self._predictions)
 

@@ -22,6 +22,7 @@ from streams.ports.labels import EventName, Label, ServedEvent
 from streams.records import Example, Scored, decoder, encode, unpack
 from streams.spec import Feedback, LabelRate
 from streams.testing import Rehearsal
+from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order
 from tests.waiting import until
 
@@ -240,6 +241,63 @@ async def test_labels_wait_until_the_feature_state_has_their_events_again() -> N
         await asyncio.wait_for(opening, 10)
     [later] = (await again.score([order(9, T0 + 2 * HOUR)])).scored
     assert unpack([later.vector])[0, label_rate] == 1.0
+
+
+async def test_labels_that_the_feature_state_loses_come_back_though_no_record_comes() -> None:
+    label_rate = PIPELINE.feature_names.index("refund_rate")
+    events = [order(n, T0 + n) for n in range(4)]
+    said = [orjson.dumps(label(n, 1, T0 + n)) for n in range(4)]
+    before = Rehearsal(PIPELINE)
+    served = [encode(one) for one in (await before.score(events)).scored]
+    log = {SCORED: records(SCORED, *served), FEEDBACK: records(FEEDBACK, *said)}
+
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        yield log[topic][first:end]
+
+    async def scored_to(partition: int) -> int:
+        return 4
+
+    state = LosingState(MemoryFeatureState(PIPELINE.plan))
+    await Rehearsal(PIPELINE, state=state).score(events)
+    labelling = Labelling(PIPELINE, 0, MemoryLabelStore, state, read, "ids", scored_to)
+    await labelling.open({})
+    await labelling.process(MicroBatch(SCORED, 0, log[SCORED], 0, 0))
+    await labelling.process(MicroBatch(FEEDBACK, 0, log[FEEDBACK][:2], 0, 0))
+    await labelling.commit()
+    await labelling.process(MicroBatch(FEEDBACK, 0, log[FEEDBACK][2:], 2, 2))  # not committed yet
+
+    state.held = MemoryFeatureState(PIPELINE.plan)
+    again = Rehearsal(PIPELINE, state=state)
+    restoring = asyncio.create_task(labelling.restore())
+    await again.score(events)
+    await asyncio.wait_for(restoring, 10)
+    [half] = (await again.score([order(8, T0 + 2 * HOUR)])).scored
+    assert unpack([half.vector])[0, label_rate] == 0.5
+    await labelling.restore()  # there is nothing to do
+    await labelling.commit()
+    [whole] = (await again.score([order(9, T0 + 2 * HOUR)])).scored
+    assert unpack([whole.vector])[0, label_rate] == 1.0
+
+
+async def test_a_labeller_that_is_closed_does_not_wait_for_lost_events_any_more() -> None:
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        return
+        yield
+
+    async def scored_to(partition: int) -> int:
+        return 4  # nobody will fold them
+
+    state = LosingState(MemoryFeatureState(PIPELINE.plan))
+    await state.reposition(0, 4)
+    labelling = Labelling(PIPELINE, 0, MemoryLabelStore, state, read, scored_to=scored_to)
+    await labelling.open({SCORED: 4, FEEDBACK: 4})
+    state.held = MemoryFeatureState(PIPELINE.plan)
+    with structlog.testing.capture_logs() as lines:
+        restoring = asyncio.create_task(labelling.restore())
+        await until(lambda: any("feature state lacks events" in one["event"] for one in lines))
+        await labelling.close()
+        await asyncio.wait_for(restoring, 10)
+    await labelling.restore()  # of one that is closed
 
 
 async def test_events_that_were_served_before_a_key_had_label_windows_are_in_none_of_it() -> None:

@@ -34,7 +34,7 @@ _SAY_EVERY = 10.0
 T = TypeVar("T")
 
 
-class Restoring:
+class Restoration:
     """Restores the feature state of one pipeline; a worker's partitions share it."""
 
     def __init__(
