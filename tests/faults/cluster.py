@@ -5,59 +5,33 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import psutil
-import redis
-
-from streams.kafka.offsets import offsets_client
 from streams.kafka.topics import group_id
 from streams.ledger.topic import read_state
 from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
-from tests.faults.harness import Worker, Workers, delete_below, members, publish
+from tests.faults.harness import Worker, Workers, members
+from tests.faults.marks import WORKER_LIMIT, Mark, Recovered
 from tests.faults.schedule import POINTS, Fault, Kind
+from tests.faults.servers import Servers
 from tests.models import linear, manifest
 from tests.waiting import until
-from workers.devstack.kafka import kafka_answers
-from workers.devstack.servers import triton_answers
 from workers.devstack.stack import Stack
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 
-WORKER_LIMIT = 10.0
-"""Seconds from a worker's death to the prediction of an event that was sent after it."""
-SERVER_LIMIT = 5.0
-"""Seconds from a server's return to the same."""
 SCORERS = ("score-1", "score-2")
 LABELLERS = ("label-1", "label-2")
-_FLOOD, _LATEST = 20_000, 5_000
-"""Labels of a flood; records of a partition that a trim leaves, for the oracle to read."""
+_SKEWS = (3000, -86_400)
+"""Seconds: brokers refuse records from more than an hour ahead."""
+_DROPS = b"drops keys when its memory is full"
 _START = 40.0
 _WATCH = 0.1
-_QUIET = 3.0
-
-
-@dataclass(frozen=True)
-class Mark:
-    """From when on the time to recover counts, and what ends it."""
-
-    what: str
-    since: float
-    """Seconds since 1970: the worker's death, the server's return."""
-    after: float
-    """An output of an event sent after this ends it, on every partition."""
-    limit: float
-    stream: str = "newest"
-    """`newest` for predictions, `examples`."""
-
-
-Recovered = Callable[[Mark], Awaitable[None]]
 
 
 class Crew:
@@ -115,7 +89,7 @@ class Cluster:
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
-        self._stack = stack
+        self._servers = Servers(settings, pipeline, stack, random, recovered)
         self._workers = workers
         self._random = random
         self._recovered = recovered
@@ -171,21 +145,38 @@ class Cluster:
                 self.crew["trainer-1"].resume()
             case Kind.rebalance:
                 await self._rebalance(fault)
-            case Kind.triton_kill | Kind.redis_kill | Kind.kafka_kill:
-                await self._kill_server(fault.kind.partition("-")[0], fault)
-            case Kind.redis_rewind:
-                await self._rewind(fault)
-            case Kind.label_flood:
-                await self._flood(fault)
-            case Kind.trim:
-                await self._trim(fault)
-            case Kind.stub_kill:
-                await self._kill_stub(fault)
+            case Kind.clock_skew:
+                await self._skew(fault)
+            case Kind.redis_evicts:
+                await self._let_evict()
             case Kind.publish:
-                await self._server_mark(fault.kind, await self.publish())
-            case _:
-                assert fault.kind in POINTS
+                await self._servers.mark(fault.kind, await self.publish())
+            case _ if fault.kind in POINTS:
                 await self._crash_at_point(fault)
+            case _:
+                await self._harm_servers(fault)
+
+    async def _harm_servers(self, fault: Fault) -> None:
+        servers = self._servers
+        match fault.kind:
+            case Kind.triton_kill | Kind.redis_kill | Kind.kafka_kill:
+                await servers.kill(fault.kind.partition("-")[0], fault)
+            case Kind.stub_kill:
+                await servers.kill_stub(fault)
+            case Kind.redis_rewind:
+                await servers.rewind(fault)
+            case Kind.redis_flush:
+                await servers.flush(fault)
+            case Kind.redis_full:
+                await servers.fill(fault)
+            case Kind.label_flood:
+                await servers.flood(fault)
+            case Kind.trim:
+                await servers.trim(fault)
+            case Kind.partitions:
+                await servers.grow(fault)
+            case _:
+                raise AssertionError(fault.kind)
 
     async def _complete(self, role: str, names: Sequence[str]) -> bool:
         group = group_id(self._pipeline.name, role)
@@ -233,7 +224,17 @@ class Cluster:
         await self._recovered(Mark(Kind.trainer_kill, killed, 0.0, WORKER_LIMIT))
 
     async def _rebalance(self, fault: Fault) -> None:
-        guest = self._workers.start("score")
+        await self._visit(self._workers.start("score"), fault)
+
+    async def _skew(self, fault: Fault) -> None:
+        """A guest whose clock is wrong; what it writes bears that time."""
+        role, skew = self._random.choice(("score", "label")), self._random.choice(_SKEWS)
+        program = ("tests.faults.skewed", str(skew), role)
+        disk = self._settings.state_dir / f"{role}-guest"
+        await self._visit(self._workers.start(role, program, state_dir=disk), fault)
+
+    async def _visit(self, guest: Worker, fault: Fault) -> None:
+        """A guest takes part for a while."""
         try:
             await until(guest.joined, "a guest has partitions", _START, guest.said)
             await self._worker_mark(f"{fault.kind}, joined", time.time())
@@ -251,93 +252,21 @@ class Cluster:
         assert code == -signal.SIGKILL, guest.said()
         await self._worker_mark(fault.kind, time.time())
 
-    async def _kill_server(self, server: str, fault: Fault) -> None:
-        process = psutil.Process(self._stack.pids()[server])
-        process.kill()
-        killed = time.time()
-        await asyncio.to_thread(_gone, process)
-        await self._server_back(server, fault, killed)
+    async def _let_evict(self) -> None:
+        """Nothing is dropped, as memory is not full: every worker with state in Redis says it."""
+        workers = [self.crew[name] for name in (*SCORERS, *LABELLERS)]
+        before = {worker: worker.times_said(_DROPS) for worker in workers}
 
-    async def _kill_stub(self, fault: Fault) -> None:
-        children = psutil.Process(self._stack.pids()["triton"]).children(recursive=True)
-        stubs = [child for child in children if child.name().startswith("triton_python")]
-        self._random.choice(stubs).kill()
-        await self._server_mark(fault.kind, time.time())
+        async def said() -> bool:
+            return all(
+                worker.times_said(_DROPS) > before[worker] for worker in workers if worker.alive
+            )
 
-    async def _rewind(self, fault: Fault) -> None:
-        """Redis comes back without what it wrote in its last second, as after a power cut.
-
-        Not while an earlier fault is made up for: a label and its event that are folded in one
-        and the same second are the one loss that is not made good (see docs/guarantees.md).
-        """
-        await asyncio.sleep(_QUIET)
-        folder = self._settings.state_dir / "stack" / "redis" / "appendonlydir"
-        file = max(folder.glob("*.incr.aof"), key=_number)
-        kept = file.stat().st_size
-        await asyncio.sleep(1.0)
-        process = psutil.Process(self._stack.pids()["redis"])
-        process.kill()
-        killed = time.time()
-        await asyncio.to_thread(_gone, process)
-        with file.open("r+b") as opened:
-            opened.truncate(kept)
-        await self._server_back("redis", fault, killed)
-
-    async def _flood(self, fault: Fault) -> None:
-        now = time.time()
-        labels = [
-            (b"nobody-%d" % i, b'{"event_id":"nobody-%d","label":1,"labelled_at":%d}' % (i, now))
-            for i in range(_FLOOD)
-        ]
-        at = time.time()
-        await publish(self._settings, self._pipeline.topics.feedback, labels)
-        await self._recovered(Mark(fault.kind, at, at, WORKER_LIMIT, "examples"))
-
-    async def _trim(self, fault: Fault) -> None:
-        topic, group = self._pipeline.topics.events, group_id(self._pipeline.name, "score")
-        async with offsets_client(self._settings) as asked:
-            ends = await asked.ends(topic)
-            committed = await asked.committed(group, topic, ends)
-        starts = {number: max(0, (at or 0) - _LATEST) for number, at in committed.items()}
-        at = time.time()
-        await delete_below(self._settings, topic, starts)
-        await self._recovered(Mark(fault.kind, at, at, WORKER_LIMIT))
-
-    async def _server_back(self, server: str, fault: Fault, killed: float) -> None:
-        """The stack starts it again; the time to recover counts from its first answer."""
-
-        async def answers() -> bool:
-            return await asyncio.to_thread(_ANSWERS[server], self._settings)
-
-        await until(answers, f"{server} is back", _START)
-        await self._recovered(Mark(fault.kind, time.time(), killed, SERVER_LIMIT))
-
-    async def _server_mark(self, what: str, at: float) -> None:
-        await self._recovered(Mark(what, at, at, SERVER_LIMIT))
+        self._servers.let_evict("allkeys-lru")
+        try:
+            await until(said, "the workers say that Redis may drop keys", _START)
+        finally:
+            self._servers.let_evict("noeviction")
 
     async def _worker_mark(self, what: str, at: float, stream: str = "newest") -> None:
         await self._recovered(Mark(what, at, at, WORKER_LIMIT, stream))
-
-
-def _redis_answers(settings: Settings) -> bool:
-    with redis.Redis.from_url(settings.redis.get_secret_value(), socket_timeout=2.0) as client:
-        try:
-            return bool(client.ping())
-        except redis.RedisError:
-            return False
-
-
-_ANSWERS: dict[str, Callable[[Settings], bool]] = {
-    "kafka": lambda settings: kafka_answers(int(settings.kafka.rpartition(":")[2])),
-    "triton": lambda settings: triton_answers(settings.triton),
-    "redis": _redis_answers,
-}
-
-
-def _number(file: Path) -> int:
-    return int(file.name.split(".")[-3])
-
-
-def _gone(process: psutil.Process) -> None:
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.002)

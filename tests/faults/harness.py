@@ -158,7 +158,11 @@ class Worker:
     @property
     def assignments(self) -> int:
         """How often it was given partitions; an outage since then may have filled its log."""
-        return self.log.read_bytes().count(b"partitions assigned")
+        return self.times_said(b"partitions assigned")
+
+    def times_said(self, what: bytes) -> int:
+        """How often its log has these words."""
+        return self.log.read_bytes().count(what)
 
     def said(self) -> str:
         """The end of its log."""

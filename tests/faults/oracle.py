@@ -21,8 +21,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.errors import Unavailable
 from streams.kafka import workarounds
-from streams.kafka.connection import client_options, producer
+from streams.kafka.connection import admin_client, client_options, producer
 from streams.records import unpack
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
@@ -54,6 +55,8 @@ _DRAIN = 90.0
 """Most seconds to wait for what is still to come after the last event."""
 _SETTLE = 2.0
 """Seconds to wait for what must not come."""
+_METADATA_MS = 1000
+"""Partitions that are added are seen within this time."""
 _FALLBACK = 0
 _AT_ONCE = 500
 """Records judged at once: the sender and the clock wait meanwhile, too."""
@@ -179,17 +182,15 @@ class Reader:
             topics.dead_letters: judge.dead_letter,
             topics.examples: judge.example,
         }
-        names = (self._source, *self._take)
-        self._partitions = [TopicPartition(t, p) for t in names for p in range(settings.partitions)]
-        self._waiting: dict[TopicPartition, deque[ConsumerRecord]] = {
-            tp: deque() for tp in self._partitions
-        }
+        self.partitions = settings.partitions
+        self._waiting: dict[TopicPartition, deque[ConsumerRecord]] = {}
         self._consumer = AIOKafkaConsumer(
             **client_options(settings),
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=4 << 20,
+            metadata_max_age_ms=_METADATA_MS,
         )
 
     @property
@@ -201,9 +202,9 @@ class Reader:
         """Read until cancelled."""
         await self._consumer.start()
         try:
-            self._consumer.assign(self._partitions)
-            await self._consumer.seek_to_beginning(*self._partitions)
             while True:
+                if len(self._waiting) < self.partitions * (1 + len(self._take)):
+                    await self._assign()
                 found = await self._consumer.getmany(timeout_ms=50, max_records=_AT_ONCE)
                 for tp, records in found.items():
                     if tp.topic == self._source:
@@ -215,6 +216,16 @@ class Reader:
         finally:
             with suppress(KafkaError):
                 await self._consumer.stop()
+
+    async def _assign(self) -> None:
+        """Read partitions that are new, too, from their beginning."""
+        at = {tp: await self._consumer.position(tp) for tp in self._waiting}
+        for topic in (self._source, *self._take):
+            for number in range(self.partitions):
+                self._waiting.setdefault(TopicPartition(topic, number), deque())
+        self._consumer.assign(list(self._waiting))
+        for tp in self._waiting:
+            self._consumer.seek(tp, at.get(tp, 0))
 
     def _judge_waiting(self) -> None:
         for tp, waiting in self._waiting.items():
@@ -231,11 +242,12 @@ async def oracle(settings: Settings, pipeline: Pipeline, seed: int, rate: float)
     generator = Generator(seed, settings.partitions)
     stopping = asyncio.Event()
     reader = Reader(settings, pipeline, judge)
-    async with producer(settings, linger_ms=5) as out:
+    async with producer(settings, linger_ms=5, metadata_max_age_ms=_METADATA_MS) as out:
         sender = Sender(out, pipeline, generator, rate)
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(reader.run())
-            telling = tasks.create_task(_tell(judge, sender))
+            telling = tasks.create_task(_tell(judge, sender, reader))
+            growing = tasks.create_task(_grow(settings, pipeline, out, generator, reader))
             tasks.create_task(_listen(stopping))
             await sender.history()
             while judge.open or judge.counts["source"] < HISTORY_EVENTS:
@@ -244,6 +256,7 @@ async def oracle(settings: Settings, pipeline: Pipeline, seed: int, rate: float)
             await _drain(judge, sender)
             reading.cancel()
             telling.cancel()
+            growing.cancel()
     judge.conclude(reader.unmatched)
     sent = {"sent": sender.sent, "unacknowledged": sender.unacknowledged}
     _say({"verdict": judge.report() | sent})
@@ -259,7 +272,28 @@ async def _drain(judge: Judge, sender: Sender) -> None:
     await asyncio.sleep(_SETTLE)
 
 
-async def _tell(judge: Judge, sender: Sender) -> None:
+async def _grow(
+    settings: Settings,
+    pipeline: Pipeline,
+    out: AIOKafkaProducer,
+    generator: Generator,
+    reader: Reader,
+) -> None:
+    """Read, and send to, partitions that are added, once all topics have them."""
+    topics = pipeline.topics
+    while True:
+        await asyncio.sleep(1.0)
+        with suppress(KafkaError, Unavailable):  # a broker that is killed
+            async with admin_client(settings) as admin:
+                described = await admin.describe_topics(list(topics.partitioned))
+            now = min(len(one["partitions"]) for one in described)
+            known = [await out.partitions_for(topic) for topic in (topics.events, topics.feedback)]
+            if now > reader.partitions and all(len(numbers) >= now for numbers in known):
+                reader.partitions = now
+                generator.grow(now)
+
+
+async def _tell(judge: Judge, sender: Sender, reader: Reader) -> None:
     """Where things are: `newest` and `examples` say how recent the outputs are, by partition."""
     while True:
         examples = {
@@ -271,6 +305,7 @@ async def _tell(judge: Judge, sender: Sender) -> None:
                 "at": time.time(),
                 "live": bool(sender.began),
                 "sent": sender.sent,
+                "partitions": reader.partitions,
                 "predicted": judge.counts["predicted"],
                 "open": judge.open,
                 "offences": judge.offences.total(),

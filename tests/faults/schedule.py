@@ -27,10 +27,20 @@ class Kind(StrEnum):
     redis_kill = "redis-kill"
     redis_rewind = "redis-rewind"
     """SIGKILL of Redis, and what it wrote in its last second is cut off its file."""
+    redis_flush = "redis-flush"
+    """Redis is emptied, as one that is replaced by another is."""
+    redis_full = "redis-full"
+    """Redis has no memory left, and refuses writes, for a while."""
+    redis_evicts = "redis-evicts"
+    """Redis is told that it may drop keys, until the workers have said so."""
+    clock_skew = "clock-skew"
+    """A worker whose clock is wrong joins, and leaves again."""
+    partitions = "partitions"
+    """The events topic gets a partition more."""
     label_flood = "label-flood"
     """Thousands of labels at once for events that nobody sent."""
     trim = "trim"
-    """Retention deletes all of the events topic that has been scored, but the latest."""
+    """Retention deletes what no window of the events topic needs any more."""
     kafka_kill = "kafka-kill"
     publish = "publish"
     """A new model version is loaded and promoted."""
@@ -68,7 +78,7 @@ class Fault:
     pause: float
     """Seconds of undisturbed work before it."""
     lasts: float
-    """Seconds that a process stays stopped, or that a guest stays."""
+    """Seconds that a process stays stopped, that a guest stays, or that memory stays full."""
     passes: int
     """At a named point: how often the point is passed before the kill."""
 

@@ -10,7 +10,7 @@ from streams.engine.writers import TransactionalWriter
 from tests.faults import crash_points
 from tests.faults.judge import OFFENCES
 from tests.faults.report import Recovery, Report
-from tests.faults.schedule import POINTS, Kind, schedule
+from tests.faults.schedule import POINTS, ROUND, Kind, schedule
 
 
 def test_a_seed_names_a_schedule() -> None:
@@ -20,10 +20,11 @@ def test_a_seed_names_a_schedule() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_kind_comes_in_each_round(seed: int) -> None:
-    faults = schedule(seed, 66)
-    assert len(faults) == 66
-    for start in (0, 22, 44):
-        counts = Counter(fault.kind for fault in faults[start : start + 22])
+    once = len(ROUND)
+    faults = schedule(seed, 3 * once)
+    assert len(faults) == 3 * once
+    for start in range(0, 3 * once, once):
+        counts = Counter(fault.kind for fault in faults[start : start + once])
         assert set(counts) == set(Kind)
 
 

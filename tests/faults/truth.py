@@ -42,6 +42,7 @@ _KEPT = (30 * DAY, 37 * DAY)
 _WINDOWS = (DAY, 7 * DAY, 30 * DAY)
 _DELAY = 7 * DAY
 _BAD_SHARE, _REPEATED_SHARE, _LATE_SHARE = 0.005, 0.01, 0.02
+_ADDED_SHARE, _NEW_CUSTOMERS = 0.2, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,14 @@ class Generator:
         self._terminals = terminals
         self._numbers = count()
         self._recent: deque[Sent] = deque(maxlen=recent)
+        self._added: Sequence[int] = ()
+
+    def grow(self, partitions: int) -> None:
+        """There are so many partitions now: new customers are on the added ones.
+
+        The others stay where they are: their windows need the order of one partition.
+        """
+        self._added = range(self._partitions, partitions)
 
     def history(self, events: int) -> list[Sent]:
         """Good events, evenly over the time before the live stream."""
@@ -132,11 +141,16 @@ class Generator:
         random = self._random
         return {
             "transaction_id": event_id(next(self._numbers)),
-            "customer_id": f"c{random.randrange(self._customers)}",
+            "customer_id": self._customer(),
             "terminal_id": f"t{random.randrange(self._terminals)}",
             "amount": random.randrange(100, 20_000) / 100,
             "tx_time": datetime.fromtimestamp(at, UTC).isoformat(),
         }
+
+    def _customer(self) -> str:
+        if self._added and self._random.random() < _ADDED_SHARE:
+            return f"n{self._random.choice(self._added)}-{self._random.randrange(_NEW_CUSTOMERS)}"
+        return f"c{self._random.randrange(self._customers)}"
 
     def _bad(self, at: int) -> Sent:
         event = self._event(at)
@@ -167,7 +181,10 @@ class Generator:
 
     def _sent(self, event: dict[str, object], value: bytes, cause: str = "") -> Sent:
         key = str(event["customer_id"])
-        return Sent(partition_of(key, self._partitions), key.encode(), value, cause)
+        home = partition_of(key, self._partitions)
+        if key.startswith("n"):
+            home = int(key[1:].partition("-")[0])
+        return Sent(home, key.encode(), value, cause)
 
 
 class Truth:
