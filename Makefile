@@ -57,7 +57,7 @@ test: lint ## run all checks and tests (ARGS='-k name' selects tests)
 	$(say) '' '== pytest'
 	@exec $(PY) -m pytest $(ARGS)
 
-faults: $(READY) ## kill everything, 22 times in 5 minutes, and count what was lost (HOURS=2: for so long)
+faults: $(READY) ## kill everything, for 6 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
 house: $(READY) ## print the figures of the layout: modules, lengths, cycles, duplicates
