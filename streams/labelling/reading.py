@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from streams.dead_letters import shrunk
 from streams.errors import BadRecord
 from streams.ports.batches import SourceRecord
+from streams.ports.features import LARGEST_SUMMED, LONGEST_NAME
 from streams.ports.labels import EventName, Label, ServedEvent
 from streams.records import FeedbackRecord, Scored, decoder
 from streams.spec import Pipeline
-from streams.spec.durations import seconds, text
-from streams.spec.times import LATEST, parse, readable
-
-LARGEST_LABEL = float(np.finfo(np.float32).max) / 2**32
-"""Windows count fewer than 2^32 events, so no sum of such labels leaves float32."""
-_LONGEST = 1024
-"""Most characters of an event id, and bytes of a key: an event that has more is not scored."""
+from streams.spec.times import LATEST, parse
 
 _decode_scored = decoder(Scored).decode
 _decode_feedback = decoder(FeedbackRecord).decode
@@ -53,8 +46,7 @@ class FeedbackReader:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._classes = pipeline.feedback.classes
-        self._earliest = pipeline.cleaning.earliest.replace(tzinfo=UTC).timestamp()
-        self._ahead = seconds(pipeline.cleaning.ahead, "cleaning.ahead")
+        self._times = pipeline.cleaning.times
 
     def name(self, record: SourceRecord) -> EventName:
         """The event that a record of either topic names. Raises `BadRecord`."""
@@ -70,15 +62,15 @@ class FeedbackReader:
         if not record.key:
             raise BadRecord("missing-key", "key the label as its event was keyed")
         name = EventName(record.key, str(feedback.event_id))
-        if max(len(name.key), len(name.event_id)) > _LONGEST:
-            raise BadRecord("too-long", f"no event's id or key is longer than {_LONGEST:,}")
+        if max(len(name.key), len(name.event_id)) > LONGEST_NAME:
+            raise BadRecord("too-long", f"no event's id or key is longer than {LONGEST_NAME:,}")
         self._check_value(feedback.label)
         return name, Label(record.offset, feedback.label, self._known_at(feedback, record))
 
     def _check_value(self, label: float) -> None:
         if self._classes and label not in range(len(self._classes)):
             raise BadRecord("label", f"{label} is not one of 0..{len(self._classes) - 1}")
-        if not abs(label) <= LARGEST_LABEL:
+        if not abs(label) <= LARGEST_SUMMED:
             raise BadRecord("label", f"{label} is not finite, or too large to be summed")
 
     def _known_at(self, feedback: FeedbackRecord, record: SourceRecord) -> float:
@@ -88,15 +80,8 @@ class FeedbackReader:
             raise BadRecord(
                 "time", f"labelled_at {feedback.labelled_at!r} is neither ISO 8601 nor a number"
             ) from None
-        written = record.timestamp / 1000
-        latest = min(written + self._ahead, LATEST) if written > 0 else LATEST
-        if not self._earliest <= at <= latest:
-            until = f"{readable(latest)}, {text(self._ahead)} after the record was written"
-            raise BadRecord(
-                "time",
-                f"labelled_at {readable(at)} is out of range, which is "
-                f"{readable(self._earliest)} to {until if written > 0 else readable(latest)}",
-            )
+        for complaint in self._times.outside([at], [record.timestamp / 1000]).values():
+            raise BadRecord("time", f"labelled_at {complaint}")
         return at
 
 

@@ -9,6 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+LONGEST_NAME = 1024
+"""Most characters of an event's id, and of an entity's name; bytes of a record's key."""
+LARGEST = float(np.finfo(np.float32).max)
+LARGEST_SUMMED = LARGEST / 2**32
+"""A window counts fewer than 2^32 events, so no sum of such values leaves float32."""
 MOST_EVENTS = 1 << 15
 """So many events of an entity are kept. One that gets more, a merchant "unknown" of all shops,
 would cost ever more: it forgets its oldest, and its windows count only what is left."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
 from operator import attrgetter
 from typing import Any
 
@@ -19,21 +18,15 @@ from xxhash import xxh3_64_intdigest
 from streams.dead_letters import Rejected, shrunk
 from streams.errors import BadRecord
 from streams.ports.batches import SourceRecord
+from streams.ports.features import LARGEST, LARGEST_SUMMED, LONGEST_NAME
 from streams.scoring.validation import Validator
 from streams.spec import Columns, Pipeline
-from streams.spec.durations import seconds, text
 from streams.spec.events import base_type
 from streams.spec.features import Block
-from streams.spec.times import LATEST, epoch, numbers, readable
+from streams.spec.times import epoch, numbers
 
 _key, _value = attrgetter("key"), attrgetter("value")
 _headers, _timestamp = attrgetter("headers"), attrgetter("timestamp")
-
-_LONGEST = 1024
-"""Most characters of an event id, and of an entity's name; bytes of a record's key."""
-_LARGEST = float(np.finfo(np.float32).max)
-_LARGEST_SUMMED = _LARGEST / 2**32
-"""A window counts fewer than 2^32 events, so no sum of such values leaves float32."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +115,7 @@ class Decoder:
         }
         """Whether a field that names something is text already."""
         self._read = pipeline.fields_read
-        self._earliest = self._cleaning.earliest.replace(tzinfo=UTC).timestamp()
-        self._ahead = seconds(self._cleaning.ahead, "cleaning.ahead")
+        self._times = self._cleaning.times
 
     def decode(self, records: Sequence[SourceRecord]) -> Decoded:
         """The events of micro-batches; a bad record never costs the others.
@@ -155,11 +147,11 @@ class Decoder:
         except Exception as error:
             raise BadRecord("feature", repr(error)) from error
         blocks = list(decoded.features.values())
-        if not blocks or np.abs(np.concatenate(blocks, axis=1)).max() <= _LARGEST:
+        if not blocks or np.abs(np.concatenate(blocks, axis=1)).max() <= LARGEST:
             return decoded
         bad: dict[int, BadRecord] = {}
         for at, block in decoded.features.items():
-            for i in np.flatnonzero(~(np.abs(block) <= _LARGEST).all(axis=1)).tolist():
+            for i in np.flatnonzero(~(np.abs(block) <= LARGEST).all(axis=1)).tolist():
                 name = self._pipeline.features[at].names[0]
                 bad[i] = BadRecord("not-finite", f"feature {name} is not a finite float32")
         return decoded.without(bad)
@@ -248,7 +240,7 @@ class Decoder:
         if bounds is not None:
             column = np.clip(column, bounds.low, bounds.high)
         if summed:
-            for i in np.flatnonzero(np.abs(column) > _LARGEST_SUMMED).tolist():
+            for i in np.flatnonzero(np.abs(column) > LARGEST_SUMMED).tolist():
                 too_large = f"{name}: {column[i]:g} is too large to be summed"
                 bad.setdefault(i, BadRecord("not-finite", too_large))
         return column
@@ -260,25 +252,16 @@ class Decoder:
             ("the record's key", list(map(_key, decoded.records))),
         ]
         for what, names in named:
-            if names and max(map(len, names)) > _LONGEST:
+            if names and max(map(len, names)) > LONGEST_NAME:
                 for i, name in enumerate(names):
-                    if len(name) > _LONGEST:
-                        said = f"{what}: is {len(name):,} characters long, at most {_LONGEST:,}"
+                    if len(name) > LONGEST_NAME:
+                        said = f"{what}: is {len(name):,} characters long, at most {LONGEST_NAME:,}"
                         bad.setdefault(i, BadRecord("too-long", said))
 
     def _check_times(self, decoded: Decoded, bad: dict[int, BadRecord]) -> None:
-        times = decoded.times
-        written = np.fromiter(map(_timestamp, decoded.records), np.float64, len(times)) / 1000
-        latest = np.where(written > 0, np.minimum(written + self._ahead, LATEST), LATEST)
-        for i in np.flatnonzero(~((times >= self._earliest) & (times <= latest))).tolist():
-            until = readable(float(latest[i]))
-            if latest[i] < LATEST:
-                until += f", {text(self._ahead)} after the record was written"
-            bad[i] = BadRecord(
-                "time",
-                f"{self._event.time}: {readable(float(times[i]))} is out of range, which is "
-                f"{readable(self._earliest)} to {until}",
-            )
+        written = np.fromiter(map(_timestamp, decoded.records), np.float64) / 1000
+        for i, complaint in self._times.outside(decoded.times, written).items():
+            bad[i] = BadRecord("time", f"{self._event.time}: {complaint}")
 
 
 def _read_only(columns: dict[str, NDArray[Any]]) -> Columns:

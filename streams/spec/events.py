@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from streams.errors import PipelineError
 from streams.spec.durations import Duration, seconds
+from streams.spec.times import TimeRange
 
 Columns = Mapping[str, NDArray[Any]]
 """A micro-batch by field name: numeric fields as float64 [n], others as object [n].
@@ -93,6 +94,11 @@ class Cleaning:
     def duplicates_seconds(self) -> int:
         """How long an event id is remembered, in event-time seconds."""
         return seconds(self.duplicates, "cleaning.duplicates")
+
+    @property
+    def times(self) -> TimeRange:
+        """The times that events and labels may bear."""
+        return TimeRange(self.earliest, seconds(self.ahead, "cleaning.ahead"))
 
     def validate(self, schema: type[BaseModel]) -> None:
         """Check each name and bound against the event's schema.

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from streams.spec.durations import text
 
 LATEST = float(2**32 - 1)
 """The latest time that can be kept: 2106-02-07, since feature state keeps 32-bit seconds."""
@@ -54,6 +56,33 @@ def parse(at: str | float) -> float:
         return float(epoch([datetime.fromisoformat(str(at))])[0])
     except OverflowError:
         return math.inf
+
+
+class TimeRange:
+    """The times that a record may bear: from `earliest` to `ahead` seconds after it was written.
+
+    Where nobody knows when it was written, to the latest time that can be kept.
+    """
+
+    def __init__(self, earliest: datetime, ahead: int) -> None:
+        self._earliest = earliest.replace(tzinfo=UTC).timestamp()
+        self._ahead = ahead
+
+    def outside(self, times: ArrayLike, written: ArrayLike) -> dict[int, str]:
+        """By row those of the times [n] that are out of range, with what is wrong with them.
+
+        `written` [n] is when the records were written; all in seconds since 1970, 0 for unknown.
+        """
+        at, since = np.asarray(times, np.float64), np.asarray(written, np.float64)
+        latest = np.where(since > 0, np.minimum(since + self._ahead, LATEST), LATEST)
+        rows = np.flatnonzero(~((at >= self._earliest) & (at <= latest))).tolist()
+        return {row: self._complaint(float(at[row]), float(latest[row])) for row in rows}
+
+    def _complaint(self, at: float, latest: float) -> str:
+        until = readable(latest)
+        if latest < LATEST:
+            until += f", {text(self._ahead)} after the record was written"
+        return f"{readable(at)} is out of range, which is {readable(self._earliest)} to {until}"
 
 
 def numbers(values: Sequence[Any]) -> NDArray[np.float64]:
