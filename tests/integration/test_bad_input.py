@@ -29,6 +29,11 @@ def event(name: str, **changes: Any) -> bytes:
     return orjson.dumps({k: v for k, v in {**good, **changes}.items() if v != "absent"})
 
 
+def events(prefix: str, count: int, **changes: Any) -> list[tuple[bytes, bytes]]:
+    """Ann's events, a second apart, with their key."""
+    return [(b"ann", event(f"{prefix}{k}", tx_time=T0 + k, **changes)) for k in range(count)]
+
+
 def raw(name: str, amount: bytes) -> bytes:
     return event(name, amount=-7).replace(b"-7", amount)
 

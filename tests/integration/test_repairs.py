@@ -15,16 +15,12 @@ from streams.kafka.topics import ensure_topics
 from streams.records import Scored, decoder, unpack
 from streams.settings import Settings
 from tests.faults.harness import Output, Workers, card_fraud_module, caught_up, publish
-from tests.integration.test_bad_input import T0, event
+from tests.integration.test_bad_input import T0, event, events
 from tests.integration.test_dead_letters import Command
 from tests.unit.streams.test_dead_letters import record
 from tests.waiting import until
 from workers.operations.dead_letters import read_dead_letters, replay
 from workers.operations.rates import rates
-
-
-def numbered(prefix: str, count: int) -> list[tuple[bytes, bytes]]:
-    return [(b"ann", event(f"{prefix}{k}", tx_time=T0 + k)) for k in range(count)]
 
 
 async def test_a_record_is_skipped_only_where_the_group_stands(
@@ -33,14 +29,14 @@ async def test_a_record_is_skipped_only_where_the_group_stands(
     pipeline = card_fraud_module(tmp_path, "skipping")
     topics, driftloop = pipeline.topics, Command(settings, tmp_path)
     await ensure_topics(settings, pipeline)
-    await publish(settings, topics.events, numbered("a", 5), partition=0)
+    await publish(settings, topics.events, events("a", 5), partition=0)
     with Workers(settings, pipeline, tmp_path) as workers:
         worker = workers.start("score")
         async with Output(settings, topics.predictions) as predictions:
             await predictions.wait(5)
             await until(lambda: caught_up(settings, pipeline, "score", topics.events), "committed")
             worker.end()
-            await publish(settings, topics.events, numbered("b", 3), partition=0)
+            await publish(settings, topics.events, events("b", 3), partition=0)
             said = driftloop("skip", f"{topics.events}-0-6", "skipping", "--yes", code=1)
             assert "stands at offset 5" in said
             said = driftloop("skip", "elsewhere-0-5", "skipping", "--yes", code=1)
@@ -65,7 +61,7 @@ async def test_state_that_was_reset_comes_back_from_the_topics(
     with Workers(settings, pipeline, tmp_path) as workers:
         worker, labeller = workers.start("score"), workers.start("label")
         async with Output(settings, topics.scored) as scored:
-            await publish(settings, topics.events, numbered("a", 10), partition=0)
+            await publish(settings, topics.events, events("a", 10), partition=0)
             await scored.wait(10)
             assert "stop them first" in driftloop("state", "reset", "resetting", "--yes", code=1)
             worker.end()

@@ -24,14 +24,10 @@ from tests.faults.harness import (
     members,
     publish,
 )
-from tests.integration.test_bad_input import T0, event
+from tests.integration.test_bad_input import events
 from tests.waiting import until
 
 CODECS = (None, "gzip", "snappy", "lz4", "zstd")
-
-
-def events(prefix: str, count: int, **changes: Any) -> list[tuple[bytes, bytes]]:
-    return [(b"ann", event(f"{prefix}{k}", tx_time=T0 + k, **changes)) for k in range(count)]
 
 
 async def in_group(settings: Settings, pipeline: Pipeline, role: str = "score") -> bool:
