@@ -133,8 +133,8 @@ class Lifecycle:
         data = read_onnx(self._pipeline.model.onnx)
         now = await read_state(self._settings, self._pipeline)
         sha256 = digest(data)
-        known = [v for v, one in now.versions.items() if one.model_sha256 == sha256]
-        known = [v for v in now.promoted if v in known]
+        ours = {v for v, one in now.versions.items() if one.model_sha256 == sha256}
+        known = [v for v in now.promoted if v in ours]
         if known:
             if now.champion not in known:
                 log.warning(
@@ -145,7 +145,7 @@ class Lifecycle:
                 )
             return None
         manifest = msgspec.structs.replace(
-            blank(self._pipeline), parent=now.champion, model_sha256=digest(data)
+            blank(self._pipeline), parent=now.champion, model_sha256=sha256
         )
         reason = f"the pipeline's own ONNX file {self._pipeline.model.onnx.name}, published as is"
         return await self.release(Judged(manifest, data, Action.PROMOTE, reason), by="operator")

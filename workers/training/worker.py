@@ -129,11 +129,13 @@ class Trainer:
             return None
         policy, index = self._pipeline.policies.retrain, self._tail.index
         expected = await self._tail.expected()
-        await self._tail.forget_trimmed()
         self._news = False
         classes = max(2, self._pipeline.model.outputs)
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
+        if due(policy, index, self._decided, expected, classes) is None:
+            return None
+        await self._tail.forget_trimmed()  # a window is made of what is still there
         return due(policy, index, self._decided, expected, classes)
 
     async def _ensure_loaded(self) -> None:

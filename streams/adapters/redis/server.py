@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -63,9 +63,10 @@ class Eviction:
             ConfigurationError: it may drop keys.
             Unavailable: it is away.
         """
-        if complaint := await self._complaint():
+        nodes = await self._info("memory")
+        if complaint := self._complaint(nodes):
             raise ConfigurationError(complaint)
-        if any(memory.get("maxmemory") == 0 for memory in await self._info("memory")):
+        if any(memory.get("maxmemory") == 0 for memory in nodes):
             log.warning(
                 "Redis has no maxmemory: when memory runs out, the kernel ends it instead of Redis "
                 "refusing writes - `redis-cli CONFIG SET maxmemory 8gb`, or what the machine has",
@@ -78,7 +79,7 @@ class Eviction:
         Raises:
             Unavailable: it is away.
         """
-        complaint = await self._complaint()
+        complaint = self._complaint(await self._info("memory"))
         if complaint and complaint != self._said:
             log.error(complaint)
         elif self._said and not complaint:
@@ -95,8 +96,8 @@ class Eviction:
             )
         self._evicted = evicted
 
-    async def _complaint(self) -> str:
-        for memory in await self._info("memory"):
+    def _complaint(self, nodes: Sequence[Mapping[str, Any]]) -> str:
+        for memory in nodes:
             policy = str(memory.get("maxmemory_policy", "noeviction"))
             if policy != "noeviction":
                 return (
