@@ -8,7 +8,7 @@ from __future__ import annotations
 from streams.adapters.redis.state import RedisFeatureState
 from streams.adapters.triton.control import TritonControls
 from streams.kafka import workarounds
-from streams.kafka.topics import check_transactions, ensure_topics
+from streams.kafka.topics import check_retention, check_transactions, ensure_topics
 from streams.settings import Settings
 from streams.spec import Pipeline
 
@@ -29,6 +29,7 @@ async def check_application(settings: Settings, pipeline: Pipeline, *, triton: b
     """
     workarounds.apply()
     await ensure_topics(settings, pipeline)
+    await check_retention(settings, pipeline)
     if exactly_once(settings, pipeline):
         await check_transactions(settings, pipeline.name)
     state = await RedisFeatureState.of(settings, pipeline)

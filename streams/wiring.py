@@ -126,7 +126,7 @@ class _Parts:
         self._ids: dict[str, str] = {}
         """Their ids; none where the brokers have no ids."""
         self._partitions = 0
-        """So many of each topic are there."""
+        """So many of each topic are there, as far as this worker knows."""
         self._opened: RedisFeatureState | None = None
 
     @property
@@ -136,7 +136,7 @@ class _Parts:
 
     async def start(self) -> None:
         """Connect."""
-        await ensure_topics(self._settings, self._pipeline)
+        self._partitions = await ensure_topics(self._settings, self._pipeline)
         self._ids = await topic_ids(self._settings, self._topics)
         events = self._ids.get(self._pipeline.topics.events, "")
         self._opened = await self._connected(
@@ -156,12 +156,11 @@ class _Parts:
         """Where the events topic has been given more partitions, give the others as many."""
         most = max(partitions, default=-1) + 1
         if most > self._partitions:
-            await until_available(
+            self._partitions = await until_available(
                 self._pipeline.name,
                 "topics",
                 lambda: ensure_topics(self._settings, self._pipeline),
             )
-            self._partitions = most
 
     async def watch(self, app: BatchApp) -> None:
         """End the worker where a topic was made anew; say what has changed at the servers."""
@@ -222,6 +221,8 @@ class _LabellingParts(_Parts):
         super().__init__(settings, pipeline, (topics.events, topics.scored, topics.feedback))
         self._read_range = _reader(settings)
         self._homes = Homes()
+        self._seen = 0
+        """For so many partitions it was seen where the events of a key are."""
         self._progress = GroupProgress(settings, pipeline)
         self._labelling: dict[int, Labelling] = {}
         """The latest of each partition; those that are closed are at rest."""
@@ -253,10 +254,10 @@ class _LabellingParts(_Parts):
 
     async def assigned(self, partitions: Collection[int]) -> None:
         """See by what was served where the events of a key are; once for a number of partitions."""
-        before = self._partitions
         await super().assigned(partitions)
-        if self._partitions == before:
+        if self._partitions == self._seen:
             return
+        self._seen = self._partitions
         self._homes = await until_available(self._pipeline.name, "open", self._find_homes)
         if self._homes.unexplained:
             log.warning(

@@ -32,11 +32,11 @@ def group_id(pipeline: str, role: str) -> str:
     return f"driftloop.{pipeline}.{role}"
 
 
-async def ensure_topics(settings: Settings, pipeline: Pipeline) -> None:
+async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
     """Create the pipeline's topics where they are missing; they keep what the pipeline needs.
 
-    Where the events topic has been given more partitions, the others follow. A topic that keeps too
-    little is said in the log, with the command that mends it.
+    Where the events topic has been given more partitions, the others follow. Returns how many
+    partitions the events have.
 
     Raises:
         Unavailable: no broker answered.
@@ -66,7 +66,17 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> None:
                     f"--topic {topics.events} --partitions {partitions}"
                 )
         await _wait_for_topics(settings, admin, wanted)
-        await check(settings, admin, {name: keep[name] for name in found if name in keep})
+    return count
+
+
+async def check_retention(settings: Settings, pipeline: Pipeline) -> None:
+    """Say in the log which topics keep too little, with the command that mends it.
+
+    Raises:
+        Unavailable: no broker answered.
+    """
+    async with admin_client(settings) as admin:
+        await check(settings, admin, needed(pipeline))
 
 
 async def _create(

@@ -86,7 +86,8 @@ class Restoration:
         # each worker begins with another one: they share the work
         for number in sorted(ends, key=lambda other: (other < first, other)):
             await self.partition(number, ends[number], ends[number])
-        await self._labels()
+        if any(ends.values()):
+            await self._labels()
         await self._until_available(lambda: self._state.declare_whole(ends))
 
     async def _refold(self, number: int, position: int, end: int, committed: int) -> None:

@@ -150,7 +150,7 @@ async def test_a_worker_that_starts_brings_a_lost_state_back_whole() -> None:
 
 
 async def test_scoring_waits_for_the_labels_of_its_windows() -> None:
-    work = Work(LABELLED, labelled_on=(0, 1))
+    work = Work(LABELLED, ends={1: 2}, labelled_on=(0, 1))
     state = LosingState(MemoryFeatureState(LABELLED.plan))
     with structlog.testing.capture_logs() as lines:
         scoring = asyncio.create_task(work.score(work.worker(state), 0, 1))
@@ -167,10 +167,17 @@ async def test_without_a_labeller_it_goes_on_after_a_while_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(restoration, "_LABELS_WAIT", 0.0)
-    work = Work(LABELLED, labelled_on=(1,))
+    work = Work(LABELLED, ends={1: 2}, labelled_on=(1,))
     state = LosingState(MemoryFeatureState(LABELLED.plan))
     with structlog.testing.capture_logs() as lines:
         await work.score(work.worker(state), 0, 1)
     [said] = [one for one in lines if one["log_level"] == "error"]
     assert "start a labeller" in said["event"]
     assert said["partitions"] == [1]
+
+
+async def test_a_state_of_which_nothing_was_scored_waits_for_no_labels() -> None:
+    work = Work(LABELLED, labelled_on=(0, 1))
+    state = LosingState(MemoryFeatureState(LABELLED.plan))
+    scoring = work.score(work.worker(state), 0, 1)
+    assert len(vectors(LABELLED, await asyncio.wait_for(scoring, 10))) == 1
