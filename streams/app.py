@@ -14,7 +14,7 @@ from streams.engine.app import BatchApp
 from streams.errors import DriftloopError
 from streams.preflight import check_application
 from streams.settings import load_settings
-from streams.spec import load_pipeline
+from streams.spec.loading import load_pipeline
 from streams.telemetry import configure_logging, serve_metrics
 from streams.wiring import scoring_app
 

@@ -10,17 +10,22 @@ from pydantic import SecretStr
 
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
-from streams.spec import Pipeline, load_pipeline
+from streams.spec import Pipeline
+from streams.spec.loading import load_pipeline
 from workers.devstack.state import running
 
 
 def find_pipeline(module: str) -> Pipeline:
-    """The pipeline of a module; modules in the working directory are found too."""
+    """The pipeline of a module, or of a file at a path; our own by their short names, too.
+
+    Modules in the working directory are found. Raises `ConfigurationError`, as `load_pipeline`.
+    """
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    if module and "." not in module and importlib.util.find_spec(module) is None:
-        module = f"streams.pipelines.{module}"  # our own, by its short name
+    ours = f"streams.pipelines.{module}"
+    if module.isidentifier() and not importlib.util.find_spec(module):
+        module = ours if importlib.util.find_spec(ours) else module
     return load_pipeline(module)
 
 

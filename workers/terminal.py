@@ -33,6 +33,6 @@ Module = Annotated[
     typer.Argument(
         envvar="DRIFTLOOP_PIPELINE",
         metavar="MODULE",
-        help="Module that declares the pipeline, as in streams.pipelines.card_fraud.",
+        help="Module that declares the pipeline, as in streams.pipelines.card_fraud, or its file.",
     ),
 ]

@@ -6,7 +6,7 @@ as it was the first time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -21,11 +21,12 @@ from streams.ports.batches import SourceRecord
 from streams.ports.features import LARGEST, LARGEST_SUMMED, LONGEST_NAME
 from streams.scoring.validation import Validator
 from streams.spec import Columns, Pipeline
-from streams.spec.events import base_type
 from streams.spec.features import Block
+from streams.spec.fields import base_type, json_name, numeric, spelt
 from streams.spec.times import epoch, numbers
 
 _key, _value = attrgetter("key"), attrgetter("value")
+_SPELLING: dict[Any, Callable[[Any], str] | None] = {str: None, int: str}
 _headers, _timestamp = attrgetter("headers"), attrgetter("timestamp")
 
 
@@ -103,17 +104,16 @@ class Decoder:
         self._event = pipeline.event
         self._cleaning = pipeline.cleaning
         self._schema = pipeline.event.schema
-        self._validator = Validator(self._schema, self._event.time)
+        time = self._event.time
+        self._validator = Validator(self._schema, {time, json_name(self._schema, time)})
         self._fields = {name: attrgetter(name) for name in self._schema.model_fields}
-        self._numeric = {
-            name: base_type(self._schema, name) in (int, float, bool)
-            for name in self._schema.model_fields
-        }
+        self._numeric = {name: numeric(self._schema, name) for name in self._schema.model_fields}
         self._keys = tuple(dict.fromkeys(plan.key for plan in pipeline.plan.keys))
         self._named = {
-            name: base_type(self._schema, name) is str for name in (self._event.id, *self._keys)
+            name: _SPELLING.get(base_type(self._schema, name), spelt)
+            for name in (self._event.id, *self._keys)
         }
-        """Whether a field that names something is text already."""
+        """How the values of a field that names something are spelt; None for texts."""
         self._read = pipeline.fields_read
         self._times = self._cleaning.times
 
@@ -207,8 +207,9 @@ class Decoder:
         columns: dict[str, NDArray[Any]] = {}
         for name, read in self._fields.items():
             values = list(map(read, events))
-            if (text_already := self._named.get(name)) is not None:
-                names[name] = values if text_already else list(map(str, values))
+            if name in self._named:
+                spelling = self._named[name]
+                names[name] = values if spelling is None else list(map(spelling, values))
             if None in values:
                 values = self._fill(name, values, bad)
             columns[name] = self._column(name, values, bad)

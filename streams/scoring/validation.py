@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import datetime
 from typing import Annotated, Any, Optional
 
@@ -32,8 +32,8 @@ _REFUSED = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 class Validator:
     """Decodes JSON records of one schema to objects with the schema's fields as attributes."""
 
-    def __init__(self, schema: type[BaseModel], time: str = "") -> None:
-        """`time` is the field of the event time, which may be a number of any unit."""
+    def __init__(self, schema: type[BaseModel], time: Set[str] = frozenset()) -> None:
+        """`time` has the names of the event time in records: it may be a number of any unit."""
         self._schema = schema
         self._time = time
         struct = compile_struct(schema)
@@ -63,7 +63,8 @@ class Validator:
             return self._schema.model_validate_json(value or b"")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            if first["loc"] == (self._time,) and (dated := _dated(value or b"", self._time)):
+            named = first["loc"][0] if len(first["loc"]) == 1 else ""
+            if named in self._time and (dated := _dated(value or b"", str(named))):
                 return self._judge(dated)
             where = ".".join(str(part) for part in first["loc"])
             cause = "malformed" if first["type"] == "json_invalid" else "invalid"
@@ -79,9 +80,10 @@ def _dated(value: bytes, field: str) -> bytes | None:
         found = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(found[field], int | float) or isinstance(found[field], bool):
+    at = found.get(field) if isinstance(found, dict) else None
+    if not isinstance(at, int | float) or isinstance(at, bool):
         return None
-    at = parse(found[field])
+    at = parse(at)
     if not 0 <= at <= LATEST:
         raise BadRecord(
             "time",

@@ -17,7 +17,7 @@ from streams.spec.features import (
 from streams.spec.feedback import Feedback
 from streams.spec.learning import Retrain
 from streams.spec.model import Model
-from streams.spec.pipeline import Pipeline, load_pipeline
+from streams.spec.pipeline import Pipeline
 from streams.spec.policy import Policies
 from streams.spec.rollout import Gate
 from streams.spec.serving import Decision, Fallback, Invalid
@@ -45,5 +45,4 @@ __all__ = [
     "Retrain",
     "Sum",
     "Transform",
-    "load_pipeline",
 ]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, FutureDatetime, NaiveDatetime, PastDatetime
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds
+from streams.spec.fields import (
+    base_type,
+    require_field,
+    require_name,
+    require_numeric,
+    require_value,
+)
 from streams.spec.times import TimeRange
+
+_TIMES = (datetime, AwareDatetime, NaiveDatetime, PastDatetime, FutureDatetime)
 
 Columns = Mapping[str, NDArray[Any]]
 """A micro-batch by field name: numeric fields as float64 [n], others as object [n].
@@ -44,21 +51,16 @@ class Event:
                 f"{self.schema!r} is not a pydantic model",
                 "pass a class that derives from pydantic.BaseModel",
             )
-        for role in ("id", "key", "time"):
-            require_field(self.schema, getattr(self, role), f"event.{role}")
-        if base_type(self.schema, self.time) not in (datetime, int, float):
+        check_fields(self, "event")
+        require_field(self.schema, self.time, "event.time")
+        if base_type(self.schema, self.time) not in (*_TIMES, int, float):
             raise PipelineError(
                 "event.time",
                 f"field {self.time!r} is not a time",
                 "declare it as datetime, or as epoch seconds (float)",
             )
         for role in ("id", "key"):
-            if base_type(self.schema, getattr(self, role)) not in (str, int):
-                raise PipelineError(
-                    f"event.{role}",
-                    f"field {getattr(self, role)!r} is not str or int",
-                    "declare it as str or int",
-                )
+            require_name(self.schema, getattr(self, role), f"event.{role}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Clip:
     high: float = float("inf")
 
     def __post_init__(self) -> None:
+        check_fields(self, "cleaning.outliers")
         if not self.low < self.high:
             raise PipelineError(
                 "cleaning.outliers", f"low {self.low} is not below high {self.high}", "swap them"
@@ -108,58 +111,20 @@ class Cleaning:
         """
         seconds(self.duplicates, "cleaning.duplicates")
         seconds(self.ahead, "cleaning.ahead")
+        if not isinstance(self.earliest, datetime):
+            raise PipelineError(
+                "cleaning.earliest",
+                f"{self.earliest!r} is no datetime",
+                "write datetime(2024, 1, 1)",
+            )
         for name, filler in self.missing.items():
             require_field(schema, name, f"cleaning.missing[{name!r}]")
-            _require_filler(schema, name, filler)
-        for name in self.outliers:
+            require_value(schema, name, filler, f"cleaning.missing[{name!r}]")
+        for name, bounds in self.outliers.items():
             require_numeric(schema, name, f"cleaning.outliers[{name!r}]")
-
-
-def _require_filler(schema: type[BaseModel], name: str, filler: object) -> None:
-    """Raise a `PipelineError` unless a field may have this value."""
-    if base_type(schema, name) not in (int, float, bool):
-        return
-    number = isinstance(filler, int | float) and math.isfinite(filler)
-    if not number:
-        raise PipelineError(
-            f"cleaning.missing[{name!r}]",
-            f"{filler!r} is no number, as {name!r} is",
-            "give a number that is finite",
-        )
-
-
-def require_field(schema: type[BaseModel], name: str, where: str) -> None:
-    """Raise a `PipelineError` unless `schema` has a field of that name."""
-    if name not in schema.model_fields:
-        known = ", ".join(schema.model_fields)
-        raise PipelineError(
-            where, f"{schema.__name__} has no field {name!r}", f"use one of: {known}"
-        )
-
-
-def require_numeric(schema: type[BaseModel], name: str, where: str) -> None:
-    """Raise a `PipelineError` unless that field of `schema` is a number."""
-    require_field(schema, name, where)
-    if base_type(schema, name) not in (int, float, bool):
-        raise PipelineError(
-            where,
-            f"field {name!r} is not a number",
-            "use a numeric field, or OneHot or Bucket for categories",
-        )
-
-
-def base_type(schema: type[BaseModel], name: str) -> Any:
-    """The field's type without `| None` and without annotations."""
-    annotation: Any = schema.model_fields[name].annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(annotation) if option is not type(None)]
-        annotation = options[0] if len(options) == 1 else annotation
-    if typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
-    return annotation
-
-
-def optional(schema: type[BaseModel], name: str) -> bool:
-    """Whether the field may be `None`."""
-    annotation = schema.model_fields[name].annotation
-    return type(None) in typing.get_args(annotation)
+            if not isinstance(bounds, Clip):
+                raise PipelineError(
+                    f"cleaning.outliers[{name!r}]",
+                    f"{bounds!r} is no Clip",
+                    "write Clip(low, high)",
+                )

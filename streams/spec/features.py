@@ -9,14 +9,23 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds, text
-from streams.spec.events import Columns, require_field, require_numeric
+from streams.spec.events import Columns
+from streams.spec.fields import (
+    plain,
+    require_field,
+    require_numeric,
+    require_value,
+)
 
 Block = NDArray[np.float64]
 """Feature values of a micro-batch, float64 [n, width]."""
@@ -36,6 +45,7 @@ class Column:
 
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        check_fields(self, f"features.{self.field}")
         require_numeric(schema, self.field, f"features.{self.field}")
 
     def compute(self, columns: Columns) -> Block:
@@ -58,6 +68,7 @@ class Transform:
 
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` unless the function can be called."""
+        check_fields(self, f"features.{self.name}")
         if not callable(self.function):
             raise PipelineError(
                 f"features.{self.name}",
@@ -87,37 +98,50 @@ class OneHot:
     """A category as one column per known value; an unknown value is all zeros."""
 
     field: str
-    values: Sequence[str | int]
+    values: Sequence[str | int | float | Enum]
+    """Of the field's own type: the number 1 is not the text "1"."""
     normalise = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the vector's columns."""
-        return tuple(f"{self.field}={value}" for value in self.values)
+        return tuple(f"{self.field}={plain(value)}" for value in self.values)
 
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` where the declaration does not fit the event's schema."""
         require_field(schema, self.field, f"features.{self.field}")
+        if isinstance(self.values, str):
+            raise PipelineError(
+                f"features.{self.field}.values", f"{self.values!r} is one text", 'write ("a", "b")'
+            )
         if not self.values or len(set(self.values)) != len(self.values):
             raise PipelineError(
                 f"features.{self.field}",
                 "values are empty or repeated",
                 "list each known value once",
             )
+        for value in self.values:
+            require_value(schema, self.field, value, f"features.{self.field}.values")
 
     def compute(self, columns: Columns) -> Block:
         """Zeros and ones, [n, len(values)]."""
-        column = np.asarray(columns[self.field], object)
-        return np.stack([column == value for value in self.values], axis=1).astype(np.float64)
+        column = np.asarray(_plain(columns[self.field]), object)
+        found = [column == plain(value) for value in self.values]
+        return np.stack(found, axis=1).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A large category as one index for an embedding: CRC-32 of its text modulo `buckets`."""
+    """A large category as one index for an embedding: CRC-32 of its text modulo `buckets`.
+
+    A whole number's text has its digits alone, whatever its type: 5411, never 5411.0.
+    """
 
     field: str
     buckets: int
     normalise = False
+    revision = 2
+    """Of what it computes: part of what the vector means."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,6 +150,7 @@ class Bucket:
 
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        check_fields(self, f"features.{self.field}")
         require_field(schema, self.field, f"features.{self.field}")
         if not 2 <= self.buckets <= 1 << 24:
             raise PipelineError(
@@ -136,8 +161,23 @@ class Bucket:
 
     def compute(self, columns: Columns) -> Block:
         """Indices from 0, [n, 1]."""
-        codes = [zlib.crc32(str(value).encode()) % self.buckets for value in columns[self.field]]
+        texts = map(_text, _plain(columns[self.field]))
+        codes = [zlib.crc32(text.encode()) % self.buckets for text in texts]
         return np.array(codes, np.float64)[:, None]
+
+
+def _plain(column: NDArray[Any]) -> Sequence[Any]:
+    """A column's values; of members of an Enum, what they stand for."""
+    if column.dtype == object and any(issubclass(kind, Enum) for kind in set(map(type, column))):
+        return list(map(plain, column))
+    found: Sequence[Any] = column.tolist()
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -183,6 +223,7 @@ class Window:
 
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        check_fields(self, f"features.{self.label}")
         require_field(schema, self.key, f"features.{self.label}.key")
         if self.oldest == self.newest:
             raise PipelineError(

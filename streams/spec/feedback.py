@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds
 
 
@@ -22,6 +23,7 @@ class Feedback:
     """Names of the label values 0, 1, ...; empty for a numeric label."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "feedback")
         if self.horizon_seconds < 1:
             raise PipelineError("feedback.horizon", "is zero", "use 1s or more")
         seconds(self.keep, "feedback.keep")

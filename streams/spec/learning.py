@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds
 
 
@@ -26,6 +27,7 @@ class Retrain:
     """No candidate is made from fewer examples of the rarest class."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "policies.retrain")
         slices = self.validate_seconds + self.evaluate_seconds
         if self.window_seconds <= slices:
             raise PipelineError(
@@ -33,8 +35,22 @@ class Retrain:
                 f"{self.window} leaves nothing to train on",
                 "make it longer than validate + evaluate",
             )
-        if self.every_seconds < 1:
-            raise PipelineError("policies.retrain.every", "is zero", "use 1s or more")
+        for name in ("every", "validate", "evaluate"):
+            if getattr(self, f"{name}_seconds") < 1:
+                raise PipelineError(f"policies.retrain.{name}", "is zero", "use 1s or more")
+        if self.window_seconds < self.every_seconds:
+            raise PipelineError(
+                "policies.retrain.window",
+                f"{self.window} is shorter than every={self.every}: examples between two "
+                "candidates would never be learned from",
+                "make it as long at least",
+            )
+        if self.least_examples < 1 or not 1 <= self.least_positives <= self.least_examples:
+            raise PipelineError(
+                "policies.retrain.least_positives",
+                f"{self.least_positives} of {self.least_examples} examples cannot be",
+                "use 1 or more, and at most least_examples",
+            )
 
     @property
     def every_seconds(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 
 INPUT = "features"
 OUTPUT = "scores"
@@ -32,6 +33,9 @@ class Model:
     """Training parameters: learning_rate, batch_size, epochs, patience, weight_decay, seed."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "model")
+        if isinstance(self.onnx, str):
+            object.__setattr__(self, "onnx", Path(self.onnx))
         if (self.network is None) == (self.onnx is None):
             raise PipelineError(
                 "model",
@@ -53,10 +57,28 @@ class Model:
                 "is not known",
                 f"use: {', '.join(TRAINING_DEFAULTS)}",
             )
+        for name, value in self.parameters.items():
+            if complaint := _complaint(name, value):
+                raise PipelineError(f"model.parameters.{name}", f"{value!r} cannot be", complaint)
 
     def training(self) -> dict[str, float | int | str]:
         """Training parameters with defaults filled in."""
         return {**TRAINING_DEFAULTS, **self.parameters}
+
+
+def _complaint(name: str, value: object) -> str:
+    """What a training parameter must be; empty where it is."""
+    if name == "positive_weight" and value == "balanced":
+        return ""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = isinstance(TRAINING_DEFAULTS[name], int)
+    zero = name in ("weight_decay", "seed")
+    if not number or (whole and value != int(value)) or not (value > 0 or (zero and value == 0)):  # type: ignore[call-overload,operator]
+        kind = "a whole number" if whole else "a number"
+        return f"use {kind}, {'0 or more' if zero else 'above 0'}" + (
+            ', or "balanced"' if name == "positive_weight" else ""
+        )
+    return ""
 
 
 TRAINING_DEFAULTS: dict[str, float | int | str] = {

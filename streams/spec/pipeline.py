@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,11 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import ConfigurationError, PipelineError
-from streams.spec.events import Cleaning, Columns, Event, optional
+from streams.errors import PipelineError
+from streams.spec.events import Cleaning, Columns, Event
 from streams.spec.features import Block, Feature, LabelRate, Window
 from streams.spec.feedback import Feedback
+from streams.spec.fields import optional, require_default
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
@@ -77,12 +77,13 @@ class Pipeline:
     policies: Policies = field(default_factory=Policies)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
             raise PipelineError(
                 "name",
                 f"{self.name!r} cannot name topics",
                 "use lower-case letters, digits and -, starting with a letter",
             )
+        _check_parts(self)
         if not self.features:
             raise PipelineError("features", "are empty", "declare at least one")
         self.cleaning.validate(self.event.schema)
@@ -97,12 +98,23 @@ class Pipeline:
         self._check_names()
         self._check_missing()
         self._check_labels()
+        self._check_classes()
+
+    def _check_classes(self) -> None:
         classes = max(2, self.model.outputs)
-        if len(self.decision.classes) != classes:
+        named = {"decision": self.decision.classes, "feedback": self.feedback.classes}
+        for part, names in named.items():
+            if len(set(names)) != classes and (names or part == "decision"):
+                raise PipelineError(
+                    f"{part}.classes",
+                    f"names {len(set(names))} of {classes}",
+                    "name each class once",
+                )
+        if self.decision.threshold is not None and self.model.outputs > 1:
             raise PipelineError(
-                "decision.classes",
-                f"names {len(self.decision.classes)} of {classes}",
-                "name each class once",
+                "decision.threshold",
+                f"decides nothing with {self.model.outputs} classes: the best one wins",
+                "leave it out",
             )
 
     def _check_names(self) -> None:
@@ -123,6 +135,9 @@ class Pipeline:
                     "identifies or dates the event but may be None",
                     "make the field required",
                 )
+        for name in sorted(self.fields_read):
+            if name in self.event.schema.model_fields:
+                require_default(self.event.schema, name)
 
     def _check_labels(self) -> None:
         for window in self.windows:
@@ -167,7 +182,7 @@ class Pipeline:
         plan = [[k.key, k.edges, k.values, k.labels, k.windows] for k in self.plan.keys]
         cleaning = self.cleaning
         stateless = [
-            [type(feature).__name__, meaning(vars(feature))]
+            [f"{type(feature).__name__}{getattr(feature, 'revision', '')}", meaning(vars(feature))]
             for feature in self.features
             if not isinstance(feature, Window)
         ]
@@ -239,25 +254,20 @@ class Pipeline:
         )
 
 
-def load_pipeline(module: str) -> Pipeline:
-    """The pipeline that a module declares as `pipeline`.
-
-    Raises:
-        ConfigurationError: no such module, or it declares no pipeline.
-    """
-    if not module:
-        raise ConfigurationError("no pipeline given - set DRIFTLOOP_PIPELINE, or name its module")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
-            raise
-        raise ConfigurationError(
-            f"no module {module!r} - run where it can be imported, as in my_team.my_pipeline"
-        ) from None
-    pipeline = getattr(found, "pipeline", None)
-    if not isinstance(pipeline, Pipeline):
-        raise ConfigurationError(
-            f"{module} declares no pipeline - assign one: pipeline = Pipeline(...)"
-        )
-    return pipeline
+def _check_parts(pipeline: Pipeline) -> None:
+    """Raise a `PipelineError` unless each part is of its class."""
+    parts = {
+        "event": Event,
+        "model": Model,
+        "feedback": Feedback,
+        "cleaning": Cleaning,
+        "decision": Decision,
+        "policies": Policies,
+    }
+    for name, expected in parts.items():
+        if not isinstance(value := getattr(pipeline, name), expected):
+            raise PipelineError(
+                name, f"{value!r} is no {expected.__name__}", f"write {expected.__name__}(...)"
+            )
+    if isinstance(pipeline.features, str) or not isinstance(pipeline.features, Sequence):
+        raise PipelineError("features", f"{pipeline.features!r} is no list", "write [Column(...)]")

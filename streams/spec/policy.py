@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
 __all__ = ["Decision", "Delivery", "Fallback", "Gate", "Invalid", "Policies", "Retrain"]
+
+
+_PARTS = {"fallback": Fallback, "invalid": Invalid, "retrain": Retrain, "gate": Gate}
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class Policies:
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 
     def __post_init__(self) -> None:
-        if self.delivery not in ("exactly_once", "at_least_once"):
-            raise PipelineError(
-                "policies.delivery",
-                f"{self.delivery!r} is not known",
-                "use exactly_once or at_least_once",
-            )
+        check_fields(self, "policies")
+        for name, expected in _PARTS.items():
+            if not isinstance(value := getattr(self, name), expected):
+                raise PipelineError(
+                    f"policies.{name}",
+                    f"{value!r} is no {expected.__name__}",
+                    f"write {expected.__name__}(...)",
+                )
         if self.keep_versions < 2:
             raise PipelineError(
                 "policies.keep_versions",

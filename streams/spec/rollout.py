@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,24 @@ class Gate:
     """The metric's least value for the very first version."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "policies.gate")
         if not 0.5 <= self.confidence < 1.0:
             raise PipelineError(
                 "policies.gate.confidence",
                 f"{self.confidence} is not in [0.5, 1)",
                 "use 0.9 or 0.95",
             )
-        if self.margin < 0:
+        if self.least_support < 1:
             raise PipelineError(
-                "policies.gate.margin", f"{self.margin} is negative", "use 0 or more"
+                "policies.gate.least_support", f"{self.least_support} is no support", "use 1+"
+            )
+        if not 0.0 <= self.floor <= 1.0:
+            raise PipelineError(
+                "policies.gate.floor", f"{self.floor} is never reached", "use a number from 0 to 1"
+            )
+        if not 0.0 <= self.margin <= 1.0:
+            raise PipelineError(
+                "policies.gate.margin", f"{self.margin} is not in [0, 1]", "use 0.02 or so"
             )
         if self.resamples < 100:
             raise PipelineError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streams.errors import PipelineError
+from streams.spec.declared import check_fields
 
 Delivery = Literal["exactly_once", "at_least_once"]
 
@@ -21,6 +22,7 @@ class Decision:
     """Names by class index."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "decision")
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise PipelineError(
                 "decision.threshold",
@@ -44,6 +46,7 @@ class Fallback:
     backlog is received late, it is not degraded for its age."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "policies.fallback")
         if not 0.0 <= self.score <= 1.0:
             raise PipelineError(
                 "policies.fallback.score",
@@ -69,6 +72,7 @@ class Invalid:
     as many more through."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "policies.invalid")
         if not 0.0 < self.ratio <= 1.0:
             raise PipelineError(
                 "policies.invalid.ratio",

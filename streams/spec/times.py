@@ -65,7 +65,8 @@ class TimeRange:
     """
 
     def __init__(self, earliest: datetime, ahead: int) -> None:
-        self._earliest = earliest.replace(tzinfo=UTC).timestamp()
+        """`earliest` is UTC where it names no zone."""
+        self._earliest = earliest.replace(tzinfo=earliest.tzinfo or UTC).timestamp()
         self._ahead = ahead
 
     def outside(self, times: ArrayLike, written: ArrayLike) -> dict[int, str]:

@@ -19,7 +19,7 @@ from streams.ports.batches import MicroBatch
 from streams.records import Scored, decoder, unpack
 from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
-from streams.spec import Columns, Decision, Fallback, Policies, Transform
+from streams.spec import Columns, Decision, Fallback, Feedback, Policies, Transform
 from streams.testing import Rehearsal
 from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order
@@ -70,6 +70,7 @@ async def test_many_outputs_decide_for_the_best_class() -> None:
     pipeline = declare(
         model=Model(network=lambda features: features, outputs=3),
         decision=Decision(classes=("a", "b", "c")),
+        feedback=Feedback(horizon="1h", classes=("a", "b", "c")),
     )
     [prediction] = (await Rehearsal(pipeline, three).score([basket(1)])).predictions
     assert prediction.decision == "b"

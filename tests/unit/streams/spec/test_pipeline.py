@@ -28,8 +28,8 @@ from streams.spec import (
     Policies,
     Retrain,
     Transform,
-    load_pipeline,
 )
+from streams.spec.loading import load_pipeline
 from streams.spec.model import config_pbtxt
 from tests.unit.pipelines import Order, declare
 
