@@ -13,6 +13,7 @@ from rich.markup import escape
 from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
 from workers.commands import (
+    checking,
     demo,
     dlq,
     models,
@@ -35,7 +36,7 @@ app = typer.Typer(
     "new model versions published while traffic flows.",
     epilog="Start with `driftloop check MODULE`, then `driftloop up MODULE`.",
 )
-app.command()(pipeline.check)
+app.command()(checking.check)
 app.command()(running.up)
 app.command()(demo.demo)
 app.command()(running.score)

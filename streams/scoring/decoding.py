@@ -23,6 +23,7 @@ from streams.scoring.validation import Validator
 from streams.spec import Columns, Pipeline
 from streams.spec.features import Block
 from streams.spec.fields import base_type, json_name, numeric, spelt
+from streams.spec.loading import explained
 from streams.spec.times import epoch, numbers
 
 _key, _value = attrgetter("key"), attrgetter("value")
@@ -145,7 +146,7 @@ class Decoder:
         try:
             decoded = replace(decoded, features=self._pipeline.stateless(decoded.columns))
         except Exception as error:
-            raise BadRecord("feature", repr(error)) from error
+            raise BadRecord("feature", str(explained(error))) from error
         blocks = list(decoded.features.values())
         if not blocks or np.abs(np.concatenate(blocks, axis=1)).max() <= LARGEST:
             return decoded

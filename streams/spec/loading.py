@@ -107,7 +107,8 @@ def explained(error: BaseException) -> ConfigurationError:
         return ConfigurationError(f"{where}: {error.msg} - correct the line")
     where = _place(error)
     if isinstance(error, PipelineError):
-        return ConfigurationError(f"{where}: {error}")
+        return ConfigurationError(f"{where}: {error}" if where else str(error))
+    where = where or "the pipeline"
     if isinstance(error, SystemExit):
         return ConfigurationError(f"{where}: ends the program - declare a pipeline and no more")
     said = " ".join(str(error).split()) or "no reason given"
@@ -117,11 +118,11 @@ def explained(error: BaseException) -> ConfigurationError:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of the author's own code: not of Python, of packages, or of ours."""
+    """The innermost line of the author's own code (not of Python, packages, or ours), if any."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _own(frame.filename)]
     if not own:
-        return "the pipeline"
+        return ""
     return f"{_short(own[-1].filename)}, line {own[-1].lineno}"
 
 

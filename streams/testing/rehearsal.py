@@ -30,6 +30,7 @@ from streams.ports.features import FeatureState
 from streams.records import Example, Prediction, Scored, decoder
 from streams.scoring.processor import Scoring
 from streams.spec import Pipeline
+from streams.spec.fields import json_name
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Rehearsal:
         is the records' own timestamp, against which event times are held; 0: nobody knows it.
         """
         await self._open()
-        key = self._pipeline.event.key
+        key = json_name(self._pipeline.event.schema, self._pipeline.event.key)
         values = [e if isinstance(e, bytes) else _json(e) for e in events]
         given = [(_key(value, key), value) for value in values]
         topics = self._pipeline.topics

@@ -1,13 +1,12 @@
-"""`check`, `tail`, `settings`: what a pipeline's author and users run."""
+"""`tail`, `settings`: what a pipeline's users run."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,15 +19,12 @@ from streams.errors import ConfigurationError
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import topic_exists
 from streams.ports.batches import SourceRecord
-from streams.records import unpack
 from streams.settings import PREFIX, Settings
 from streams.spec import Pipeline
-from streams.spec.durations import text
 from streams.spec.times import readable
-from streams.testing import Rehearsal, Rehearsed, sample_events
 from workers.environment import connected_settings, find_pipeline
 from workers.operations.rates import TopicRate, rates
-from workers.terminal import Module, note, out, plain
+from workers.terminal import Module, note, out
 
 
 class Stream(StrEnum):
@@ -40,65 +36,6 @@ class Stream(StrEnum):
     scored = "scored"
     examples = "examples"
     models = "models"
-
-
-def check(
-    module: Module,
-    events: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of events, one JSON object a line; made from the schema if absent."
-        ),
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many sample events to make.")] = 100,
-) -> None:
-    """Validate a pipeline, and run sample events through it in memory, without a server."""
-    pipeline = find_pipeline(module)
-    sample: list[Any] = list(_lines(events)) if events else sample_events(pipeline, count)
-    result = asyncio.run(Rehearsal(pipeline).score(sample))
-    _describe(pipeline)
-    _describe_result(pipeline, result, len(sample))
-    if not result.predictions:
-        raise ConfigurationError("no sample event could be scored - see the dead letters above")
-    out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {module}`")
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        yield from (line for line in path.read_bytes().splitlines() if line.strip())
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read {path} ({error.strerror}) - give a file of JSON lines"
-        ) from None
-
-
-def _describe(pipeline: Pipeline) -> None:
-    table = Table(title=f"Pipeline {pipeline.name}", show_header=False, title_justify="left")
-    event, feedback = pipeline.event, pipeline.feedback
-    table.add_row("event", f"{event.schema.__name__}: id {event.id}, key {event.key}, {event.time}")
-    table.add_row("features", f"{len(pipeline.feature_names)}: {', '.join(pipeline.feature_names)}")
-    absent = "left out" if feedback.missing is None else f"label {feedback.missing:g}"
-    table.add_row("feedback", f"horizon {text(feedback.horizon_seconds)}; no label: {absent}")
-    retrain = pipeline.policies.retrain
-    table.add_row("retrain", f"every {retrain.every} on the last {retrain.window}")
-    table.add_row("delivery", pipeline.policies.delivery)
-    table.add_row("schema", pipeline.schema_hash)
-    out.print(table)
-
-
-def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
-    for letter in result.dead_letters[:5]:
-        out.print(f"[yellow]dead letter[/] {plain(letter['cause'])}: {plain(letter['detail'])}")
-    rejected, predicted = len(result.dead_letters), len(result.predictions)
-    out.print(
-        f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
-        f"{count - predicted - rejected} duplicates"
-    )
-    if result.scored:
-        last = result.scored[-1]
-        named = zip(pipeline.feature_names, unpack([last.vector])[0].tolist(), strict=True)
-        shown = ", ".join(f"{name}={value:g}" for name, value in named)
-        out.print(f"last vector: {shown}", soft_wrap=True)
 
 
 def tail(

@@ -1,0 +1,109 @@
+"""`check`: what a pipeline's author runs before anything is started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from streams.errors import ConfigurationError, PipelineError
+from streams.records import unpack
+from streams.spec import Pipeline
+from streams.spec.durations import text
+from streams.testing import Rehearsal, Rehearsed, sample_events
+from workers.environment import find_pipeline
+from workers.terminal import Module, note, out, plain
+from workers.training.trying import try_model
+
+
+def check(
+    module: Module,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of events, one JSON object a line; made from the schema if absent."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many sample events to make.")] = 100,
+    model: Annotated[
+        bool, typer.Option(help="Also build, export and run the model, which takes seconds.")
+    ] = True,
+) -> None:
+    """Validate a pipeline, run sample events through it, and try its model; without a server."""
+    pipeline = find_pipeline(module)
+    _describe(pipeline)
+    sample = _sample(pipeline, events, count)
+    result = Rehearsed()
+    if sample:
+        result = asyncio.run(Rehearsal(pipeline).score(sample))
+        _describe_result(pipeline, result, len(sample))
+        if not result.predictions:
+            letter = result.dead_letters[0]
+            raise ConfigurationError(
+                f"no sample event could be scored: {letter['cause']}: {letter['detail']} - "
+                "give events of your own with --events, or correct the pipeline"
+            )
+    if model:
+        note("trying the model")
+        zeros = np.zeros((3, len(pipeline.feature_names)), np.float32)
+        vectors = unpack([one.vector for one in result.scored]) if result.scored else zeros
+        try_model(pipeline, module, vectors)
+    out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {plain(module)}`")
+
+
+def _sample(pipeline: Pipeline, events: Path | None, count: int) -> list[Any]:
+    """Events from a file, or made; none where the schema's validators let none pass."""
+    if events is not None:
+        found = list(_lines(events))
+        if not found:
+            raise ConfigurationError(f"{events} has no events - give a file of JSON lines")
+        return found
+    try:
+        return list(sample_events(pipeline, count))
+    except PipelineError as error:
+        out.print(f"[yellow]no sample events[/] {plain(error)}")
+        return []
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        yield from (line for line in path.read_bytes().splitlines() if line.strip())
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {path} ({error.strerror}) - give a file of JSON lines"
+        ) from None
+
+
+def _describe(pipeline: Pipeline) -> None:
+    table = Table(title=f"Pipeline {pipeline.name}", show_header=False, title_justify="left")
+    event, feedback = pipeline.event, pipeline.feedback
+    table.add_row("event", f"{event.schema.__name__}: id {event.id}, key {event.key}, {event.time}")
+    names = ", ".join(pipeline.feature_names)
+    table.add_row("features", plain(f"{len(pipeline.feature_names)}: {names}"))
+    absent = "left out" if feedback.missing is None else f"label {feedback.missing:g}"
+    table.add_row("feedback", f"horizon {text(feedback.horizon_seconds)}; no label: {absent}")
+    retrain = pipeline.policies.retrain
+    table.add_row("retrain", f"every {retrain.every} on the last {retrain.window}")
+    table.add_row("delivery", pipeline.policies.delivery)
+    table.add_row("schema", pipeline.schema_hash)
+    out.print(table)
+
+
+def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
+    for letter in result.dead_letters[:5]:
+        out.print(f"[yellow]dead letter[/] {plain(letter['cause'])}: {plain(letter['detail'])}")
+    rejected, predicted = len(result.dead_letters), len(result.predictions)
+    out.print(
+        f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
+        f"{count - predicted - rejected} duplicates"
+    )
+    if result.scored:
+        last = result.scored[-1]
+        named = zip(pipeline.feature_names, unpack([last.vector])[0].tolist(), strict=True)
+        shown = ", ".join(f"{name}={value:g}" for name, value in named)
+        out.print(f"last vector: {plain(shown)}", soft_wrap=True)

@@ -1,0 +1,41 @@
+"""A pipeline's network, tried without training: `python -m workers.training.trial MODULE`.
+
+Reads vectors from standard input (float32 [n, features], little-endian), builds the network,
+exports it and runs the ONNX file on them, as training and serving will. A process of its own, since
+torch takes seconds and hundreds of megabytes. Writes what is wrong as one line, or nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+
+from streams.errors import DriftloopError
+from streams.spec.loading import explained
+from workers.environment import find_pipeline
+from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
+
+
+def main() -> None:
+    """Try the network of a module; exits with 1 where it cannot be trained or served."""
+    pipeline = find_pipeline(sys.argv[1])
+    features = len(pipeline.feature_names)
+    vectors = np.frombuffer(sys.stdin.buffer.read(), "<f4").reshape(-1, features)
+    torch.manual_seed(int(pipeline.model.training()["seed"]))
+    try:
+        normalise = Normalise(*statistics(vectors, pipeline.normalised))
+        offset = np.zeros(pipeline.model.outputs)
+        model = ExportedModel(normalise, build(pipeline), offset)
+        verify(export(model, features), model, vectors)
+    except DriftloopError as error:
+        cause = error.__cause__
+        where = f"{explained(cause)}".partition(": ")[0] if cause is not None else ""
+        said = f"{where}: {error}" if "line" in where else str(error)
+        print(said)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

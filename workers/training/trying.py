@@ -1,0 +1,41 @@
+"""Whether a pipeline's model can be built, exported and served; nothing is trained or published."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import workers
+from streams.errors import ModelError
+from streams.spec import Pipeline
+from workers.releases.onnx_files import check_signature, read_onnx, run, session
+
+
+def try_model(pipeline: Pipeline, module: str, vectors: NDArray[np.float32]) -> None:
+    """Try the model of a pipeline, which a module declares, on vectors [n, features].
+
+    Raises:
+        ModelError: it could not be trained, exported, or served; says why.
+    """
+    if pipeline.model.onnx is not None:
+        data = read_onnx(pipeline.model.onnx)
+        check_signature(data, len(pipeline.feature_names), pipeline.model.outputs)
+        run(session(data), vectors)
+        return
+    paths = (os.environ.get("PYTHONPATH", ""), str(Path(workers.__file__).parents[1]))
+    found = subprocess.run(
+        # a file in the working directory hides none of Python's own modules
+        [sys.executable, "-P", "-m", "workers.training.trial", module],
+        input=vectors.astype("<f4").tobytes(),
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        check=False,
+    )
+    if found.returncode:
+        said = (found.stdout or found.stderr).decode(errors="replace").strip().splitlines()
+        raise ModelError(said[-1] if said else f"ended with {found.returncode}")
