@@ -54,7 +54,9 @@ class FeedbackRecord(msgspec.Struct, frozen=True):
     """`P.feedback`: a label for an event, keyed as the event was."""
 
     event_id: str | int
-    label: float
+    label: float | bool | str
+    """A class by its index or its name, `true` for class 1; or a number, where the pipeline's
+    feedback has no classes."""
     labelled_at: str | float
     """When the label was known: ISO 8601, or a number as an event's time may be."""
 

@@ -45,7 +45,7 @@ class FeedbackReader:
     """Reads labels as the pipeline declares them."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._classes = pipeline.feedback.classes
+        self._indices = {name: float(i) for i, name in enumerate(pipeline.feedback.classes)}
         self._times = pipeline.cleaning.times
 
     def name(self, record: SourceRecord) -> EventName:
@@ -64,14 +64,22 @@ class FeedbackReader:
         name = EventName(record.key, str(feedback.event_id))
         if max(len(name.key), len(name.event_id)) > LONGEST_NAME:
             raise BadRecord("too-long", f"no event's id or key is longer than {LONGEST_NAME:,}")
-        self._check_value(feedback.label)
-        return name, Label(record.offset, feedback.label, self._known_at(feedback, record))
+        value = self._value(feedback.label)
+        return name, Label(record.offset, value, self._known_at(feedback, record))
 
-    def _check_value(self, label: float) -> None:
-        if self._classes and label not in range(len(self._classes)):
-            raise BadRecord("label", f"{label} is not one of 0..{len(self._classes) - 1}")
+    def _value(self, label: float | bool | str) -> float:
+        """A label as a number: of a class, its index."""
+        if isinstance(label, str):
+            if label not in self._indices:
+                known = ", ".join(self._indices) or "declared: feedback.classes is empty"
+                raise BadRecord("label", f"{label!r} is no class, those are {known}")
+            return self._indices[label]
+        label = float(label)
+        if self._indices and label not in range(len(self._indices)):
+            raise BadRecord("label", f"{label} is not one of 0..{len(self._indices) - 1}")
         if not abs(label) <= LARGEST_SUMMED:
             raise BadRecord("label", f"{label} is not finite, or too large to be summed")
+        return label
 
     def _known_at(self, feedback: FeedbackRecord, record: SourceRecord) -> float:
         try:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,10 @@ class Transform:
         values = np.asarray(self.function(columns), np.float64)
         expected = len(next(iter(columns.values())))
         if values.shape != (expected,):
+            code = getattr(self.function, "__code__", None)
+            place = f"{Path(code.co_filename).name}, line {code.co_firstlineno}: " if code else ""
             raise PipelineError(
-                f"features.{self.name}",
+                f"{place}features.{self.name}",
                 f"function returned shape {values.shape} for {expected} events",
                 "return one number per event",
             )

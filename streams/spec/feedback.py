@@ -20,7 +20,8 @@ class Feedback:
     keep: Duration = "0s"
     """How long after the horizon a late or corrected label still finds its event."""
     classes: tuple[str, ...] = ("negative", "positive")
-    """Names of the label values 0, 1, ...; empty for a numeric label."""
+    """Names of the label values 0, 1, ...: a label is an index or a name, or `true` or `false` for
+    the first two. Empty for a numeric label."""
 
     def __post_init__(self) -> None:
         check_fields(self, "feedback")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -23,6 +23,8 @@ from streams.spec.fields import base_type, json_name, numeric, optional, plain
 _START = datetime(2024, 1, 1, tzinfo=UTC)
 _ATTEMPTS = 40
 """Tries to make an event that the schema's own validators let pass."""
+_PATIENCE = 8
+"""Tries of one way to make a field: some of its values may pass."""
 _NULLS = 0.05
 
 Make = Callable[[int], Any]
@@ -75,15 +77,16 @@ class _Sampler:
     def event(self, number: int) -> dict[str, Any]:
         """The n-th event. Raises `PipelineError`."""
         sample, first = self._fresh(number), ""
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._schema.model_validate_json(json.dumps(sample))
             except ValidationError as error:
                 found = error.errors(include_url=False, include_input=False)
                 first = first or f"{'.'.join(map(str, found[0]['loc']))}: {found[0]['msg']}"
-                sample = self._again(
-                    number, sample, {str(one["loc"][0]) for one in found if one["loc"]}
-                )
+                refused = {str(one["loc"][0]) for one in found if one["loc"]}
+                if attempt % _PATIENCE == 0:
+                    self._give_up(refused)
+                sample = self._again(number, sample, refused)
             else:
                 return sample
         raise PipelineError(
@@ -99,20 +102,23 @@ class _Sampler:
                 sample[self._names[name]] = ways[0](number)
         return sample
 
-    def _again(self, number: int, sample: dict[str, Any], refused: set[str]) -> dict[str, Any]:
+    def _again(self, number: int, sample: dict[str, Any], refused: Set[str]) -> dict[str, Any]:
         """With another value for fields that were refused; all anew where no field is named."""
         by_type = self._by_type()
         for name, spelt in self._names.items():
             if refused and spelt not in refused:
                 continue
-            ways = self._ways[name]
-            if ways and refused:
-                ways.pop(0)
-            if ways:
+            if ways := self._ways[name]:
                 sample[spelt] = ways[0](number)
             elif spelt in by_type:
                 sample[spelt] = by_type[spelt]
         return sample
+
+    def _give_up(self, refused: Set[str]) -> None:
+        """Go on to the next way to make each of these fields."""
+        for name, spelt in self._names.items():
+            if spelt in refused and self._ways[name]:
+                self._ways[name].pop(0)
 
     def _by_type(self) -> dict[str, Any]:
         """An event of which only the types are right, by the names in JSON."""

@@ -17,7 +17,7 @@ from streams.spec import Pipeline
 from streams.spec.durations import text
 from streams.testing import Rehearsal, Rehearsed, sample_events
 from workers.environment import find_pipeline
-from workers.terminal import Module, note, out, plain
+from workers.terminal import Module, console, out, plain
 from workers.training.trying import try_model
 
 
@@ -43,17 +43,24 @@ def check(
         result = asyncio.run(Rehearsal(pipeline).score(sample))
         _describe_result(pipeline, result, len(sample))
         if not result.predictions:
-            letter = result.dead_letters[0]
-            raise ConfigurationError(
-                f"no sample event could be scored: {letter['cause']}: {letter['detail']} - "
-                "give events of your own with --events, or correct the pipeline"
-            )
+            raise ConfigurationError(_why_none(result))
     if model:
-        note("trying the model")
         zeros = np.zeros((3, len(pipeline.feature_names)), np.float32)
         vectors = unpack([one.vector for one in result.scored]) if result.scored else zeros
-        try_model(pipeline, module, vectors)
+        with console.status("trying the model, which takes seconds"):
+            try_model(pipeline, module, vectors)
     out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {plain(module)}`")
+
+
+def _why_none(result: Rehearsed) -> str:
+    """Why no event at all could be scored: what the first one says."""
+    letter = result.dead_letters[0]
+    if letter["cause"] == "feature":  # which says where, and what to do
+        return f"a feature fails on the sample events: {letter['detail']}"
+    return (
+        f"no sample event could be scored: {letter['cause']}: {letter['detail']} - correct the "
+        "pipeline, or give events of your own with --events"
+    )
 
 
 def _sample(pipeline: Pipeline, events: Path | None, count: int) -> list[Any]:

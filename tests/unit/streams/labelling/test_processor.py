@@ -143,7 +143,8 @@ async def test_events_beyond_keep_are_forgotten() -> None:
     [
         ({"event_id": "o1", "label": 7, "labelled_at": T0}, "label"),
         ({"event_id": "o1", "label": 0.5, "labelled_at": T0}, "label"),
-        ({"event_id": "o1", "label": "yes", "labelled_at": T0}, "invalid"),
+        ({"event_id": "o1", "label": "yes", "labelled_at": T0}, "label"),
+        ({"event_id": "o1", "label": [1], "labelled_at": T0}, "invalid"),
         ({"event_id": "o1", "labelled_at": T0}, "invalid"),
         ({"event_id": "o1", "label": 1, "labelled_at": "yesterday"}, "time"),
         ({"event_id": [5], "label": 1, "labelled_at": T0}, "invalid"),

@@ -52,6 +52,26 @@ async def test_the_word_that_was_known_last_counts_in_any_order(words: Any) -> N
     assert (example.label, example.labelled_at) == (1.0, T0 + 5)
 
 
+@pytest.mark.parametrize(
+    ("said", "found"), [("fraud", 1.0), ("genuine", 0.0), (True, 1.0), (False, 0.0), (1, 1.0)]
+)
+async def test_a_label_is_a_class_by_its_name_or_index_or_true(said: Any, found: float) -> None:
+    feedback = Feedback(horizon="1h", missing=0, keep="30d", classes=("genuine", "fraud"))
+    rehearsal = Rehearsal(declare(feedback=feedback))
+    await rehearsal.score([order(1, T0)])
+    assert (await rehearsal.label([label(1, said, T0)])).dead_letters == []
+    [example] = (await rehearsal.score([order(2, T0 + 2 * HOUR)])).examples
+    assert (example.label, example.origin) == (found, "feedback")
+
+
+async def test_a_label_that_is_no_class_says_which_there_are() -> None:
+    rehearsal = Rehearsal(PIPELINE)
+    await rehearsal.score([order(1, T0)])
+    [letter] = (await rehearsal.label([label(1, "fraud", T0)])).dead_letters  # type: ignore[arg-type]
+    assert letter["cause"] == "label"
+    assert letter["detail"] == "'fraud' is no class, those are negative, positive"
+
+
 @pytest.mark.parametrize("factor", [1, 1e3, 1e6, 1e9])
 async def test_a_label_is_dated_in_any_unit(factor: float) -> None:
     example = await example_of(label(1, 1, int(T0 * factor)), label(1, 0, "2023-11-14T22:13:21Z"))
