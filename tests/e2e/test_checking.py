@@ -1,0 +1,105 @@
+"""`driftloop check` tries the model as training and serving will; what is wrong is one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_errors import run
+from tests.models import linear
+
+SOURCE = """\
+from pathlib import Path
+
+from pydantic import BaseModel
+from torch import nn
+
+from streams.spec import *
+
+
+class Order(BaseModel):
+    id: str
+    shopper: str
+    amount: float
+    at: float
+
+
+{before}
+pipeline = Pipeline(
+    name="orders",
+    event=Event(Order, id="id", key="shopper", time="at"),
+    features=[Column("amount"), Count(key="shopper", over="1h")],
+    model={model},
+    feedback=Feedback(horizon="1d", missing=0),
+)
+"""
+FAILS = """\
+def network(features):
+    layers = nn.Linear(features, 1)
+    return layers.cuda_or_not()
+"""
+ODD = """\
+class Odd(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+        self.layer = nn.Linear(features, 1)
+
+    def forward(self, x):
+        if float(x.sum()) > 0:
+            return self.layer(x)
+        return -self.layer(x)
+"""
+
+
+def check(folder: Path, model: str, before: str = "") -> tuple[int, str]:
+    """Exit code and standard error."""
+    (folder / "orders.py").write_text(SOURCE.format(before=before, model=model))
+    return run(folder, "check", "orders.py")
+
+
+@pytest.mark.parametrize(
+    ("model", "before", "expected"),
+    [
+        (
+            "Model(network=network)",
+            FAILS,
+            [
+                "orders.py, line 18",
+                "'Linear' object has no attribute 'cuda_or_not'",
+                "return a torch",
+            ],
+        ),
+        (
+            "Model(network=lambda features: nn.Linear(features, 2))",
+            "",
+            ["model.network: maps [2, 2] to [2, 2], expected [2, 1]", "set model.outputs"],
+        ),
+        ("Model(network=Odd)", ODD, ["the network cannot be exported to ONNX"]),
+        (
+            'Model(onnx="gone.onnx")',
+            "",
+            ["cannot read gone.onnx", "check the pipeline's model.onnx"],
+        ),
+        ('Model(onnx="other.onnx")', "", ["the ONNX file takes", "expected one input"]),
+    ],
+    ids=["fails", "shape", "not-exported", "no-file", "other-features"],
+)
+def test_what_is_wrong_with_the_model_is_one_line(
+    model: str, before: str, expected: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "other.onnx").write_bytes(linear(3))
+    code, said = check(tmp_path, model, before)
+    assert code == 1
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1, said
+    for part in expected:
+        assert part in said
+
+
+def test_a_model_that_works_passes(tmp_path: Path) -> None:
+    code, said = check(tmp_path, "Model(network=lambda features: nn.Linear(features, 1))")
+    assert (code, said) == (0, "")
+    (tmp_path / "ready.onnx").write_bytes(linear(2))
+    code, said = check(tmp_path, 'Model(onnx=Path("ready.onnx"))')
+    assert (code, said) == (0, "")
