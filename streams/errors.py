@@ -33,6 +33,13 @@ class Unavailable(DriftloopError):
         )
 
 
+class NotAnswering(Unavailable):
+    """Somebody listens at a server's address and does not serve us; the message says it all."""
+
+    def __init__(self, message: str) -> None:
+        DriftloopError.__init__(self, message)
+
+
 class Busy(Unavailable):
     """A local resource is held by another process; it is free when that process has ended."""
 
