@@ -21,7 +21,7 @@ TRITON_CIRCUIT = Gauge(
     ["pipeline", "endpoint"],
 )
 INVALID_RATIO = Gauge(
-    "driftloop_invalid_ratio", "Share of bad records lately.", ["pipeline", "partition"]
+    "driftloop_invalid_ratio", "Share of bad records lately.", ["pipeline", "topic", "partition"]
 )
 DUPLICATES = Counter("driftloop_duplicates", "Events seen before and dropped.", ["pipeline"])
 LABELS = Counter("driftloop_labels", "Labels by what became of them.", ["pipeline", "outcome"])

@@ -1,4 +1,4 @@
-"""Messages tell apart nobody there, somebody else there, not allowed, and a broker that misleads."""
+"""Messages tell apart nobody there, somebody else there, not allowed, and a misleading broker."""
 
 from __future__ import annotations
 
