@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 EVENTS = Counter("driftloop_events", "Records read.", ["pipeline", "partition"])
@@ -78,8 +79,19 @@ _LIBRARIES = ("streams", "workers", "faust", "mode", "aiokafka")
 
 
 def serve_metrics(settings: Settings) -> int:
-    """Serve Prometheus metrics; returns the port, which is a free one where none is set."""
-    server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+    """Serve Prometheus metrics; returns the port, which is a free one where none is set.
+
+    Raises:
+        ConfigurationError: the port is in use, or the address is none of this machine.
+    """
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+    except OSError as error:
+        at = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise ConfigurationError(
+            f"metrics cannot be served at {at} ({error.strerror or error}) - end what listens "
+            "there, or set DRIFTLOOP_METRICS_PORT (0 takes a free one) and DRIFTLOOP_METRICS_HOST"
+        ) from None
     return int(server.server_port)
 
 
