@@ -80,7 +80,7 @@ _RUN = {Role.SCORE: _score, Role.LABEL: _label, Role.TRAINER: _train}
 
 
 def main() -> None:
-    """Run the worker that the arguments name; what ends it is the last line, and our own errors one.
+    """Run the worker that the arguments name; what ends it is the last line that it writes.
 
     The supervisor quotes that line.
     """
