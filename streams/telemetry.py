@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from typing import Any
 
@@ -111,7 +112,8 @@ class Seldom(logging.Filter):
         if not super().filter(record):
             return True
         what = (record.name, record.msg)
-        if record.created - self._said.get(what, 0.0) < self._seconds:
+        # the clock may have been put back
+        if abs(record.created - self._said.get(what, -math.inf)) < self._seconds:
             return False
         self._said[what] = record.created
         return True

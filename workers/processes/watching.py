@@ -1,0 +1,145 @@
+"""Watches a loop that is up: tells what its logs say and its servers do, and shows its numbers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from streams.errors import Unavailable
+from streams.ledger.topic import read_entries
+from streams.records import Action
+from streams.settings import Settings
+from streams.spec import Pipeline
+from workers.devstack.cache import Notify
+from workers.processes.loop import Loop
+from workers.processes.notices import Notices, parsed
+from workers.processes.status import Status
+
+_EVERY = 0.5
+"""Seconds between two looks."""
+_SECONDS = 1.0
+"""For a server, or a worker's metrics, to answer."""
+_DECIDED = {
+    Action.PROMOTE: "promoted",
+    Action.REJECT: "rejected",
+    Action.INCONCLUSIVE: "inconclusive",
+    Action.ROLLBACK: "rolled back to",
+}
+
+
+class Watch:
+    """Watches until it is cancelled."""
+
+    def __init__(self, loop: Loop, pipeline: Pipeline, report: Notify, show: Notify) -> None:
+        """`report` is given each notice once, `show` the status line whenever it is new."""
+        self._loop = loop
+        self._pipeline = pipeline
+        self._report = report
+        self._show = show
+        self._notices = Notices()
+        self._status = Status()
+        self._metrics: dict[str, str] = {}
+        """Where each worker serves its metrics."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        with suppress(Unavailable):  # the decision before is nice to have
+            await self._look_back()
+        while True:
+            for worker, log in self._loop.supervisor.logs.items():
+                for line in log.lines():
+                    self._take(worker, parsed(line))
+            await asyncio.gather(self._probe(), self._count())
+            self._show(self._status.line())
+            await asyncio.sleep(_EVERY)
+
+    async def _look_back(self) -> None:
+        entries = await read_entries(self._loop.settings, self._pipeline)
+        if entries:
+            self._decided(entries[-1].version, entries[-1].action)
+
+    def _take(self, worker: str, line: Mapping[str, Any]) -> None:
+        event = line.get("event")
+        if event == "serving metrics":
+            self._metrics[worker] = str(line.get("at"))
+        elif event == "candidate decided":
+            self._decided(line.get("version"), line.get("action"))
+        elif event == "candidate is due":
+            self._status.decision = "a candidate is in training"
+        elif event == "no candidate":
+            self._status.decision = "last decision: no candidate could be made"
+        if told := self._notices.of(worker, line):
+            self._report(told)
+
+    def _decided(self, version: object, action: object) -> None:
+        said = _DECIDED.get(Action(str(action)), str(action))
+        self._status.decision = f"last decision: {said} version {version}"
+
+    async def _probe(self) -> None:
+        """See whether each server takes connections."""
+        servers = addresses(self._loop.settings)
+        found = await asyncio.gather(*(_any(where) for where in servers.values()))
+        for (name, where), up in zip(servers.items(), found, strict=True):
+            if told := self._notices.server(name, ",".join(where), up=up):
+                self._report(told)
+
+    async def _count(self) -> None:
+        """Read the metrics of the workers that run."""
+        running = self._loop.supervisor.pids
+        for gone in self._metrics.keys() - running.keys():
+            self._status.ended(gone)
+            del self._metrics[gone]
+        at = dict(self._metrics)
+        texts = await asyncio.gather(*(_in_time(fetch(url)) for url in at.values()))
+        for worker, text in zip(at, texts, strict=True):
+            if text:
+                self._status.take(worker, text)
+
+
+def addresses(settings: Settings) -> dict[str, list[str]]:
+    """Where each server is: `host:port`, or the path of a Unix socket."""
+    url = urlsplit(settings.redis.get_secret_value())
+    redis = url.path if url.scheme == "unix" else f"{url.hostname}:{url.port or 6379}"
+    return {
+        "Kafka": settings.kafka.split(","),
+        "Triton": [one.removeprefix("unix:") for one in settings.triton.split(",")],
+        "Redis": [redis],
+    }
+
+
+async def fetch(url: str) -> str:
+    """What a worker answers to a GET; it is on this machine. Raises `OSError`."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(f"GET {parts.path} HTTP/1.0\r\n\r\n".encode())
+        return (await reader.read()).decode()
+    finally:
+        writer.close()
+
+
+async def _any(where: list[str]) -> bool:
+    found = await asyncio.gather(*(_in_time(_connected(one)) for one in where))
+    return any(found)
+
+
+async def _connected(address: str) -> bool:
+    if address.startswith("/"):
+        _, writer = await asyncio.open_unix_connection(address)
+    else:
+        host, _, port = address.rpartition(":")
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    writer.close()
+    return True
+
+
+async def _in_time(call: Awaitable[Any]) -> Any:
+    """What the call returns; None where nobody answers in time."""
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await call
+    except OSError:  # a timeout is one
+        return None
