@@ -39,7 +39,7 @@ def check_hosts(setting: str, text: str) -> None:
     Raises:
         ConfigurationError: one of them is no such address.
     """
-    for address in text.split(",") if text else ():
+    for address in map(str.strip, text.split(",")) if text else ():
         if address.startswith("unix:"):
             continue
         host, _, port = address.rpartition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -77,6 +78,7 @@ def main() -> None:
     workarounds.apply()
     # until a worker sets up its logs: what a client says of a missing server, we say in one line
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app()
     except DriftloopError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 import traceback
 from enum import StrEnum
@@ -87,6 +88,7 @@ def main() -> None:
     end_with_parent()
     # until the worker sets up its logs: what a client says of a missing server, we say in one line
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     workarounds.apply()
     parser = argparse.ArgumentParser(prog="python -m workers.roles")
     parser.add_argument("role", choices=list(Role), type=Role)

@@ -90,7 +90,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         }
         super().__init__(
             work.group,
-            broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
+            broker=[f"kafka://{address.strip()}" for address in settings.kafka.split(",")],
             broker_credentials=_credentials(settings),
             broker_session_timeout=session,
             broker_heartbeat_interval=session / 5,

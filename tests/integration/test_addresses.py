@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,19 @@ import pytest
 from pydantic import SecretStr
 
 from streams.adapters.redis.server import connect
+from streams.adapters.triton.control import TritonControl
 from streams.addresses import public
 from streams.errors import ConfigurationError, DriftloopError, NotAnswering, Unavailable
 from streams.kafka.connection import admin_client
 from streams.kafka.topics import topic_exists
 from streams.settings import Settings
+from tests.synthetic import declare
 from tests.valkey import Valkey
+from tests.waiting import until
 from workers.devstack.servers import free_port
+from workers.processes.loop import Loop
+from workers.processes.supervisor import Supervisor
+from workers.processes.watching import Watch
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
@@ -182,3 +188,28 @@ async def test_kafka_is_redis(settings: Settings) -> None:
     at = public(settings.redis.get_secret_value())
     error = await refused(Settings(kafka=at, redis=SecretStr("")))
     assert "does not answer as Kafka" in str(error)
+
+
+@pytest.mark.parametrize("serve", [silent, closing, http])
+@pytest.mark.parametrize("tls", [False, True])
+async def test_triton_is_somebody_else(serve: Serve, tls: bool) -> None:
+    async with listening(serve) as at:
+        control = TritonControl(Settings(triton=at, triton_tls=tls, triton_timeout=1.0), "orders")
+        with pytest.raises(NotAnswering, match=f"{at} and does not answer as Triton"):
+            await control.alive()
+        await control.close()
+
+
+async def test_a_watch_tells_that_a_server_went_away_and_came_back(settings: Settings) -> None:
+    told, shown, port = list[str](), list[str](), free_port()
+    given = settings.model_copy(update={"redis": SecretStr(f"redis://127.0.0.1:{port}/0")})
+    loop = Loop(given, Supervisor([], given.state_dir, told.append), None, given.state_dir)
+    watching = asyncio.create_task(Watch(loop, declare("watched"), told.append, shown.append).run())
+    await until(lambda: f"Redis at 127.0.0.1:{port} does not answer" in "".join(told))
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
+    await until(lambda: told[1:] == [f"Redis at 127.0.0.1:{port} answers again"])
+    await until(lambda: "0 events | 0 predictions" in "".join(shown))
+    server.close()
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching

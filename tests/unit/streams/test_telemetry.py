@@ -46,3 +46,10 @@ def test_a_metrics_port_in_use_is_named_with_its_setting() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*DRIFTLOOP_METRICS_PORT"):
             serve_metrics(Settings(metrics_port=port))
+
+
+def test_a_clock_that_is_put_back_silences_nothing() -> None:
+    seldom = Seldom("aiokafka")
+    assert seldom.filter(said("aiokafka", "away", 5000.0))
+    assert seldom.filter(said("aiokafka", "away", 1000.0))
+    assert not seldom.filter(said("aiokafka", "away", 1001.0))
