@@ -23,6 +23,7 @@ from streams.errors import TopicRecreated, Unavailable
 from streams.kafka import workarounds
 from streams.kafka.offsets import offsets_client
 from streams.kafka.past import TopicPredictions
+from streams.kafka.reaching import not_allowed
 from streams.kafka.reading import read_range
 from streams.kafka.topic_ids import together, topic_ids
 from streams.kafka.topics import ensure_topics, group_id
@@ -50,13 +51,22 @@ T = TypeVar("T")
 
 
 def run_scoring(settings: Settings, pipeline: Pipeline) -> None:
-    """Score `P.events` in this process, until SIGINT or SIGTERM. Raises `Halted`."""
-    run(partial(scoring_app, settings, pipeline), settings.log_level)
+    """Score `P.events` in this process, until SIGINT or SIGTERM. Raises what ends it."""
+    _run(partial(scoring_app, settings, pipeline), settings)
 
 
 def run_labelling(settings: Settings, pipeline: Pipeline) -> None:
-    """Join `P.scored` and `P.feedback` in this process, until SIGINT or SIGTERM."""
-    run(partial(labelling_app, settings, pipeline), settings.log_level)
+    """Join `P.scored` and `P.feedback` in this process, until SIGINT or SIGTERM; raises so, too."""
+    _run(partial(labelling_app, settings, pipeline), settings)
+
+
+def _run(build: Callable[[], BatchApp], settings: Settings) -> None:
+    try:
+        run(build, settings.log_level)
+    except Exception as error:
+        if refused := not_allowed(settings, error):
+            raise refused from None
+        raise
 
 
 def scoring_app(settings: Settings, pipeline: Pipeline) -> BatchApp:

@@ -77,9 +77,13 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> None:
 
 def _check_allowed(settings: Settings, described: Iterable[Mapping[str, Any]]) -> None:
     """A topic that we may not see is not one that is missing. Raises `ConfigurationError`."""
-    for topic in described:
-        if topic["error_code"] == TopicAuthorizationFailedError.errno:
-            raise away(settings, TopicAuthorizationFailedError(topic["topic"]))
+    hidden = sorted(
+        one["topic"]
+        for one in described
+        if one["error_code"] == TopicAuthorizationFailedError.errno
+    )
+    if hidden:
+        raise away(settings, TopicAuthorizationFailedError(", ".join(hidden)))
 
 
 async def _create(
