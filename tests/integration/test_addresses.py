@@ -154,7 +154,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def refused_by_redis(url: str) -> str:
     begun = time.monotonic()
     with pytest.raises(DriftloopError) as caught:
-        await connect(url, public(url), 10.0)
+        await connect(url, 10.0)
     assert time.monotonic() - begun < 4.0
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -200,16 +200,26 @@ async def test_triton_is_somebody_else(serve: Serve, tls: bool) -> None:
         await control.close()
 
 
-async def test_a_watch_tells_that_a_server_went_away_and_came_back(settings: Settings) -> None:
+async def test_a_watch_tells_that_a_server_went_away_hangs_and_came_back(
+    settings: Settings, tmp_path: Path
+) -> None:
     told, shown, port = list[str](), list[str](), free_port()
     given = settings.model_copy(update={"redis": SecretStr(f"redis://127.0.0.1:{port}/0")})
     loop = Loop(given, Supervisor([], given.state_dir, told.append), None, given.state_dir)
     watching = asyncio.create_task(Watch(loop, declare("watched"), told.append, shown.append).run())
-    await until(lambda: f"Redis at 127.0.0.1:{port} does not answer" in "".join(told))
-    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
-    await until(lambda: told[1:] == [f"Redis at 127.0.0.1:{port} answers again"])
-    await until(lambda: "0 events | 0 predictions" in "".join(shown))
-    server.close()
-    watching.cancel()
-    with suppress(asyncio.CancelledError):
-        await watching
+    try:
+        await until(lambda: f"Redis at 127.0.0.1:{port} does not answer" in "".join(told))
+        await until(lambda: "0 events | 0 predictions" in "".join(shown))
+        with Valkey(tmp_path, "--port", str(port)) as server:
+            answers = f"Redis at 127.0.0.1:{port} answers again"
+            await until(lambda: told[1:] == [answers])
+            server.pause()
+            hangs = f"Redis at 127.0.0.1:{port} does not answer - the workers wait for it"
+            took = await until(lambda: told[2:] == [hangs])
+            assert took < 5.0
+            server.resume()
+            await until(lambda: told[3:] == [answers])
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching

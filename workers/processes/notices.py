@@ -24,6 +24,8 @@ _NEWS = frozenset(
     ]
 )
 """What is told though it is no warning."""
+_LAST = "lane failed"
+"""The worker ends for it, and whoever keeps it running says so."""
 _ENDS = {"no longer degraded": "degraded", "degraded": "no longer degraded"}
 """After the first, the second may be told again."""
 _TELL_APART = ("topic", "cause", "version", "stage", "circuit", "endpoint", "key", "model")
@@ -68,7 +70,11 @@ class Notices:
     def of(self, worker: str, line: Mapping[str, Any]) -> str | None:
         """What to tell of a worker's log line; None for nothing."""
         event = str(line.get("event", ""))
-        if not _ours(line) or (line.get("level") == "info" and event not in _NEWS):
+        if (
+            not _ours(line)
+            or event == _LAST
+            or (line.get("level") == "info" and event not in _NEWS)
+        ):
             return None
         if away := _AWAY.match(_cause(line)):
             if event == "no longer waiting":

@@ -8,20 +8,22 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from streams.errors import Unavailable
+from streams.errors import DriftloopError, Unavailable
 from streams.ledger.topic import read_entries
 from streams.records import Action
-from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.devstack.cache import Notify
 from workers.processes.loop import Loop
 from workers.processes.notices import Notices, parsed
+from workers.processes.probes import Probe, probes
 from workers.processes.status import Status
 
 _EVERY = 0.5
 """Seconds between two looks."""
+_ASK_EVERY = 1.0
+"""Seconds between two questions to a server."""
 _SECONDS = 1.0
-"""For a server, or a worker's metrics, to answer."""
+"""For a worker's metrics to answer."""
 _DECIDED = {
     Action.PROMOTE: "promoted",
     Action.REJECT: "rejected",
@@ -48,13 +50,30 @@ class Watch:
         """Work until cancelled."""
         with suppress(Unavailable):  # the decision before is nice to have
             await self._look_back()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_workers())
+            for name, probe in probes(self._loop.settings, self._pipeline).items():
+                tasks.create_task(self._follow_server(name, probe))
+
+    async def _follow_workers(self) -> None:
         while True:
             for worker, log in self._loop.supervisor.logs.items():
                 for line in log.lines():
                     self._take(worker, parsed(line))
-            await asyncio.gather(self._probe(), self._count())
+            await self._count()
             self._show(self._status.line())
             await asyncio.sleep(_EVERY)
+
+    async def _follow_server(self, name: str, probe: Probe) -> None:
+        while True:
+            try:
+                await probe.ask()
+                up = True
+            except DriftloopError:  # the workers say more, where it refuses us
+                up = False
+            if told := self._notices.server(name, probe.address, up=up):
+                self._report(told)
+            await asyncio.sleep(_ASK_EVERY)
 
     async def _look_back(self) -> None:
         entries = await read_entries(self._loop.settings, self._pipeline)
@@ -78,14 +97,6 @@ class Watch:
         said = _DECIDED.get(Action(str(action)), str(action))
         self._status.decision = f"last decision: {said} version {version}"
 
-    async def _probe(self) -> None:
-        """See whether each server takes connections."""
-        servers = addresses(self._loop.settings)
-        found = await asyncio.gather(*(_any(where) for where in servers.values()))
-        for (name, where), up in zip(servers.items(), found, strict=True):
-            if told := self._notices.server(name, ",".join(where), up=up):
-                self._report(told)
-
     async def _count(self) -> None:
         """Read the metrics of the workers that run."""
         running = self._loop.supervisor.pids
@@ -99,17 +110,6 @@ class Watch:
                 self._status.take(worker, text)
 
 
-def addresses(settings: Settings) -> dict[str, list[str]]:
-    """Where each server is: `host:port`, or the path of a Unix socket."""
-    url = urlsplit(settings.redis.get_secret_value())
-    redis = url.path if url.scheme == "unix" else f"{url.hostname}:{url.port or 6379}"
-    return {
-        "Kafka": settings.kafka.split(","),
-        "Triton": [one.removeprefix("unix:") for one in settings.triton.split(",")],
-        "Redis": [redis],
-    }
-
-
 async def fetch(url: str) -> str:
     """What a worker answers to a GET; it is on this machine. Raises `OSError`."""
     parts = urlsplit(url)
@@ -119,21 +119,6 @@ async def fetch(url: str) -> str:
         return (await reader.read()).decode()
     finally:
         writer.close()
-
-
-async def _any(where: list[str]) -> bool:
-    found = await asyncio.gather(*(_in_time(_connected(one)) for one in where))
-    return any(found)
-
-
-async def _connected(address: str) -> bool:
-    if address.startswith("/"):
-        _, writer = await asyncio.open_unix_connection(address)
-    else:
-        host, _, port = address.rpartition(":")
-        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    writer.close()
-    return True
 
 
 async def _in_time(call: Awaitable[Any]) -> Any:

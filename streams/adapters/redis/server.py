@@ -183,8 +183,8 @@ async def guard(call: Callable[[], Awaitable[T]], address: str) -> T:
         raise
 
 
-async def connect(url: str, address: str, timeout: float) -> Redis | RedisCluster:
-    """A client for the server at `url`, or for the cluster that it belongs to.
+async def greet(url: str) -> dict[str, Any]:
+    """What the server says of its cluster. Asked once, so that a mistake in the address shows soon.
 
     Raises:
         Unavailable: no server there.
@@ -192,21 +192,25 @@ async def connect(url: str, address: str, timeout: float) -> Redis | RedisCluste
         ConfigurationError: the server refuses us, or the address is none.
     """
     try:
-        # asked once, and not for long: a mistake in the address shows at once
-        probe = Redis.from_url(
+        client = Redis.from_url(
             url, socket_timeout=_FIRST, socket_connect_timeout=_FIRST, retry=Retry(NoBackoff(), 0)
         )
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{SETTING}: {address}: {error}") from None
+        raise ConfigurationError(f"{SETTING}: {public(url)}: {error}") from None
     try:
-        info = await probe.info("cluster")
+        found: dict[str, Any] = await client.info("cluster")
+        return found
     except (RedisError, OSError) as error:
         raise refusal(error, url) from None
     finally:
-        await probe.aclose()
+        await client.aclose()
+
+
+async def connect(url: str, timeout: float) -> Redis | RedisCluster:
+    """A client for the server at `url`, or for the cluster that it is of. Raises as `greet`."""
     # one more try replaces a connection that a restart of the server has closed
     retry = Retry(ConstantBackoff(0.01), 1)
-    kind = RedisCluster if info.get("cluster_enabled") else Redis
+    kind = RedisCluster if (await greet(url)).get("cluster_enabled") else Redis
     return kind.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
 
 

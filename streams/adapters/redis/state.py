@@ -107,7 +107,7 @@ class RedisFeatureState:
                 functions.
         """
         address = public(url)
-        client = await connect(url, address, timeout)
+        client = await connect(url, timeout)
         state = cls(client, pipeline_name, plan, address, topic_id, library)
         try:
             await state.eviction.require_none()

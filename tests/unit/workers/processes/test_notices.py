@@ -64,6 +64,7 @@ def said(event: str, level: str = "warning", **fields: Any) -> dict[str, Any]:
         (said("partitions assigned", "info"), None),
         (said("[^-BatchApp]: Crashed reason=x", "error"), None),
         (said("Unable connect to node", "error") | {"logger": "aiokafka"}, None),
+        (said("lane failed", "error", error="whoever keeps the worker says so"), None),
         ({}, None),
     ],
 )
