@@ -42,7 +42,7 @@ from streams.spec import Pipeline
 _LAG_SECONDS = 1.0
 _SAMPLED_PARTITIONS, _SAMPLED = 4, 256
 """So many records at the beginning and the end of so many partitions tell how keys are placed."""
-_WATCH_SECONDS = 5.0
+_WATCH_SECONDS = 3.0
 """How often a worker looks whether its topics and servers are still what they were."""
 
 log = structlog.get_logger(__name__)
@@ -124,6 +124,8 @@ class _Parts:
         """Those whose offsets the worker's state stands for."""
         self._ids: dict[str, str] = {}
         """Their ids; none where the brokers have no ids."""
+        self._gone = set[str]()
+        """Those that have been deleted."""
         self._partitions = 0
         """So many of each topic are there."""
         self._opened: RedisFeatureState | None = None
@@ -170,9 +172,14 @@ class _Parts:
             now = await app.topic_ids(self._topics)
         except Unavailable:
             return  # who works with them says so
+        if now is None:
+            return
         for topic, before in self._ids.items():
             if now.get(topic, before) != before:
                 app.failed(TopicRecreated(topic))
+            elif topic not in now and topic not in self._gone:
+                log.error("a topic was deleted, nothing is read from it any more", topic=topic)
+        self._gone = self._ids.keys() - now.keys()
 
     async def _connected(self, connect: Callable[[], Awaitable[T]]) -> T:
         """Wait, for `connect_timeout`, for a server that has gone since it was checked."""
