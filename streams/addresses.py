@@ -105,6 +105,12 @@ def public(url: str) -> str:
         return "an address that cannot be read"
 
 
+def masked(url: str) -> str:
+    """A Redis URL with its user and password left out; nothing else of a malformed one."""
+    scheme = url.partition("://")[0] if "://" in url else "redis"
+    return f"{scheme}://***@{public(url)}" if "@" in url else url
+
+
 def is_local(host: str) -> bool:
     """Whether a host, as an address names it, is this machine by its loopback."""
     try:

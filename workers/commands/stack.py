@@ -15,6 +15,7 @@ import psutil
 import typer
 from rich.table import Table
 
+from streams.addresses import masked
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 from workers.devstack.stack import Stack
@@ -84,13 +85,14 @@ def _detached(settings: Settings) -> Addresses:
             note(line)
         shown = len(lines)
         if child.poll() is not None:
-            raise ConfigurationError(lines[-1] if lines else f"it did not start - see {path}")
+            last = lines[-1] if lines else f"it did not start - see {path}"
+            raise ConfigurationError(last.removeprefix("error: "))
         time.sleep(0.1)
     return found
 
 
 def _show(addresses: Addresses) -> None:
-    for name, address in vars(addresses).items():
+    for name, address in (vars(addresses) | {"redis": masked(addresses.redis)}).items():
         out.print(f"  DRIFTLOOP_{name.upper()}={address}", soft_wrap=True)
 
 

@@ -9,6 +9,9 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from streams.adapters.redis.server import greet
+from streams.adapters.triton.control import TritonControls
+from streams.kafka.connection import admin_client
 from streams.preflight import check_application
 from streams.settings import Settings
 from workers.devstack.cache import Notify
@@ -69,11 +72,27 @@ async def running_loop(
             report(f"using the servers of process {found.pid}, which are in {settings.state_dir}")
             at = found.addresses
             settings = with_addresses(settings, at.kafka, at.triton, at.redis)
+        await _check_given(settings)
         async with _own_stack(settings, report) as (stack, settings):
             await check_application(settings, pipeline, triton=True)
             commands = _commands(module, settings, workers, environments or {})
             async with Supervisor(commands, logs, report) as supervisor:
                 yield Loop(settings, supervisor, stack, logs)
+
+
+async def _check_given(settings: Settings) -> None:
+    """Reach the servers that are given, before others are started. Raises as `running_loop`."""
+    if settings.kafka:
+        async with admin_client(settings):
+            pass
+    if url := settings.redis.get_secret_value():
+        await greet(url)
+    if settings.triton:
+        control = TritonControls(settings, "")
+        try:
+            await control.any_alive()
+        finally:
+            await control.close()
 
 
 @asynccontextmanager

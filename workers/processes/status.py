@@ -11,6 +11,9 @@ from typing import NamedTuple
 _SAMPLE = re.compile(r"driftloop_(\w+?)(_total)?(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
+_LABELS = 100
+"""So many labels without an event are no chance."""
+
 
 class Sample(NamedTuple):
     """A number that a worker shows."""
@@ -53,6 +56,16 @@ class Status:
     def ended(self, worker: str) -> None:
         """A worker shows nothing any more: what it counted stays, and it lags behind nothing."""
         self.take(worker, "")
+
+    def warning(self) -> str:
+        """What the numbers say is wrong; empty for nothing."""
+        labels = self._by("labels", "outcome")
+        if labels["unmatched"] == sum(labels.values()) >= _LABELS:
+            return (
+                f"none of {labels['unmatched']:,} labels has found its event - see that their "
+                "event_id and key are the event's"
+            )
+        return ""
 
     def line(self) -> str:
         """The status line."""

@@ -43,6 +43,7 @@ class Watch:
         self._show = show
         self._notices = Notices()
         self._status = Status()
+        self._warned = False
         self._metrics: dict[str, str] = {}
         """Where each worker serves its metrics."""
 
@@ -61,6 +62,9 @@ class Watch:
                 for line in log.lines():
                     self._take(worker, parsed(line))
             await self._count()
+            if not self._warned and (warning := self._status.warning()):
+                self._warned = True
+                self._report(warning)
             self._show(self._status.line())
             await asyncio.sleep(_EVERY)
 

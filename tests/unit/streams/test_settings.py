@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from streams.addresses import masked, public
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 
@@ -146,3 +147,21 @@ def test_right_ones_pass(monkeypatch: pytest.MonkeyPatch, variables: dict[str, s
 def test_secrets_of_a_wrong_type_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     line = refused(monkeypatch, PARTITIONS="many", KAFKA_PASSWORD="hunter2")
     assert "DRIFTLOOP_PARTITIONS='many'" in line
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "address"),
+    [
+        ("redis://far:6379/0", "redis://far:6379/0", "far:6379"),
+        ("rediss://ann:hunter2@far:6379/0?db=1", "rediss://***@far:6379", "far:6379"),
+        ("redis://:hunter2/x@far:6379", "redis://***@an address", "an address that cannot be read"),
+        ("redis://:hunter2[@far", "redis://***@", "an address that cannot be read"),
+        ("hunter2@far:6379", "***@", "an address that cannot be read"),
+        ("unix:///run/valkey.sock", "unix:///run/valkey.sock", "/run/valkey.sock"),
+        ("", "", "an empty address"),
+    ],
+)
+def test_what_is_printed_of_a_redis_url(url: str, shown: str, address: str) -> None:
+    assert public(url) == address
+    assert shown in masked(url)
+    assert "hunter2" not in masked(url)

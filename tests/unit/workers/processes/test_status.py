@@ -90,3 +90,13 @@ def test_only_our_samples_are_read() -> None:
         ("events_created", False, 1.7e9),
         ("x", False, 2.5),
     ]
+
+
+def test_labels_that_all_miss_their_events_are_a_warning() -> None:
+    status, labels = Status(), Worker().count("labels", 99, outcome="unmatched")
+    status.take("label", labels.text)
+    assert status.warning() == ""
+    status.take("label", labels.count("labels", 1, outcome="unmatched").text)
+    assert "none of 100 labels has found its event" in status.warning()
+    status.take("label", labels.count("labels", 1, outcome="joined").text)
+    assert status.warning() == ""
