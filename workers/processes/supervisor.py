@@ -77,7 +77,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks)
 
     async def _keep(self, command: Command) -> None:
-        delay = 0.5
+        delay, before = 0.5, ""
         while not self._stopping.is_set():
             started = asyncio.get_running_loop().time()
             said = LogReader(self._log(command))
@@ -85,18 +85,17 @@ class Supervisor:
             code = await self._wait(process)
             if self._stopping.is_set():
                 return
+            why = last_words(said.lines())
             if code == Halted.EXIT_CODE:
-                self._report(
-                    f"{command.name} has stopped and is not restarted: {last_words(said.lines())}"
-                )
+                self._report(f"{command.name} has stopped and is not restarted: {why}")
                 return
             if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
-                delay = 0.5
+                delay, before = 0.5, ""
             self.restarts += 1
-            self._report(
-                f"{command.name} ended ({_describe(code)}): {last_words(said.lines())} - "
-                f"restarting in {delay:g} s; log: {self._log(command)}"
-            )
+            ended = f"{command.name} ended ({_describe(code)}): {why}"
+            if ended != before:  # said once, while it does not last
+                self._report(f"{ended} - restarting until it lasts; log: {self._log(command)}")
+            before = ended
             await self._pause(delay)
             delay = min(delay * 2, 10.0)
 
