@@ -19,6 +19,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     IllegalSaslStateError,
+    KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
@@ -156,6 +157,12 @@ def _explained(settings: Settings, at: Address) -> Iterator[None]:
         if refused := not_allowed(settings, error):
             raise refused from None
         protocol = settings.kafka_security_protocol
+        if "SSL" in protocol and isinstance(error, KafkaConnectionError):
+            raise NotAnswering(
+                f"Kafka at {_text(at)} hangs up after the TLS handshake - it may ask for a client "
+                "certificate: set DRIFTLOOP_KAFKA_CERTFILE and DRIFTLOOP_KAFKA_KEYFILE to one that "
+                "it accepts"
+            ) from None
         raise NotAnswering(
             f"somebody listens at {_text(at)} and does not answer as Kafka with {protocol} - see "
             "that the port is Kafka's, and that DRIFTLOOP_KAFKA_SECURITY_PROTOCOL is its listener's"

@@ -18,7 +18,8 @@ from streams.adapters.redis.server import connect
 from streams.adapters.triton.control import TritonControl
 from streams.addresses import public
 from streams.errors import ConfigurationError, DriftloopError, NotAnswering, Unavailable
-from streams.kafka.connection import admin_client
+from streams.kafka.connection import admin_client, client_options
+from streams.kafka.reaching import reach
 from streams.kafka.topics import topic_exists
 from streams.settings import Settings
 from tests.synthetic import declare
@@ -121,6 +122,18 @@ async def test_certificates(certificate: tuple[Path, Path]) -> None:
     assert "DRIFTLOOP_KAFKA_CAFILE" in str(unknown)
     assert "host name" in str(wrong)
     assert "DRIFTLOOP_KAFKA_SECURITY_PROTOCOL" in str(plain)
+
+
+async def test_a_client_certificate_is_asked_for(certificate: tuple[Path, Path]) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificate[0]))
+    context.load_cert_chain(*certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    given = Settings(kafka_security_protocol="SSL", kafka_cafile=certificate[0])
+    options = client_options(given)
+    options["ssl_context"].check_hostname = False
+    async with listening(silent, context) as at:
+        with pytest.raises(NotAnswering, match=f"{at} hangs up .* DRIFTLOOP_KAFKA_CERTFILE"):
+            await reach(given.model_copy(update={"kafka": at}), options)
 
 
 async def test_an_advertised_host_that_cannot_be_reached(
