@@ -33,6 +33,13 @@ class Unavailable(DriftloopError):
         )
 
 
+class NotAnswering(Unavailable):
+    """Somebody listens at a server's address and does not serve us; the message says it all."""
+
+    def __init__(self, message: str) -> None:
+        DriftloopError.__init__(self, message)
+
+
 class Busy(Unavailable):
     """A local resource is held by another process; it is free when that process has ended."""
 
@@ -99,11 +106,11 @@ class TooManyInvalid(Halted):
     """So many records are bad that the topic is not what the pipeline expects."""
 
     def __init__(
-        self, pipeline: str, partition: int, share: float, records: int, example: str
+        self, topic: str, partition: int, share: float, records: int, example: str
     ) -> None:
         super().__init__(
-            f"{share:.0%} of the last {records:,} records of {pipeline}.events, partition "
-            f"{partition}, are bad ({example}) - stopped before more become dead letters: fix the "
+            f"{share:.0%} of the last {records:,} records of {topic}, partition {partition}, "
+            f"are bad ({example}) - stopped before more become dead letters: fix the "
             "producer or the pipeline, or raise policies.invalid.ratio, and start again"
         )
 

@@ -5,6 +5,8 @@ An address that is not set means: the embedded stack (`driftloop stack up`, `dri
 
 from __future__ import annotations
 
+import difflib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +14,14 @@ from platformdirs import user_cache_path
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.addresses import all_local, check_hosts, check_redis
 from streams.errors import ConfigurationError
 
 PREFIX = "DRIFTLOOP_"
+_TESTS = f"{PREFIX}TEST_"
+"""Variables for the tests, which read them themselves."""
+_WITH_TLS = f"{PREFIX}KAFKA_SECURITY_PROTOCOL=SSL or SASL_SSL"
+_WITH_SASL = f"{PREFIX}KAFKA_SECURITY_PROTOCOL=SASL_SSL"
 
 
 class Settings(BaseSettings):
@@ -93,7 +100,7 @@ class Settings(BaseSettings):
     """Labellers keep copies of one another's label stores: a takeover takes seconds."""
     delivery: Literal["", "exactly_once", "at_least_once"] = ""
     """Delivery mode; empty for the pipeline's own policy."""
-    connect_timeout: float = Field(10.0, gt=0)
+    connect_timeout: float = Field(3.0, gt=0)
     """Seconds to wait for a server at start before giving up with an error."""
 
     # -- the embedded stack ------------------------------------------------------------------
@@ -119,13 +126,79 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        ConfigurationError: a variable has a value that it cannot have; names the variable.
+        ConfigurationError: a variable is not known, has a value that it cannot have, or does not go
+            with another; names the variable.
     """
+    _check_names()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = PREFIX + str(first["loc"][0]).upper()
+        name = _variable(str(first["loc"][0]))
         raise ConfigurationError(
             f"{name}={first['input']!r}: {first['msg']} - see `driftloop settings`"
         ) from None
+    check_hosts(_variable("kafka"), settings.kafka)
+    check_hosts(_variable("triton"), settings.triton)
+    check_redis(_variable("redis"), settings.redis.get_secret_value())
+    _check_kafka_security(settings)
+    _check_files(settings, "kafka", "SSL" in settings.kafka_security_protocol, _WITH_TLS)
+    _check_files(settings, "triton", settings.triton_tls, f"{_variable('triton_tls')}=true")
+    return settings
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _check_names() -> None:
+    """A variable that nobody reads is a mistake: what it was to change stays as it is."""
+    known = [_variable(name) for name in Settings.model_fields]
+    for given in os.environ:
+        name = given.upper()
+        if not name.startswith(PREFIX) or name in known or name.startswith(_TESTS):
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise ConfigurationError(
+            f"{given} is no setting - {meant}`driftloop settings` lists them; unset it otherwise"
+        )
+
+
+def _check_kafka_security(settings: Settings) -> None:
+    user, password = settings.kafka_username, settings.kafka_password.get_secret_value()
+    protocol = settings.kafka_security_protocol
+    if not protocol.startswith("SASL"):
+        for name, given in (("kafka_username", user), ("kafka_password", password)):
+            if given:
+                raise ConfigurationError(
+                    f"{_variable(name)} is set and {_variable('kafka_security_protocol')}="
+                    f"{protocol} uses none - set {_WITH_SASL}, or unset it"
+                )
+        return
+    for name, given in (("kafka_username", user), ("kafka_password", password)):
+        if not given:
+            raise ConfigurationError(
+                f"{_variable('kafka_security_protocol')}={protocol} needs {_variable(name)} - set "
+                "it, or another protocol"
+            )
+    if protocol == "SASL_PLAINTEXT" and not all_local(settings.kafka):
+        raise ConfigurationError(
+            f"{_variable('kafka_security_protocol')}=SASL_PLAINTEXT would send the password to "
+            f"{settings.kafka} in the clear - set {_WITH_SASL}"
+        )
+
+
+def _check_files(settings: Settings, server: str, tls: bool, mend: str) -> None:
+    """Certificates go with TLS, and a key with its certificate."""
+    for kind in ("cafile", "certfile", "keyfile"):
+        if getattr(settings, f"{server}_{kind}") is not None and not tls:
+            raise ConfigurationError(
+                f"{_variable(f'{server}_{kind}')} is set and {server.capitalize()} is asked for no "
+                f"TLS - set {mend}, or unset it"
+            )
+    key, certificate = f"{server}_keyfile", f"{server}_certfile"
+    if getattr(settings, key) is not None and getattr(settings, certificate) is None:
+        raise ConfigurationError(
+            f"{_variable(key)} is set without its certificate - set {_variable(certificate)}"
+        )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from streams.errors import ConfigurationError
 from streams.settings import Settings
 
 EVENTS = Counter("driftloop_events", "Records read.", ["pipeline", "partition"])
@@ -21,7 +23,7 @@ TRITON_CIRCUIT = Gauge(
     ["pipeline", "endpoint"],
 )
 INVALID_RATIO = Gauge(
-    "driftloop_invalid_ratio", "Share of bad records lately.", ["pipeline", "partition"]
+    "driftloop_invalid_ratio", "Share of bad records lately.", ["pipeline", "topic", "partition"]
 )
 DUPLICATES = Counter("driftloop_duplicates", "Events seen before and dropped.", ["pipeline"])
 LABELS = Counter("driftloop_labels", "Labels by what became of them.", ["pipeline", "outcome"])
@@ -78,8 +80,19 @@ _LIBRARIES = ("streams", "workers", "faust", "mode", "aiokafka")
 
 
 def serve_metrics(settings: Settings) -> int:
-    """Serve Prometheus metrics; returns the port, which is a free one where none is set."""
-    server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+    """Serve Prometheus metrics; returns the port, which is a free one where none is set.
+
+    Raises:
+        ConfigurationError: the port is in use, or the address is none of this machine.
+    """
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.metrics_host)
+    except OSError as error:
+        at = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise ConfigurationError(
+            f"metrics cannot be served at {at} ({error.strerror or error}) - end what listens "
+            "there, or set DRIFTLOOP_METRICS_PORT (0 takes a free one) and DRIFTLOOP_METRICS_HOST"
+        ) from None
     return int(server.server_port)
 
 
@@ -99,7 +112,8 @@ class Seldom(logging.Filter):
         if not super().filter(record):
             return True
         what = (record.name, record.msg)
-        if record.created - self._said.get(what, 0.0) < self._seconds:
+        # the clock may have been put back
+        if abs(record.created - self._said.get(what, -math.inf)) < self._seconds:
             return False
         self._said[what] = record.created
         return True

@@ -21,10 +21,11 @@ from streams.engine.app import BatchApp, NewBackground, Work, observe_lag
 from streams.engine.process import run
 from streams.errors import TopicRecreated, Unavailable
 from streams.kafka import workarounds
-from streams.kafka.offsets import offsets_client
 from streams.kafka.past import TopicPredictions
 from streams.kafka.progress import GroupProgress
+from streams.kafka.reaching import not_allowed
 from streams.kafka.reading import read_range
+from streams.kafka.sampling import sample_keys
 from streams.kafka.topic_ids import together, topic_ids
 from streams.kafka.topics import ensure_topics
 from streams.labelling.homes import Homes
@@ -40,9 +41,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 
 _LAG_SECONDS = 1.0
-_SAMPLED_PARTITIONS, _SAMPLED = 4, 256
-"""So many records at the beginning and the end of so many partitions tell how keys are placed."""
-_WATCH_SECONDS = 5.0
+_WATCH_SECONDS = 3.0
 """How often a worker looks whether its topics and servers are still what they were."""
 
 _RESTORE_SECONDS = 1.0
@@ -54,13 +53,22 @@ T = TypeVar("T")
 
 
 def run_scoring(settings: Settings, pipeline: Pipeline) -> None:
-    """Score `P.events` in this process, until SIGINT or SIGTERM. Raises `Halted`."""
-    run(partial(scoring_app, settings, pipeline), settings.log_level)
+    """Score `P.events` in this process, until SIGINT or SIGTERM. Raises what ends it."""
+    _run(partial(scoring_app, settings, pipeline), settings)
 
 
 def run_labelling(settings: Settings, pipeline: Pipeline) -> None:
-    """Join `P.scored` and `P.feedback` in this process, until SIGINT or SIGTERM."""
-    run(partial(labelling_app, settings, pipeline), settings.log_level)
+    """Join `P.scored` and `P.feedback` in this process, until SIGINT or SIGTERM; raises so, too."""
+    _run(partial(labelling_app, settings, pipeline), settings)
+
+
+def _run(build: Callable[[], BatchApp], settings: Settings) -> None:
+    try:
+        run(build, settings.log_level)
+    except Exception as error:
+        if refused := not_allowed(settings, error):
+            raise refused from None
+        raise
 
 
 def scoring_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
@@ -125,6 +133,8 @@ class _Parts:
         """Those whose offsets the worker's state stands for."""
         self._ids: dict[str, str] = {}
         """Their ids; none where the brokers have no ids."""
+        self._gone = set[str]()
+        """Those that have been deleted."""
         self._partitions = 0
         """So many of each topic are there, as far as this worker knows."""
         self._opened: RedisFeatureState | None = None
@@ -170,9 +180,14 @@ class _Parts:
             now = await app.topic_ids(self._topics)
         except Unavailable:
             return  # who works with them says so
+        if now is None:
+            return
         for topic, before in self._ids.items():
             if now.get(topic, before) != before:
                 app.failed(TopicRecreated(topic))
+            elif topic not in now and topic not in self._gone:
+                log.error("a topic was deleted, nothing is read from it any more", topic=topic)
+        self._gone = self._ids.keys() - now.keys()
 
     async def restore(self) -> None:
         """Bring back what the feature state has lost, where nothing else would ask for it."""
@@ -267,22 +282,8 @@ class _LabellingParts(_Parts):
             )
 
     async def _find_homes(self) -> Homes:
-        """From the first and the last records of some partitions."""
-        topic, served = self._pipeline.topics.scored, list[tuple[int, bytes]]()
-        async with offsets_client(self._settings) as asked:
-            ends = await asked.ends(topic)
-
-        async def read(partition: int, first: int, after: int) -> None:
-            async for records in self._read_range(topic, partition, first, after):
-                served.extend((partition, record.key or b"") for record in records)
-
-        spans = [
-            (partition, first, after)
-            for partition, end in list(ends.items())[:_SAMPLED_PARTITIONS]
-            for first, after in ((0, min(end, _SAMPLED)), (max(_SAMPLED, end - _SAMPLED), end))
-        ]
-        await asyncio.gather(*(read(*span) for span in spans))
-        return Homes.of(served, len(ends))
+        topic = self._pipeline.topics.scored
+        return Homes.of(*await sample_keys(self._settings, topic))
 
     async def _scored_to(self, partition: int) -> int:
         """How far the scoring workers have committed a partition; waits while Kafka is away."""

@@ -30,7 +30,8 @@ class Valkey:
     """A server process; `options` are its configuration, as in `["--appendonly", "yes"]`."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        self.port = free_port()
+        given = list(options)
+        self.port = int(given[given.index("--port") + 1]) if "--port" in given else free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._directory = directory
         self._options = options
@@ -63,6 +64,14 @@ class Valkey:
     def _password(self) -> str | None:
         options = list(self._options)
         return options[options.index("--requirepass") + 1] if "--requirepass" in options else None
+
+    def pause(self) -> None:
+        """Hang, and take connections all the same."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """As a crash would."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -25,7 +26,7 @@ from workers.commands import (
     training,
 )
 from workers.processes.supervisor import end_with_parent
-from workers.terminal import console
+from workers.terminal import console, spell_out
 
 app = typer.Typer(
     name="driftloop",
@@ -74,9 +75,11 @@ def options(
 def main() -> None:
     """Run a command; our own errors become one line and exit code 1."""
     end_with_parent()
+    spell_out()
     workarounds.apply()
     # until a worker sets up its logs: what a client says of a missing server, we say in one line
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app()
     except DriftloopError as error:

@@ -51,6 +51,20 @@ def connected_settings(module: str = "") -> Settings:
     return with_addresses(settings, stack.kafka, stack.triton, stack.redis)
 
 
+def make_state_dir(settings: Settings) -> None:
+    """Make the state directory. Raises `ConfigurationError` where it cannot be written."""
+    path = settings.state_dir
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {path} ({error.strerror}) - set DRIFTLOOP_STATE_DIR to a directory that "
+            "can be written"
+        ) from None
+
+
 def addresses(settings: Settings) -> dict[str, str]:
     """The servers' addresses by setting; empty where not set."""
     return {

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
+import traceback
 from enum import StrEnum
 
 import structlog
@@ -79,10 +81,14 @@ _RUN = {Role.SCORE: _score, Role.LABEL: _label, Role.TRAINER: _train}
 
 
 def main() -> None:
-    """Run the worker that the arguments name; our own errors become one line."""
+    """Run the worker that the arguments name; what ends it is the last line that it writes.
+
+    The supervisor quotes that line.
+    """
     end_with_parent()
     # until the worker sets up its logs: what a client says of a missing server, we say in one line
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     workarounds.apply()
     parser = argparse.ArgumentParser(prog="python -m workers.roles")
     parser.add_argument("role", choices=list(Role), type=Role)
@@ -93,6 +99,11 @@ def main() -> None:
     except DriftloopError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(Halted.EXIT_CODE if isinstance(error, Halted) else 1)
+    except Exception as error:
+        traceback.print_exc()
+        said = " ".join(str(error).split())
+        print(f"error: unforeseen: {type(error).__name__}: {said}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ async def until_available(
     except passing as error:
         # tenacity comes in only now: it costs as much as a small micro-batch's work
         failed: list[Exception] = [error]
+        reason = str(error)
 
     async def attempt() -> T:
         if failed:
@@ -45,10 +46,11 @@ async def until_available(
         return await call()
 
     def report(state: RetryCallState) -> None:
+        nonlocal reason
         telemetry.RETRIES.labels(pipeline, stage).inc()
-        error = state.outcome.exception() if state.outcome else None
+        reason = str(state.outcome.exception() if state.outcome else None)
         write = log.warning if deadline is None else log.debug
-        write("waiting", stage=stage, attempt=state.attempt_number, error=str(error))
+        write("waiting", stage=stage, attempt=state.attempt_number, error=reason)
 
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(passing),
@@ -57,4 +59,7 @@ async def until_available(
         before_sleep=report,
         reraise=True,
     )
-    return await retrying(attempt)
+    result: T = await retrying(attempt)
+    write = log.info if deadline is None else log.debug
+    write("no longer waiting", stage=stage, error=reason)
+    return result

@@ -90,7 +90,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         }
         super().__init__(
             work.group,
-            broker=[f"kafka://{address}" for address in settings.kafka.split(",")],
+            broker=[f"kafka://{address.strip()}" for address in settings.kafka.split(",")],
             broker_credentials=_credentials(settings),
             broker_session_timeout=session,
             broker_heartbeat_interval=session / 5,
@@ -195,8 +195,12 @@ class BatchApp(faust.App):  # type: ignore[misc]
             timeout,
         )
 
-    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """The ids of those topics that exist, by name. Raises `Unavailable`."""
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str] | None:
+        """The ids of those topics that exist, by name; None before the start.
+
+        Raises:
+            Unavailable: no broker answers.
+        """
         with connection.unavailable(self.settings):
             return await self.group.topic_ids(topics)
 

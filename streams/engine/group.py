@@ -79,14 +79,14 @@ class GroupMember:
         asked = aiokafka.TopicPartition(*tp)
         return int((await self._started.beginning_offsets([asked]))[asked])
 
-    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
-        """The ids of those topics that exist, by name; none before it has started.
+    async def topic_ids(self, topics: Sequence[str]) -> dict[str, str] | None:
+        """The ids of those topics that exist, by name; None before it has started.
 
         Raises:
             KafkaError: no broker answers.
         """
         consumer = self._client()
-        return await topic_ids.ask(consumer._client, topics) if consumer is not None else {}
+        return None if consumer is None else await topic_ids.ask(consumer._client, topics)
 
     def _behind(self, tp: aiokafka.TopicPartition) -> int | None:
         consumer = self._started

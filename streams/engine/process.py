@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 from collections.abc import Callable
 
 import uvloop
 from faust import Worker
 
 from streams.engine.app import BatchApp
-from streams.errors import Halted
 
 
 def run(build: Callable[[], BatchApp], log_level: str) -> None:
-    """Run until SIGINT or SIGTERM. Exits the process; with a code above 0 after a crash.
+    """Run until SIGINT or SIGTERM; exits the process then.
 
     Raises:
-        Halted: the work has stopped until a person has looked.
+        Exception: whatever ended the work: it could not start, or failed later.
     """
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)  # where Faust's services look for it, from their construction on
     app = build()
+    # it would print a traceback, twice, and that it crashed: whoever called us says why
+    logging.getLogger("faust.worker").setLevel(logging.CRITICAL + 1)
     worker = Worker(
         app,
         loop=loop,
@@ -28,10 +31,12 @@ def run(build: Callable[[], BatchApp], log_level: str) -> None:
         loglevel=log_level,
         override_logging=False,
         redirect_stdouts=False,
+        stderr=io.StringIO(),
     )
     try:
         worker.execute_from_commandline()
-    except SystemExit:
-        if isinstance(app.crash_reason, Halted):
-            raise app.crash_reason from None
+    except SystemExit as ended:
+        reason = app.crash_reason or ended.__context__
+        if ended.code and isinstance(reason, Exception):
+            raise reason from None
         raise

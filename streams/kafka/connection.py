@@ -11,10 +11,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from streams.aio.cancelling import cancel
-from streams.errors import ConfigurationError, Unavailable
+from streams.errors import ConfigurationError, DriftloopError, Unavailable
+from streams.kafka.reaching import not_allowed, reach
 from streams.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -57,16 +58,22 @@ def client_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def away(settings: Settings, reason: object) -> Unavailable:
-    """What to raise where no broker answers."""
+def away(settings: Settings, reason: object) -> DriftloopError:
+    """What to raise where no broker answers, or it refuses us: for an error, or for a reason."""
     if isinstance(reason, BaseException):
+        if refused := not_allowed(settings, reason):
+            return refused
         reason = type(reason).__name__
     return Unavailable("Kafka", settings.kafka, "DRIFTLOOP_KAFKA", reason)
 
 
 @contextmanager
 def unavailable(settings: Settings) -> Iterator[None]:
-    """Turns the errors of a client that finds no broker into `Unavailable`."""
+    """Turns the errors of a client that finds no broker into `Unavailable`.
+
+    Raises:
+        ConfigurationError: the brokers do not allow what was asked.
+    """
     try:
         yield
     except (KafkaError, OSError) as error:
@@ -78,19 +85,23 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
     """An admin client that is connected.
 
     Raises:
-        Unavailable: no broker answered within `connect_timeout`.
+        Unavailable: no broker answered within `connect_timeout`, or one not as it should.
+        ConfigurationError: the brokers refuse us, or what is asked.
     """
-    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
+    options = client_options(settings)
+    # a server that is not there may come; one that does not serve us will not change
     patiently = AsyncRetrying(
-        retry=retry_if_exception_type((KafkaError, OSError)),
+        retry=retry_if_exception(lambda error: type(error) is Unavailable),
         stop=stop_after_delay(settings.connect_timeout),
         wait=wait_fixed(0.25),
         reraise=True,
     )
+    await patiently(reach, settings, options)
+    admin = AIOKafkaAdminClient(**options, request_timeout_ms=10_000)
     try:
         with unavailable(settings):
-            await patiently(admin.start)
-        yield admin
+            await admin.start()
+            yield admin
     finally:
         await admin.close()
 

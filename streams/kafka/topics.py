@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,16 +15,21 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 
 from streams.errors import ConfigurationError
 from streams.kafka.connection import MAX_MESSAGE_BYTES, admin_client, away, producer, stop
+from streams.kafka.reaching import not_allowed
 from streams.kafka.retention import as_config, check, needed
 from streams.settings import Settings
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
+
+_ANSWERS = 3
+"""A broker that is there may take so many times as long as one that is waited for at all."""
 
 
 def group_id(pipeline: str, role: str) -> str:
@@ -40,12 +45,13 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
 
     Raises:
         Unavailable: no broker answered.
-        ConfigurationError: a topic has more partitions than the events, or cannot be made.
+        ConfigurationError: a topic has more partitions than the events, or cannot be made, or seen.
     """
     topics = pipeline.topics
     async with admin_client(settings) as admin:
         described = await admin.describe_topics([*topics.partitioned, topics.models])
         found = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
+        _check_allowed(settings, described)
         # topics that are added later follow the events' partitions
         count = found.get(topics.events, settings.partitions)
         wanted = dict.fromkeys(topics.partitioned, count) | {topics.models: 1}
@@ -79,11 +85,22 @@ async def check_retention(settings: Settings, pipeline: Pipeline) -> None:
         await check(settings, admin, needed(pipeline))
 
 
+def _check_allowed(settings: Settings, described: Iterable[Mapping[str, Any]]) -> None:
+    """A topic that we may not see is not one that is missing. Raises `ConfigurationError`."""
+    hidden = sorted(
+        one["topic"]
+        for one in described
+        if one["error_code"] == TopicAuthorizationFailedError.errno
+    )
+    if hidden:
+        raise away(settings, TopicAuthorizationFailedError(", ".join(hidden)))
+
+
 async def _create(
     settings: Settings, admin: AIOKafkaAdminClient, name: str, partitions: int, config: Any
 ) -> None:
     new = NewTopic(name, partitions, settings.replication, topic_configs=config)
-    with _explained(f"create topic {name}"), suppress(TopicAlreadyExistsError):
+    with _explained(settings, f"create topic {name}"), suppress(TopicAlreadyExistsError):
         # it exists where another worker was faster
         response = await admin.create_topics([new])
         for _, code, *rest in response.topic_errors:
@@ -95,7 +112,7 @@ async def _grow(settings: Settings, admin: AIOKafkaAdminClient, name: str, parti
     """Give a topic more partitions, as its events have been given."""
     log.warning("the events have more partitions, adding some", topic=name, partitions=partitions)
     try:
-        with _explained(f"add partitions to topic {name}"):
+        with _explained(settings, f"add partitions to topic {name}"):
             await admin.create_partitions({name: NewPartitions(partitions)})
     except InvalidPartitionsError:  # another worker was faster
         described = await admin.describe_topics([name])
@@ -104,7 +121,7 @@ async def _grow(settings: Settings, admin: AIOKafkaAdminClient, name: str, parti
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(settings: Settings, what: str) -> Iterator[None]:
     """Turns a broker's refusal into one line. What passes by itself, or is expected, goes through.
 
     Raises:
@@ -115,6 +132,8 @@ def _explained(what: str) -> Iterator[None]:
     except (TopicAlreadyExistsError, InvalidPartitionsError, KafkaConnectionError):
         raise
     except BrokerResponseError as error:
+        if refused := not_allowed(settings, error):
+            raise refused from None
         said = " ".join(str(error).split())
         raise ConfigurationError(
             f"Kafka does not {what} ({said}) - see that we may do that, and that "
@@ -136,9 +155,10 @@ async def check_transactions(settings: Settings, name: str) -> None:
         Unavailable: no broker is there.
     """
     probe = producer(settings, transactional_id=f"driftloop.{name}.check")
-    reason: object = f"no answer in {settings.connect_timeout:g} s"
+    seconds = _ANSWERS * settings.connect_timeout
+    reason: object = f"no answer in {seconds:g} s"
     try:
-        async with asyncio.timeout(settings.connect_timeout):
+        async with asyncio.timeout(seconds):
             await probe.start()
         return
     except TimeoutError:
@@ -146,6 +166,8 @@ async def check_transactions(settings: Settings, name: str) -> None:
     except KafkaConnectionError as error:
         raise away(settings, error) from None
     except KafkaError as error:
+        if refused := not_allowed(settings, error):
+            raise refused from None
         reason = repr(error)
     finally:
         await stop(probe)
@@ -161,7 +183,7 @@ async def _wait_for_topics(
 ) -> None:
     found: dict[str, int] = {}
     try:
-        async with asyncio.timeout(settings.connect_timeout):
+        async with asyncio.timeout(_ANSWERS * settings.connect_timeout):
             while True:
                 described = await admin.describe_topics(list(wanted))
                 found = {t["topic"]: len(t["partitions"]) for t in described if not t["error_code"]}

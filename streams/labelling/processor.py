@@ -17,6 +17,7 @@ import structlog
 from streams import telemetry
 from streams.aio.cancelling import cancel
 from streams.aio.retrying import until_available
+from streams.breaker import InvalidBreaker
 from streams.dead_letters import Rejected, dead_letter
 from streams.labelling.homes import Homes
 from streams.labelling.join import Join
@@ -72,6 +73,7 @@ class Labelling:
         self._state = state
         self._read_range = read_range
         self._topic_ids = topic_ids
+        self._breaker = InvalidBreaker(pipeline, pipeline.topics.feedback, partition)
         self._opened: _Opened | None = None
         self._folding = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
@@ -117,12 +119,18 @@ class Labelling:
         return resumed
 
     async def process(self, batch: MicroBatch) -> Outputs:
-        """Examples, and dead letters for bad feedback, of a micro-batch of either topic."""
+        """Examples, and dead letters for bad feedback, of a micro-batch of either topic.
+
+        Raises:
+            TooManyInvalid: too much of the latest feedback is bad; nothing of it is written.
+        """
         _, join, windows = self._parts
         topics, name = self._pipeline.topics, self._pipeline.name
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         with telemetry.STAGE_SECONDS.labels(name, "join").time():
             joined = join.take(batch.records)
+        if batch.topic == topics.feedback:
+            self._breaker.observe(len(batch.records), [error for _, error in joined.rejected])
         windows.add(joined.changes)
         join.positions[batch.topic] = batch.next
         self._observe(joined.examples, joined.rejected)

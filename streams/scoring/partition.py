@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streams.aio.coalescing import Coalescer
+from streams.breaker import InvalidBreaker
 from streams.ports.batches import MicroBatch, Outputs, PastPredictions
-from streams.scoring.breaker import InvalidBreaker
 from streams.scoring.folding import Folding
 
 

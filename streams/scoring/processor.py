@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from streams import telemetry
 from streams.aio.coalescing import Coalescer
+from streams.breaker import InvalidBreaker
 from streams.dead_letters import Rejected, dead_letter
 from streams.errors import BadRecord, DriftloopError
 from streams.ports.batches import (
@@ -32,7 +33,6 @@ from streams.ports.batches import (
 )
 from streams.ports.features import FeatureState, Folded, concatenate
 from streams.ports.models import Champion, Scorer
-from streams.scoring.breaker import InvalidBreaker
 from streams.scoring.decoding import Decoded, Decoder
 from streams.scoring.folding import Folding, HotEntities
 from streams.scoring.folds import fold_batches
@@ -89,7 +89,7 @@ class Scoring:
     def partition(self, number: int) -> PartitionScoring:
         """The processor of a partition that is assigned to this worker."""
         folding = Folding(self._pipeline, number, self._state, self._restoration)
-        breaker = InvalidBreaker(self._pipeline, number)
+        breaker = InvalidBreaker(self._pipeline, self._pipeline.topics.events, number)
         return PartitionScoring(self._joint, folding, breaker, self._predictions)
 
     async def score(
@@ -245,7 +245,7 @@ class Scoring:
         name = self._pipeline.name
         for part, batch, bad in zip(parts, batches, _rejected(batches, decoded), strict=True):
             telemetry.EVENTS.labels(name, str(batch.partition)).inc(len(batch.records))
-            part.breaker.observe(len(batch.records), len(bad), str(bad[0][1]) if bad else "")
+            part.breaker.observe(len(batch.records), [error for _, error in bad])
         for _, error in decoded.rejected:
             telemetry.DEAD_LETTERS.labels(name, error.cause).inc()
         for version, events in zip(*np.unique(served.versions, return_counts=True), strict=True):

@@ -117,6 +117,28 @@ def test_redis_away_and_its_password_stays_secret(
     assert "secret" not in result[1]
 
 
+@pytest.mark.parametrize("server", ["KAFKA", "TRITON", "REDIS"])
+def test_up_does_not_start_servers_beside_one_that_is_away(folder: Path, server: str) -> None:
+    address = f"redis://{NOWHERE}/0" if server == "REDIS" else NOWHERE
+    variables = {f"DRIFTLOOP_{server}": address, "DRIFTLOOP_CONNECT_TIMEOUT": "0.5"}
+    result = run(folder, "up", CARD_FRAUD, **variables)
+    assert_one_line(result, f"cannot reach {server.capitalize()} at {NOWHERE}", "start it")
+
+
+@pytest.mark.parametrize("command", [["up", CARD_FRAUD], ["stack", "up"]])
+def test_a_state_directory_that_cannot_be_written(folder: Path, command: list[str]) -> None:
+    (folder / "file").touch()
+    result = run(folder, *command, DRIFTLOOP_STATE_DIR=str(folder / "file" / "state"))
+    assert_one_line(result, "cannot write", "set DRIFTLOOP_STATE_DIR")
+
+
+def test_a_home_that_cannot_be_written(folder: Path) -> None:
+    code, said = run(folder, "stack", "up", "--detach", HOME="/dev/null/home", XDG_CACHE_HOME="")
+    assert code == 1
+    assert said.splitlines()[-1].startswith("error: cannot write to /dev/null/home")
+    assert "set DRIFTLOOP_CACHE_DIR" in said
+
+
 @pytest.mark.parametrize("command", ["score", "trainer"])
 def test_triton_away(folder: Path, servers: dict[str, str], command: str) -> None:
     result = run(folder, command, CARD_FRAUD, **{**servers, "DRIFTLOOP_TRITON": NOWHERE})

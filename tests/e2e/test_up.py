@@ -16,7 +16,7 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from tests.waiting import until_sync
+from tests.waiting import until, until_sync
 
 ROOT = Path(__file__).parents[2]
 EVENT = {
@@ -29,19 +29,21 @@ EVENT = {
 
 
 class Up:
-    """A `driftloop up` of the card-fraud pipeline."""
+    """A `driftloop up` of a pipeline, the card-fraud one unless another is named."""
 
-    def __init__(self, folder: Path) -> None:
-        self._said = folder / "said"
+    def __init__(self, folder: Path, pipeline: str = "card_fraud", **variables: str) -> None:
+        self._said = folder / f"said by {pipeline} {len(list(folder.iterdir()))}"
         environment = {
             **os.environ,
+            **variables,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
             "DRIFTLOOP_STATE_DIR": str(folder / "state"),
             "DRIFTLOOP_MODEL_REPOSITORY": str(folder / "models"),
             "DRIFTLOOP_SESSION_TIMEOUT_MS": "6000",
         }
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", "up", "card_fraud"],
+                [sys.executable, "-m", "workers.cli", "up", pipeline],
                 cwd=ROOT,
                 env=environment,
                 stdout=said,
@@ -74,12 +76,14 @@ def up(tmp_path: Path) -> Iterator[Up]:
     started.process.wait()
 
 
-async def predicted(kafka: str, event: dict[str, object]) -> dict[str, object]:
+async def predicted(
+    kafka: str, event: dict[str, object], name: str = "card-fraud"
+) -> dict[str, object]:
     """Publish an event as the hint says; its prediction."""
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
-        await producer.send_and_wait("card-fraud.events", json.dumps(event).encode(), key=b"7")
+        await producer.send_and_wait(f"{name}.events", json.dumps(event).encode(), key=b"7")
     consumer = AIOKafkaConsumer(
-        "card-fraud.predictions",
+        f"{name}.predictions",
         bootstrap_servers=kafka,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
@@ -99,6 +103,16 @@ async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(u
     assert kafka is not None, up.said
     first = await predicted(kafka[1], EVENT)
     assert (first["version"], first["degraded"]) == (0, True)
+    async with AIOKafkaProducer(bootstrap_servers=kafka[1]) as producer:
+        for _ in range(2):
+            await producer.send_and_wait("card-fraud.feedback", b"{", key=b"7")
+    told = "label: bad records become dead letters (topic card-fraud.feedback, cause malformed)"
+    await until(
+        lambda: told in up.said, "the bad labels are told", within=8.0, said=lambda: up.said
+    )
+    await until(lambda: "1 event | 1 prediction (1 by the fallback)" in up.said)
+    assert "2 dead letters (2 malformed)" in up.said
+    assert up.said.count(told) == 1
     worker = up.worker("score")
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
@@ -111,6 +125,43 @@ async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(u
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
     assert "data is kept" in up.said
+
+
+OTHER = """
+from dataclasses import replace
+from streams.pipelines.card_fraud import pipeline as base
+pipeline = replace(base, name="other")
+"""
+
+
+@pytest.mark.timeout(180)
+async def test_two_pipelines_share_a_state_directory_and_nothing_dies_under_the_second(
+    up: Up, tmp_path: Path
+) -> None:
+    (tmp_path / "other_one.py").write_text(OTHER)
+    await until(lambda: "Ctrl-C ends it" in up.said)
+    same, other = Up(tmp_path), Up(tmp_path, "other_one", FORCE_COLOR="1", TERM="xterm")
+    try:
+        await until(lambda: same.process.poll() is not None)
+        assert same.process.returncode == 1
+        assert "error: card-fraud is up already in" in same.said
+        await until(lambda: "Ctrl-C ends it" in other.said)
+        assert "using the servers of process" in other.said
+        up.process.send_signal(signal.SIGINT)
+        await until(lambda: "other loops use these servers" in up.said)
+        kafka = re.search(r"Kafka +(\S+)", other.said)
+        assert kafka is not None
+        assert (await predicted(kafka[1], EVENT, "other"))["version"] == 0
+        await until(lambda: "1 event | 1 prediction (1 by the fallback)" in other.said)
+        assert up.process.poll() is None
+        other.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(other.process.wait, 30) == 0, other.said
+        assert await asyncio.to_thread(up.process.wait, 30) == 0, up.said
+    finally:
+        other.process.kill()
+        other.process.wait()
+    logs = {p.parent.name for p in (tmp_path / "state" / "logs").glob("*/score-1.log")}
+    assert logs == {"card-fraud", "other"}
 
 
 def test_killing_it_leaves_nothing_behind(up: Up) -> None:

@@ -97,6 +97,7 @@ async def test_a_topic_that_is_made_anew_has_state_and_ids_of_its_own(
     topics = pipeline.topics
     await ensure_topics(settings, pipeline)
     count = pipeline.feature_names.index("customer_id_count_1d")
+    said = "a topic was deleted, nothing is read from it any more"
     with Workers(settings, pipeline, tmp_path) as workers:
         worker, labeller = workers.start("score"), workers.start("label")
         async with (
@@ -108,6 +109,7 @@ async def test_a_topic_that_is_made_anew_has_state_and_ids_of_its_own(
             async with admin_client(settings) as admin:
                 await admin.delete_topics([topics.events])
                 await until(lambda: gone(admin, topics.events), "the topic is gone")
+            await until(lambda: said in worker.said(), "the worker says so", within=8.0)
             await ensure_topics(settings, pipeline)
             assert await worker.exit_code(40) != 0
             assert "was deleted and made anew" in worker.said()

@@ -43,9 +43,9 @@ def without_transactions(tmp_path: Path) -> Iterator[str]:
 async def test_a_broker_without_transactions_is_refused_with_the_mend(
     without_transactions: str,
 ) -> None:
-    settings = Settings(kafka=without_transactions, connect_timeout=2.0)
+    settings = Settings(kafka=without_transactions, connect_timeout=1.0)
     with pytest.raises(
-        ConfigurationError, match=r"does not run transactions.*no answer in 2 s"
+        ConfigurationError, match=r"does not run transactions.*no answer in 3 s"
     ) as e:
         await check_transactions(settings, "orders")
     assert "DRIFTLOOP_DELIVERY=at_least_once" in str(e.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,8 +12,9 @@ from streams.settings import load_settings
 from streams.spec import Pipeline
 from workers.environment import find_pipeline
 from workers.processes.loop import Loop, running_loop, stop_on_signals
+from workers.processes.watching import Watch
 from workers.roles import Role, run_role
-from workers.terminal import Module, console, note, out
+from workers.terminal import Module, StatusLine, console, note, out
 
 
 def score(module: Module) -> None:
@@ -40,15 +42,23 @@ def up(
 
 async def _run_up(module: str, pipeline: Pipeline, workers: int) -> None:
     stop = stop_on_signals()
-    async with running_loop(load_settings(), module, workers, _say) as loop:
+    async with running_loop(load_settings(), module, workers, note) as loop:
         _welcome(module, pipeline, loop)
-        await stop.wait()
+        with StatusLine() as line:
+            await _until(stop, Watch(loop, pipeline, note, line.show))
         console.print("stopping")
     console.print("stopped; data is kept in", str(loop.settings.state_dir))
 
 
-def _say(line: str) -> None:
-    note(line)
+async def _until(stop: asyncio.Event, watch: Watch) -> None:
+    """Watch until told to stop; an error of the watch ends it, too."""
+    watching, stopping = asyncio.create_task(watch.run()), asyncio.create_task(stop.wait())
+    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not watching.done():
+        watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
 
 
 def _welcome(module: str, pipeline: Pipeline, loop: Loop) -> None:
@@ -62,7 +72,7 @@ def _welcome(module: str, pipeline: Pipeline, loop: Loop) -> None:
   predictions out  {topics.predictions}
   bad records      {topics.dead_letters}
   Kafka            {kafka}
-  logs             {loop.settings.state_dir / "logs"}
+  logs             {loop.logs}
 
 Publish an event (Python):
   import asyncio, json, aiokafka

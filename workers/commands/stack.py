@@ -15,10 +15,13 @@ import psutil
 import typer
 from rich.table import Table
 
+from streams.addresses import masked
 from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 from workers.devstack.stack import Stack
 from workers.devstack.state import Addresses, read_stack, running
+from workers.environment import make_state_dir
+from workers.processes.sharing import in_use
 from workers.terminal import console, note, out
 
 app = typer.Typer(
@@ -35,6 +38,7 @@ def up(
 ) -> None:
     """Start the servers and wait until they are healthy; Ctrl-C ends them."""
     settings = load_settings()
+    make_state_dir(settings)
     found = running(settings)
     if found is not None:
         out.print(f"a stack is already up in {settings.state_dir}")
@@ -54,6 +58,11 @@ def _foreground(settings: Settings) -> None:
         _show(addresses)
         out.print("Ctrl-C ends it")
         stop.wait()
+        if in_use(settings.state_dir):
+            console.print("loops use these servers: they end with the last, or on another Ctrl-C")
+            stop.clear()
+            while in_use(settings.state_dir) and not stop.wait(0.2):
+                pass
         console.print("stopping")
 
 
@@ -76,13 +85,14 @@ def _detached(settings: Settings) -> Addresses:
             note(line)
         shown = len(lines)
         if child.poll() is not None:
-            raise ConfigurationError(lines[-1] if lines else f"it did not start - see {path}")
+            last = lines[-1] if lines else f"it did not start - see {path}"
+            raise ConfigurationError(last.removeprefix("error: "))
         time.sleep(0.1)
     return found
 
 
 def _show(addresses: Addresses) -> None:
-    for name, address in vars(addresses).items():
+    for name, address in (vars(addresses) | {"redis": masked(addresses.redis)}).items():
         out.print(f"  DRIFTLOOP_{name.upper()}={address}", soft_wrap=True)
 
 
@@ -106,7 +116,9 @@ def status() -> None:
 
 
 @app.command()
-def down() -> None:
+def down(
+    force: Annotated[bool, typer.Option("--force", help="Even while loops use it.")] = False,
+) -> None:
     """End the stack of this state directory, and wait until it is gone."""
     settings = load_settings()
     found = read_stack(settings)
@@ -114,9 +126,16 @@ def down() -> None:
         out.print(f"no stack is up in {settings.state_dir}")
         return
     pid = found.pid
+    used = in_use(settings.state_dir)
+    if used and not force:
+        raise ConfigurationError(
+            f"`driftloop up` uses the stack in {settings.state_dir} - end it first, or give --force"
+        )
     process = psutil.Process(pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+    for _ in range(2 if used else 1):  # the second cuts its waiting for others short
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.5 if used else 0.0)
     try:
         process.wait(timeout=30)
     except psutil.TimeoutExpired:

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streams.errors import ConfigurationError, TrainingError
+from streams.kafka.topics import ensure_topics
 from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from streams.records import LedgerEntry
     from workers.releases.candidate import Judged
     from workers.training.job import Job, OnStep, Step
+
+_NOT_PROMOTED = 4
+"""Exit code where there is a candidate that may not serve."""
 
 
 def train(
@@ -42,10 +46,14 @@ def train(
     ] = True,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Train a candidate now, judge it against the champion, and publish it if the gate lets it."""
+    """Train a candidate now, judge it against the champion, and publish it if the gate lets it.
+
+    Exit code 4: there is a candidate, and the gate does not let it serve.
+    """
     if sum(choice is not None for choice in (last, offsets, from_version)) > 1:
         raise ConfigurationError("give one of --last, --offsets and --from-version")
     pipeline, settings = find_pipeline(module), connected_settings(module)
+    asyncio.run(ensure_topics(settings, pipeline))  # before the first event there are none
     if pipeline.model.onnx is not None:
         _publish_file(settings, pipeline, publish)
         return
@@ -60,7 +68,6 @@ def train(
 async def _train(
     settings: Settings, pipeline: Pipeline, options: tuple[str | None, str | None, bool, int]
 ) -> None:
-    from streams.kafka.topics import ensure_topics
     from streams.ledger.topic import read_state
     from workers.examples.reading import parse_ranges
     from workers.releases.lifecycle import Lifecycle
@@ -68,7 +75,6 @@ async def _train(
 
     last, offsets, publish, threads = options
     topic = pipeline.topics.examples
-    await ensure_topics(settings, pipeline)
     now = await read_state(settings, pipeline)
     if offsets is not None:
         job = Job(settings.pipeline, parse_ranges(topic, offsets).offsets(topic))
@@ -78,21 +84,16 @@ async def _train(
     out.print(f"gate: [bold]{judged.action}[/]: {plain(judged.reason)}")
     if not publish:
         out.print("nothing published (--no-publish)")
+        if judged.action is not Action.PROMOTE:
+            raise typer.Exit(_NOT_PROMOTED)
         return
     life = Lifecycle(settings, pipeline)
     try:
         decided = await life.release(judged)
-        _say(settings.pipeline, decided)
-        if (
-            decided.version in life.publisher.repository.versions()
-            and decided.action is not Action.PROMOTE
-        ):
-            out.print(
-                f"to promote it anyway: `driftloop promote {decided.version} "
-                f"{settings.pipeline} --force --reason '...'`"
-            )
+        kept = decided.version in life.publisher.repository.versions()
     finally:
         await life.close()
+    _say(settings.pipeline, decided, kept)
 
 
 async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> Job:
@@ -227,7 +228,8 @@ def _publish_file(settings: Settings, pipeline: Pipeline, publish: bool) -> None
         _say(settings.pipeline, decided)
 
 
-def _say(module: str, decided: LedgerEntry) -> None:
+def _say(module: str, decided: LedgerEntry, kept: bool = False) -> None:
+    """Say what was decided; a version that does not serve ends the command with its exit code."""
     if decided.action is Action.PROMOTE:
         out.print(
             f"[green]version {decided.version} serves[/] - see it with "
@@ -235,5 +237,12 @@ def _say(module: str, decided: LedgerEntry) -> None:
         )
         return
     out.print(
-        f"[yellow]version {decided.version} does not serve[/] ({decided.action}): {decided.reason}"
+        f"[yellow]version {decided.version} does not serve[/] ({decided.action}): "
+        f"{plain(decided.reason)}"
     )
+    if kept:
+        out.print(
+            f"to promote it anyway: `driftloop promote {decided.version} {module} --force "
+            "--reason '...'`"
+        )
+    raise typer.Exit(_NOT_PROMOTED)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import re
 import subprocess
 import uuid
 from pathlib import Path
@@ -28,6 +30,9 @@ class NodePorts(NamedTuple):
     broker: int
     controller: int
 
+
+_LOCALE = {"LC_ALL": "C.UTF-8"}
+"""By which Java reads and writes the names of files, whatever the terminal's is."""
 
 _NODE = """\
 process.roles={role}
@@ -86,6 +91,7 @@ def broker(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress: No
         _program(home / "broker", node + _BROKER.format(ports=ports), heap, fetched, progress),
         logs / "kafka.log",
         healthy=lambda: kafka_answers(ports.broker),
+        environment=_LOCALE,
     )
 
 
@@ -102,6 +108,7 @@ def controller(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress
         ),
         logs / "controller.log",
         healthy=lambda: listens(ports.controller),
+        environment=_LOCALE,
     )
 
 
@@ -114,7 +121,7 @@ def _program(
     jars = cache.jars(fetched, progress)
     home.mkdir(parents=True, exist_ok=True)
     properties, logging = home / "server.properties", home / "log4j2.properties"
-    properties.write_text(settings)
+    properties.write_text(_escaped(settings), encoding="ascii")
     logging.write_text(_LOG4J)
     java = [
         # the second compiler takes half a core for minutes, which a laptop has better use for
@@ -131,12 +138,29 @@ def _program(
     return [*java, "kafka.Kafka", str(properties)]
 
 
+def _escaped(text: str) -> str:
+    """Text for a file of Java properties: what is not ASCII there is its UTF-16 code, spelt out."""
+
+    def spelt(found: re.Match[str]) -> str:
+        code = found[0].encode("utf-16-be").hex()
+        return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
+
+    return re.sub(r"[^\x00-\x7f]", spelt, text)
+
+
 def _format(java: list[str], properties: Path) -> None:
     # one id for the nodes of a stack; as an option of its own: it may begin with a dash
     stack = uuid.uuid5(uuid.NAMESPACE_URL, properties.parents[1].as_uri())
     cluster = base64.urlsafe_b64encode(stack.bytes).decode().rstrip("=")
     tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
-    done = subprocess.run([*java, *tool], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*java, *tool],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env={**os.environ, **_LOCALE},
+    )
     if done.returncode:
         reason = (done.stderr or done.stdout).strip()[-300:]
         raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")

@@ -30,6 +30,8 @@ class Server:
     environment: dict[str, str] = field(default_factory=dict)
     leftovers: Sequence[str] = ()
     """Glob patterns in /dev/shm that a killed server leaves behind."""
+    folder: Path | None = None
+    """Working directory; None for ours."""
 
     @property
     def port(self) -> int:
@@ -69,7 +71,8 @@ def triton(
     region = f"driftloop-{port}-"
     command = [
         str(found.server),
-        f"--model-repository={repository.resolve()}",
+        # relative: it hands them to a shell, unquoted, which a space in the path would mislead
+        f"--model-repository={_link(home / 'models', repository)}",
         f"--backend-directory={_backends(home, found.python_backend)}",
         "--model-control-mode=explicit",
         "--load-model=*",
@@ -103,17 +106,24 @@ def triton(
         healthy=lambda: triton_answers(f"127.0.0.1:{port}"),
         environment=environment,
         leftovers=[f"{region}*"],
+        folder=home,
     )
 
 
-def _backends(home: Path, python_backend: Path) -> Path:
+def _backends(home: Path, python_backend: Path) -> str:
     """A directory of Triton's backends: the one for Python, and ours that runs on it."""
-    ours, pythons = home / "backends" / "onnxruntime", home / "backends" / "python"
+    ours = home / "backends" / "onnxruntime"
     ours.mkdir(parents=True, exist_ok=True)
     shutil.copy2(Path(__file__).with_name("triton_backend.py"), ours / "model.py")
-    pythons.unlink(missing_ok=True)
-    pythons.symlink_to(python_backend.resolve())
-    return (home / "backends").resolve()
+    _link(home / "backends" / "python", python_backend)
+    return "backends"
+
+
+def _link(link: Path, to: Path) -> str:
+    """Make a symbolic link; its name."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(to.resolve())
+    return link.name
 
 
 def triton_answers(address: str) -> bool:
@@ -193,4 +203,5 @@ def spawn(server: Server, guard: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,
             env={**clean, **server.environment},
+            cwd=server.folder,
         )

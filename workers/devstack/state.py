@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class StackState:
     pid: int
     """The process that runs the stack."""
     started: float
-    """When that process started, seconds since 1970: a later one may have the same id."""
+    """When that process started, as `started_at` has it: a later one may have the same id."""
     addresses: Addresses
     servers: dict[str, RunningServer]
     """By name: controller, kafka, triton, redis."""
@@ -51,7 +52,7 @@ def write_stack(
     settings: Settings, addresses: Addresses, running_servers: dict[str, RunningServer]
 ) -> None:
     """Replace what is written, at once."""
-    state = StackState(os.getpid(), psutil.Process().create_time(), addresses, running_servers)
+    state = StackState(os.getpid(), started_at(os.getpid()), addresses, running_servers)
     path = _file(settings)
     staging = path.with_suffix(".part")
     staging.touch(mode=0o600)  # addresses may hold a password
@@ -59,12 +60,23 @@ def write_stack(
     staging.rename(path)
 
 
+def started_at(pid: int) -> float:
+    """When a process started: on Linux in clock ticks since boot, which no clock's step changes.
+
+    Raises:
+        OSError, psutil.NoSuchProcess: there is none.
+    """
+    if sys.platform == "linux":
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return float(fields[19])
+    return psutil.Process(pid).create_time()
+
+
 def read_stack(settings: Settings) -> StackState | None:
     """What a stack has written; None where none runs in this state directory."""
     try:
         found = msgspec.json.decode(_file(settings).read_bytes(), type=StackState)
-        process = psutil.Process(found.pid)
-        alive = abs(process.create_time() - found.started) < 1.0
+        alive = abs(started_at(found.pid) - found.started) < 1.0
     except (OSError, msgspec.MsgspecError, psutil.NoSuchProcess):
         return None
     return found if alive else None

@@ -7,8 +7,8 @@ import shutil
 from redis import Redis, RedisCluster
 from redis.exceptions import RedisError
 
-from streams.adapters.redis.server import public
-from streams.errors import ConfigurationError, Unavailable
+from streams.adapters.redis.server import refusal
+from streams.errors import ConfigurationError
 from streams.kafka.connection import admin_client, unavailable
 from streams.kafka.topics import group_id
 from streams.settings import Settings
@@ -52,7 +52,7 @@ def reset(settings: Settings, pipeline: Pipeline) -> tuple[int, int]:
             client = RedisCluster.from_url(url)
         keys = _unlink(client, f"{{{pipeline.name}}}*")
     except (OSError, RedisError) as error:
-        raise Unavailable("Redis", public(url), "DRIFTLOOP_REDIS", error) from None
+        raise refusal(error, url) from None
     finally:
         client.close()
     home = settings.state_dir / "labels" / pipeline.name

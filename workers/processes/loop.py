@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from streams.adapters.redis.server import greet
+from streams.adapters.triton.control import TritonControls
+from streams.kafka.connection import admin_client
 from streams.preflight import check_application
 from streams.settings import Settings
 from workers.devstack.cache import Notify
 from workers.devstack.stack import Stack
-from workers.devstack.state import running
-from workers.environment import addresses, environment, find_pipeline, with_addresses
+from workers.devstack.state import read_stack
+from workers.environment import (
+    addresses,
+    environment,
+    find_pipeline,
+    make_state_dir,
+    with_addresses,
+)
+from workers.processes.sharing import in_use, only_loop, until_unused, using_stack
 from workers.processes.supervisor import Command, Supervisor
 
 
@@ -26,6 +37,8 @@ class Loop:
     supervisor: Supervisor
     stack: Stack | None
     """The embedded stack, where this process runs it."""
+    logs: Path
+    """Where each worker writes `<name>.log`."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -49,22 +62,56 @@ async def running_loop(
     Raises:
         ConfigurationError, Unavailable: in one line, before anything is left running.
     """
-    found = running(settings)
-    if found is not None:
-        settings = with_addresses(settings, found.kafka, found.triton, found.redis)
-    stack = None if all(addresses(settings).values()) else Stack(settings, report)
-    if stack is not None:
-        started = await asyncio.to_thread(stack.start)
-        settings = with_addresses(settings, started.kafka, started.triton, started.redis)
+    pipeline = find_pipeline(module)
+    make_state_dir(settings)
+    with ExitStack() as held:
+        logs = held.enter_context(only_loop(settings.state_dir, pipeline.name))
+        found = None if all(addresses(settings).values()) else read_stack(settings)
+        if found is not None:
+            held.enter_context(using_stack(settings.state_dir))
+            report(f"using the servers of process {found.pid}, which are in {settings.state_dir}")
+            at = found.addresses
+            settings = with_addresses(settings, at.kafka, at.triton, at.redis)
+        await _check_given(settings)
+        async with _own_stack(settings, report) as (stack, settings):
+            await check_application(settings, pipeline, triton=True)
+            commands = _commands(module, settings, workers, environments or {})
+            async with Supervisor(commands, logs, report) as supervisor:
+                yield Loop(settings, supervisor, stack, logs)
+
+
+async def _check_given(settings: Settings) -> None:
+    """Reach the servers that are given, before others are started. Raises as `running_loop`."""
+    if settings.kafka:
+        async with admin_client(settings):
+            pass
+    if url := settings.redis.get_secret_value():
+        await greet(url)
+    if settings.triton:
+        control = TritonControls(settings, "")
+        try:
+            await control.any_alive()
+        finally:
+            await control.close()
+
+
+@asynccontextmanager
+async def _own_stack(
+    settings: Settings, report: Notify
+) -> AsyncIterator[tuple[Stack | None, Settings]]:
+    """The servers that the settings lack, and settings that lead to them."""
+    if all(addresses(settings).values()):
+        yield None, settings
+        return
+    stack = Stack(settings, report)
+    at = await asyncio.to_thread(stack.start)
     try:
-        await check_application(settings, find_pipeline(module), triton=True)
-        commands = _commands(module, settings, workers, environments or {})
-        logs = settings.state_dir / "logs"
-        async with Supervisor(commands, logs, report) as supervisor:
-            yield Loop(settings, supervisor, stack)
+        yield stack, with_addresses(settings, at.kafka, at.triton, at.redis)
+        if in_use(settings.state_dir):
+            report("other loops use these servers: they end with the last, or on another Ctrl-C")
+            await until_unused(settings.state_dir, stop_on_signals())
     finally:
-        if stack is not None:
-            await asyncio.to_thread(stack.stop)
+        await asyncio.to_thread(stack.stop)
 
 
 def _commands(
@@ -75,7 +122,13 @@ def _commands(
         ("label", "label"),
         ("trainer", "trainer"),
     ]
-    shared = {**environment(settings), "DRIFTLOOP_METRICS_PORT": "0"}
+    shared = {
+        **environment(settings),
+        "DRIFTLOOP_METRICS_PORT": "0",
+        # for `watching`, which reads them
+        "DRIFTLOOP_LOG_FORMAT": "json",
+        "DRIFTLOOP_LOG_LEVEL": "DEBUG" if settings.log_level == "DEBUG" else "INFO",
+    }
     return [
         Command(name, [role, module], {**shared, **environments.get(name, {})})
         for name, role in roles

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from streams.errors import Halted
 from workers.devstack.cache import Notify
+from workers.processes.log_files import LogReader
+from workers.processes.notices import last_words
 
 PARENT = "DRIFTLOOP_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
@@ -53,6 +55,8 @@ class Supervisor:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.restarts = 0
+        self.logs: dict[str, LogReader] = {}
+        """What each worker writes, by name."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -61,6 +65,7 @@ class Supervisor:
 
     async def __aenter__(self) -> Supervisor:
         self._logs.mkdir(parents=True, exist_ok=True)
+        self.logs = {c.name: LogReader(self._log(c)) for c in self._commands}
         self._tasks = [asyncio.create_task(self._keep(c), name=c.name) for c in self._commands]
         return self
 
@@ -72,25 +77,25 @@ class Supervisor:
         await asyncio.gather(*self._tasks)
 
     async def _keep(self, command: Command) -> None:
-        delay = 0.5
+        delay, before = 0.5, ""
         while not self._stopping.is_set():
             started = asyncio.get_running_loop().time()
+            said = LogReader(self._log(command))
             process = await self._start(command)
             code = await self._wait(process)
             if self._stopping.is_set():
                 return
+            why = last_words(said.lines())
             if code == Halted.EXIT_CODE:
-                self._report(
-                    f"{command.name} has stopped and is not restarted: {self._last_line(command)}"
-                )
+                self._report(f"{command.name} has stopped and is not restarted: {why}")
                 return
             if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
-                delay = 0.5
+                delay, before = 0.5, ""
             self.restarts += 1
-            self._report(
-                f"{command.name} ended ({_describe(code)}): {self._last_line(command)} - "
-                f"restarting in {delay:g} s; log: {self._log(command)}"
-            )
+            ended = f"{command.name} ended ({_describe(code)}): {why}"
+            if ended != before:  # said once, while it does not last
+                self._report(f"{ended} - restarting until it lasts; log: {self._log(command)}")
+            before = ended
             await self._pause(delay)
             delay = min(delay * 2, 10.0)
 
@@ -130,10 +135,6 @@ class Supervisor:
 
     def _log(self, command: Command) -> Path:
         return self._logs / f"{command.name}.log"
-
-    def _last_line(self, command: Command) -> str:
-        lines = self._log(command).read_text(errors="replace").splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
 
 
 def _describe(code: int) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.exceptions import (
     AskError,
     ClusterDownError,
+    InvalidResponse,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -24,11 +25,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streams import telemetry
-from streams.errors import ConfigurationError, Unavailable
+from streams.addresses import public
+from streams.errors import ConfigurationError, DriftloopError, NotAnswering, Unavailable
 
 log = structlog.get_logger(__name__)
 
 SETTING = "DRIFTLOOP_REDIS"
+_FIRST = 3.0
+"""Seconds that the first answer may take."""
 # the server recovers from these by itself, or an operator helps: worth another try
 _PASSING = (
     RedisConnectionError,
@@ -42,6 +46,47 @@ _PASSING = (
     RedisClusterException,
 )
 _PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+_Refusal = tuple[tuple[str, ...], str, str]
+_REFUSALS: tuple[tuple[type[Exception], _Refusal], ...] = (
+    (
+        NoPermissionError,
+        (("",), "does not allow this to us", "grant the user what docs/operations.md lists"),
+    ),
+    (
+        RedisError,
+        (
+            ("NOAUTH", "WRONGPASS", "invalid password", "invalid username", "AUTH"),
+            "does not accept our user and password",
+            f"give them in {SETTING}, as rediss://user:password@host:port/0",
+        ),
+    ),
+    (
+        RedisError,
+        (
+            ("DB index", "SELECT is not allowed"),
+            "has no database of that number",
+            f"end {SETTING} with /0, or raise the server's `databases`",
+        ),
+    ),
+    (
+        Exception,
+        (
+            ("CERTIFICATE", "certificate"),
+            "and we do not accept one another's certificate",
+            f"name the CA that signed the server's: {SETTING}=rediss://...?ssl_ca_certs=ca.pem "
+            "(and ours: ssl_certfile, ssl_keyfile)",
+        ),
+    ),
+    (
+        Exception,
+        (
+            ("SSL", "record layer"),
+            "speaks no TLS there",
+            f"begin {SETTING} with redis://, or give its TLS port",
+        ),
+    ),
+)
+"""By kind of error: signs in what it says, what is wrong, and what mends it."""
 
 T = TypeVar("T")
 
@@ -139,30 +184,46 @@ async def guard(call: Callable[[], Awaitable[T]], address: str) -> T:
         raise
 
 
-async def connect(url: str, address: str, timeout: float) -> Redis | RedisCluster:
-    """A client for the server at `url`, or for the cluster that it belongs to."""
-    # one more try replaces a connection that a restart of the server has closed
-    retry = Retry(ConstantBackoff(0.01), 1)
+async def greet(url: str) -> dict[str, Any]:
+    """What the server says of its cluster. Asked once, so that a mistake in the address shows soon.
+
+    Raises:
+        Unavailable: no server there.
+        NotAnswering: somebody listens there, and is no Redis.
+        ConfigurationError: the server refuses us, or the address is none.
+    """
     try:
         client = Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
+            url, socket_timeout=_FIRST, socket_connect_timeout=_FIRST, retry=Retry(NoBackoff(), 0)
         )
-    except ValueError as error:
-        raise ConfigurationError(f"{SETTING}: {address}: {error}") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{SETTING}: {public(url)}: {error}") from None
     try:
-        info = await guard(lambda: client.info("cluster"), address)
-    except BaseException:
+        found: dict[str, Any] = await client.info("cluster")
+        return found
+    except (RedisError, OSError) as error:
+        raise refusal(error, url) from None
+    finally:
         await client.aclose()
-        raise
-    if not info.get("cluster_enabled"):
-        return client
-    await client.aclose()
-    return RedisCluster.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
-    )
 
 
-def public(url: str) -> str:
-    """The URL's address without user and password."""
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or parts.path or "an empty address"
+async def connect(url: str, timeout: float) -> Redis | RedisCluster:
+    """A client for the server at `url`, or for the cluster that it is of. Raises as `greet`."""
+    # one more try replaces a connection that a restart of the server has closed
+    retry = Retry(ConstantBackoff(0.01), 1)
+    kind = RedisCluster if (await greet(url)).get("cluster_enabled") else Redis
+    return kind.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
+
+
+def refusal(error: Exception, url: str) -> DriftloopError:
+    """What to raise for the first error of a server: why it does not serve us, in one line."""
+    address, said = public(url), " ".join(str(error).split())
+    for kind, (signs, problem, mend) in _REFUSALS:
+        if isinstance(error, kind) and any(sign in said for sign in signs):
+            return ConfigurationError(f"Redis at {address} {problem} ({said}) - {mend}")
+    if isinstance(error, InvalidResponse | RedisTimeoutError) or "closed by server" in said:
+        return NotAnswering(
+            f"somebody listens at {address} and does not answer as Redis ({said}) - see that the "
+            f"port in {SETTING} is Redis's, and whether it wants rediss:// (TLS)"
+        )
+    return Unavailable("Redis", address, SETTING, said)

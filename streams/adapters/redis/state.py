@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from streams.adapters.fold_journal import check, first_answered, recall, since
-from streams.adapters.redis.server import Eviction, connect, guard, public
+from streams.adapters.redis.server import Eviction, connect, guard, refusal
 from streams.adapters.redis.wire import Wire
+from streams.addresses import public
 from streams.aio.coalescing import Coalescer
 from streams.errors import ConfigurationError, StateBehind
 from streams.ports.features import (
@@ -101,15 +102,19 @@ class RedisFeatureState:
         for each call. The state is of events of the topic of this id: of another, there is none.
 
         Raises:
-            Unavailable: no server there, or it refuses us.
-            ConfigurationError: the address is none, or the server cannot run functions.
+            Unavailable: no server there.
+            ConfigurationError: the address is none, or the server refuses us, or it cannot run
+                functions.
         """
         address = public(url)
-        client = await connect(url, address, timeout)
+        client = await connect(url, timeout)
         state = cls(client, pipeline_name, plan, address, topic_id, library)
         try:
             await state.eviction.require_none()
             await state._guard(state._load)
+        except NoPermissionError as error:
+            await client.aclose()
+            raise refusal(error, url) from None
         except ResponseError as error:
             await client.aclose()
             raise ConfigurationError(
@@ -127,11 +132,7 @@ class RedisFeatureState:
     ) -> RedisFeatureState:
         """The state of a pipeline in the server that the settings name. Raises as `connect`."""
         return await cls.connect(
-            settings.redis.get_secret_value(),
-            pipeline.name,
-            pipeline.plan,
-            settings.connect_timeout,
-            topic_id,
+            settings.redis.get_secret_value(), pipeline.name, pipeline.plan, topic_id=topic_id
         )
 
     async def fold(self, batch: FoldBatch) -> Folded:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import structlog
 from tritonclient.utils import InferenceServerException
 
-from streams.adapters.triton.client import LazyClient, NotServing, each, explained
-from streams.errors import ModelError
+from streams.adapters.triton.client import SETTING, LazyClient, NotServing, each, explained
+from streams.errors import ModelError, NotAnswering, Unavailable
 from streams.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 LOAD_TIMEOUT = 120.0
 """Seconds that Triton may take to load a model."""
+_FIRST = 1.0
+"""Seconds that a connection may take, where it is asked whether anybody is there."""
 _RESTORE_PAUSE = 1.0
 """Least seconds between two attempts to bring a model back."""
 
@@ -35,8 +37,19 @@ class TritonControl:
         self._restored_at = -_RESTORE_PAUSE
 
     async def alive(self) -> None:
-        """Return when Triton answers. Raises `Unavailable`."""
-        await self._call(self._client.is_server_live(client_timeout=self._settings.triton_timeout))
+        """Return when Triton answers. Raises `Unavailable`; `NotAnswering` where another does."""
+        timeout = self._settings.triton_timeout
+        try:
+            await self._call(self._client.is_server_live(client_timeout=timeout))
+        except (Unavailable, ModelError) as error:
+            if await _listens(self._settings.triton):
+                tls = "with TLS" if self._settings.triton_tls else "without TLS"
+                raise NotAnswering(
+                    f"somebody listens at {self._settings.triton} and does not answer as Triton "
+                    f"{tls} - see that {SETTING} is its gRPC port (8001), and what "
+                    "DRIFTLOOP_TRITON_TLS and its certificates should be"
+                ) from None
+            raise error from None
 
     async def load(self) -> None:
         """Make Triton serve the versions that `config.pbtxt` names; the others go.
@@ -152,6 +165,18 @@ class TritonControls:
     async def close(self) -> None:
         """Release the connections."""
         await _all(control.close() for control in self._controls)
+
+
+async def _listens(address: str) -> bool:
+    """Whether somebody takes connections at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_FIRST):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, ValueError):
+        return False
+    writer.close()
+    return True
 
 
 async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:

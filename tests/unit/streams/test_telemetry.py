@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 
 import pytest
 
-from streams.telemetry import Seldom
+from streams.errors import ConfigurationError
+from streams.settings import Settings
+from streams.telemetry import Seldom, serve_metrics
 
 
 def said(name: str, text: str, at: float, *arguments: object) -> logging.LogRecord:
@@ -34,3 +37,19 @@ def test_what_differs_is_let_through(name: str, text: str) -> None:
 def test_others_may_repeat_themselves() -> None:
     seldom = Seldom("aiokafka")
     assert all(seldom.filter(said("streams.lanes", "waiting", 100.0)) for _ in range(3))
+
+
+def test_a_metrics_port_in_use_is_named_with_its_setting() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*DRIFTLOOP_METRICS_PORT"):
+            serve_metrics(Settings(metrics_port=port))
+
+
+def test_a_clock_that_is_put_back_silences_nothing() -> None:
+    seldom = Seldom("aiokafka")
+    assert seldom.filter(said("aiokafka", "away", 5000.0))
+    assert seldom.filter(said("aiokafka", "away", 1000.0))
+    assert not seldom.filter(said("aiokafka", "away", 1001.0))

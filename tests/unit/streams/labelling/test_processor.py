@@ -13,12 +13,13 @@ from aiokafka import ConsumerRecord
 
 from streams.adapters.memory.labels import MemoryLabelStore
 from streams.adapters.memory.state import MemoryFeatureState
+from streams.errors import TooManyInvalid
 from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch
 from streams.ports.features import LabelBatch
 from streams.ports.labels import Changes, ServedEvent
 from streams.records import Scored, encode, unpack
-from streams.spec import Feedback
+from streams.spec import Feedback, Invalid, Policies
 from streams.testing import Rehearsal
 from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order
@@ -164,6 +165,14 @@ async def test_a_bad_label_is_a_dead_letter_and_costs_no_other(
     assert [letter["cause"] for letter in result.dead_letters] == [cause]
     [example] = (await rehearsal.score([basket(2, T0 + HOUR + 1)])).examples
     assert example.label == 1.0
+
+
+async def test_too_much_bad_feedback_stops_the_labeller_before_it_is_written() -> None:
+    rehearsal = Rehearsal(declare(policies=Policies(invalid=Invalid(0.5, 4))))
+    await rehearsal.score([basket(n, T0) for n in range(4)])  # good records of another topic
+    assert len((await rehearsal.label([{"label": "?"}, {}, label(1, 1, T0)])).dead_letters) == 2
+    with pytest.raises(TooManyInvalid, match=r"75% of the last 4 records of \S+\.feedback"):
+        await rehearsal.label([{}])
 
 
 async def test_labels_that_the_feature_state_lost_are_added_again_once() -> None:

@@ -10,6 +10,7 @@ from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from streams.errors import ConfigurationError
@@ -100,6 +101,18 @@ def test_a_stack_file_that_another_process_left_counts_for_nothing(
     (home / "stack.json").write_text(json.dumps(left) if started is not None else "{broken")
     assert read_stack(settings) is None
     assert running(settings) is None
+
+
+def test_a_clock_that_is_stepped_does_not_hide_a_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+    (tmp_path / "stack").mkdir()
+    write_stack(settings, Addresses("kafka:1", "triton:2", "redis:3"), {})
+    # psutil reckons from the time of the boot, which Linux moves with the clock
+    created = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: created(self) + 3600.0)
+    assert running(settings) is not None
 
 
 def test_two_stacks_do_not_share_a_directory(tmp_path: Path) -> None:

@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 
-from streams.errors import Halted, PipelineError, TooManyInvalid
-from streams.scoring.breaker import InvalidBreaker
+from streams.breaker import InvalidBreaker
+from streams.errors import BadRecord, Halted, PipelineError, TooManyInvalid
 from streams.spec import Invalid, Policies
 from streams.testing import Rehearsal
 from tests.unit.pipelines import declare, order
 
+BAD = BadRecord("malformed", "no JSON")
+
 
 def breaker(ratio: float = 0.5, over: int = 100) -> InvalidBreaker:
-    return InvalidBreaker(declare(policies=Policies(invalid=Invalid(ratio, over))), 3)
+    return InvalidBreaker(declare(policies=Policies(invalid=Invalid(ratio, over))), "p.events", 3)
 
 
 def test_a_small_sample_says_nothing() -> None:
     judge = breaker()
-    judge.observe(50, 50, "bad")
-    judge.observe(49, 49, "bad")
-    with pytest.raises(TooManyInvalid, match=r"100% of the last 100 .*partition 3.*\(bad\)"):
-        judge.observe(1, 1, "bad")
+    judge.observe(50, [BAD] * 50)
+    judge.observe(49, [BAD] * 49)
+    with pytest.raises(
+        TooManyInvalid,
+        match=r"100% of the last 100 .*p\.events, partition 3.*\(malformed: no JSON\)",
+    ):
+        judge.observe(1, [BAD] * 1)
 
 
 def test_a_share_at_the_limit_is_allowed() -> None:
     judge = breaker()
     for _ in range(100):
-        judge.observe(10, 5, "bad")
+        judge.observe(10, [BAD] * 5)
     with pytest.raises(TooManyInvalid):
-        judge.observe(10, 6, "bad")
+        judge.observe(10, [BAD] * 6)
 
 
 def test_old_records_are_forgotten() -> None:
     judge = breaker()
-    judge.observe(1000, 0, "")
-    judge.observe(50, 50, "bad")
+    judge.observe(1000, [BAD] * 0)
+    judge.observe(50, [BAD] * 50)
     with pytest.raises(TooManyInvalid, match="of the last 100 "):
-        judge.observe(50, 50, "bad")
+        judge.observe(50, [BAD] * 50)
 
 
 def test_a_batch_without_bad_records_never_stops() -> None:
     judge = breaker(over=10)
-    judge.observe(9, 9, "bad")
-    judge.observe(5, 0, "")
+    judge.observe(9, [BAD] * 9)
+    judge.observe(5, [BAD] * 0)
     assert isinstance(TooManyInvalid("p", 0, 0.6, 10, "x"), Halted)
+
+
+def test_each_cause_is_said_once() -> None:
+    judge = breaker()
+    with structlog.testing.capture_logs() as said:
+        judge.observe(10, [BAD, BAD, BadRecord("time", "none")])
+        judge.observe(10, [BAD])
+    assert [(one["cause"], one["topic"], one["log_level"]) for one in said] == [
+        ("malformed", "p.events", "warning"),
+        ("time", "p.events", "warning"),
+    ]
 
 
 @pytest.mark.parametrize(

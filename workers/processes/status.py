@@ -1,0 +1,113 @@
+"""What a loop has done since it is up, in one line: added up from its workers' metrics."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_SAMPLE = re.compile(r"driftloop_(\w+?)(_total)?(?:\{(.*)\})? (\S+)$")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+_LABELS = 100
+"""So many labels without an event are no chance."""
+
+
+class Sample(NamedTuple):
+    """A number that a worker shows."""
+
+    name: str
+    """Without `driftloop_` and `_total`."""
+    counts: bool
+    """It only grows, while its worker runs."""
+    labels: tuple[tuple[str, str], ...]
+    value: float
+
+
+def samples(text: str) -> Iterator[Sample]:
+    """Our samples in a worker's metrics, as Prometheus reads them."""
+    for line in text.splitlines():
+        if found := _SAMPLE.match(line):
+            name, total, labels, value = found.groups()
+            yield Sample(name, total is not None, tuple(_LABEL.findall(labels or "")), float(value))
+
+
+@dataclass
+class Status:
+    """The numbers of the status line."""
+
+    decision: str = ""
+    """What was decided last, in words."""
+    _latest: dict[str, dict[Sample, float]] = field(default_factory=dict)
+    """By worker, and by sample with no value."""
+    _before: Counter[tuple[str, Sample]] = field(default_factory=Counter)
+    """What workers counted before they were started again."""
+
+    def take(self, worker: str, text: str) -> None:
+        """Take a worker's metrics in; those that it had before are replaced."""
+        now = {one._replace(value=0.0): one.value for one in samples(text)}
+        for key, value in self._latest.get(worker, {}).items():
+            if key.counts and now.get(key, 0.0) < value:
+                self._before[worker, key] += int(value)
+        self._latest[worker] = now
+
+    def ended(self, worker: str) -> None:
+        """A worker shows nothing any more: what it counted stays, and it lags behind nothing."""
+        self.take(worker, "")
+
+    def warning(self) -> str:
+        """What the numbers say is wrong; empty for nothing."""
+        labels = self._by("labels", "outcome")
+        if labels["unmatched"] == sum(labels.values()) >= _LABELS:
+            return (
+                f"none of {labels['unmatched']:,} labels has found its event - see that their "
+                "event_id and key are the event's"
+            )
+        return ""
+
+    def line(self) -> str:
+        """The status line."""
+        letters = self._by("dead_letters", "cause")
+        predictions = self._by("predictions", "version")
+        fallback = predictions.get("0", 0)
+        labels = self._by("labels", "outcome")
+        parts = [
+            _counted(self._total("events", "score"), "event"),
+            _counted(sum(predictions.values()), "prediction", {"by the fallback": fallback}),
+            _counted(sum(labels.values()), "label", {"without an event": labels["unmatched"]}),
+            _counted(sum(letters.values()), "dead letter", letters),
+            f"lag {int(self._total('lag_records')):,}",
+            f"version {version}" if (version := self._version()) else "no version yet",
+        ]
+        return " | ".join([*parts, self.decision] if self.decision else parts)
+
+    def _rows(self, name: str, worker: str = "") -> Iterator[tuple[Sample, float]]:
+        for one, rows in self._latest.items():
+            yield from (
+                (key, value)
+                for key, value in rows.items()
+                if key.name == name and one.startswith(worker)
+            )
+        for (one, key), counted in self._before.items():
+            if key.name == name and one.startswith(worker):
+                yield key, counted
+
+    def _total(self, name: str, worker: str = "") -> float:
+        return sum(value for _, value in self._rows(name, worker))
+
+    def _by(self, name: str, label: str) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for key, value in self._rows(name):
+            found[dict(key.labels).get(label, "")] += int(value)
+        return found
+
+    def _version(self) -> int:
+        return int(max((value for _, value in self._rows("serving_version", "score")), default=0))
+
+
+def _counted(count: float, what: str, of_them: Mapping[str, int] | None = None) -> str:
+    plural = "" if int(count) == 1 else "s"
+    among = ", ".join(f"{n:,} {name}" for name, n in sorted((of_them or {}).items()) if n)
+    return f"{int(count):,} {what}{plural}" + (f" ({among})" if among else "")
