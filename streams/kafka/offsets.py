@@ -39,7 +39,7 @@ class OffsetsClient:
     ) -> dict[int, int | None]:
         """The group's next offset by partition; None where it has none.
 
-        Waits, for three times `connect_timeout` at most, while the group's coordinator is not ready.
+        Waits, for 3 times `connect_timeout` at most, while the group's coordinator is not ready.
         """
         asked = [TopicPartition(topic, number) for number in partitions]
         deadline = time.monotonic() + 3 * self._settings.connect_timeout
