@@ -101,7 +101,9 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
     try:
         with unavailable(settings):
             await admin.start()
-            yield admin
+        yield admin
+    except KafkaError as error:  # of what is asked
+        raise away(settings, error) from None
     finally:
         await admin.close()
 

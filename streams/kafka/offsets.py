@@ -39,10 +39,10 @@ class OffsetsClient:
     ) -> dict[int, int | None]:
         """The group's next offset by partition; None where it has none.
 
-        Waits, for `connect_timeout` at most, while the group's coordinator is not ready.
+        Waits, for 3 times `connect_timeout` at most, while the group's coordinator is not ready.
         """
         asked = [TopicPartition(topic, number) for number in partitions]
-        deadline = time.monotonic() + self._settings.connect_timeout
+        deadline = time.monotonic() + 3 * self._settings.connect_timeout
         with unavailable(self._settings):
             while True:
                 found = await self._admin.list_consumer_group_offsets(group, partitions=asked)
