@@ -43,7 +43,6 @@ from streams.spec import Pipeline
 _LAG_SECONDS = 1.0
 _WATCH_SECONDS = 3.0
 """How often a worker looks whether its topics and servers are still what they were."""
-
 _RESTORE_SECONDS = 1.0
 """How often a labeller looks whether the feature state still has its labels."""
 
@@ -282,8 +281,7 @@ class _LabellingParts(_Parts):
             )
 
     async def _find_homes(self) -> Homes:
-        topic = self._pipeline.topics.scored
-        return Homes.of(*await sample_keys(self._settings, topic))
+        return Homes.of(*await sample_keys(self._settings, self._pipeline.topics.scored))
 
     async def _scored_to(self, partition: int) -> int:
         """How far the scoring workers have committed a partition; waits while Kafka is away."""
