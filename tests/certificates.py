@@ -61,9 +61,7 @@ class Authority:
             serialization.NoEncryption(),
         )
         parts = [self._home / f"{name}{end}.pem" for end in ("", ".key", ".both")]
-        for path, content in zip(
-            parts, (certificate, private, private + certificate), strict=True
-        ):
+        for path, content in zip(parts, (certificate, private, private + certificate), strict=True):
             path.write_bytes(content)
         return Signed(*parts)
 

@@ -1,17 +1,17 @@
-"""Servers that ask who we are, set up as docs/operations.md says: its grants, its user, its flags."""
+"""Servers that ask who we are, set up with the grants and flags of docs/operations.md."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 from pydantic import SecretStr
 
 from streams.kafka.connection import client_options
@@ -142,28 +142,41 @@ class Secured:
         """The settings of this user of Kafka."""
         return self.settings.model_copy(update={"kafka_username": user, **changes})
 
-    async def grant(self, grants: list[Grant]) -> None:
+    async def grant(self, *grants: Grant) -> None:
         """Add to what the broker allows."""
-        creations = [
-            (
-                _RESOURCES[one.resource],
-                one.name.removesuffix("*"),
-                _PREFIXED if one.name.endswith("*") else _LITERAL,
-                f"User:{one.user}",
-                "*",
-                _OPERATIONS[one.operation],
-                _ALLOW,
-            )
-            for one in grants
-        ]
+        await self._change(CreateAclsRequest, grants)
+        self.granted |= set(grants)
+
+    @asynccontextmanager
+    async def without(self, *grants: Grant) -> AsyncIterator[None]:
+        """The broker does not allow this while the block runs."""
+        assert self.granted.issuperset(grants)
+        await self._change(DeleteAclsRequest, grants)
+        try:
+            yield
+        finally:
+            await self._change(CreateAclsRequest, grants)
+
+    async def _change(self, request: Any, grants: Iterable[Grant]) -> None:
         admin = AIOKafkaAdminClient(**client_options(self.of(_ADMIN)))
         await admin.start()
         try:
-            answer = await admin._send_request(CreateAclsRequest(creations))
+            for one in grants:
+                answer = await admin._send_request(
+                    request(
+                        _RESOURCES[one.resource],
+                        one.name.removesuffix("*"),
+                        _PREFIXED if one.name.endswith("*") else _LITERAL,
+                        f"User:{one.user}",
+                        "*",
+                        _OPERATIONS[one.operation],
+                        _ALLOW,
+                    )
+                )
+                _, [response] = answer.to_object().values()
+                assert response["error_code"] == 0, response
         finally:
             await admin.close()
-        assert [code for code, *_ in answer.creation_responses] == [0] * len(grants)
-        self.granted |= set(grants)
 
     def asked(self) -> set[Asked]:
         """What the broker was asked, but for its own."""
@@ -203,7 +216,7 @@ def secured(home: Path, pipeline: str) -> Iterator[Secured]:
             triton_certfile=client.certificate,
             triton_keyfile=client.key,
             redis=SecretStr(
-                f"rediss://driftloop:{PASSWORD}@127.0.0.1:{redis}/0?ssl_ca_certs={authority.cafile}"
+                f"rediss://loop:{PASSWORD}@127.0.0.1:{redis}/0?ssl_ca_certs={authority.cafile}"
             ),
             model_repository=home / "models",
         )

@@ -1,4 +1,4 @@
-"""TLS in front of a server that has none, as stunnel gives it: the embedded Valkey is built without."""
+"""TLS in front of a server that has none, as stunnel gives it: our Valkey is built without."""
 
 from __future__ import annotations
 

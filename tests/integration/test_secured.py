@@ -1,32 +1,42 @@
-"""The whole loop on servers that ask who we are, with the grants of docs/operations.md and no more."""
+"""The whole loop on servers that ask who we are, with what docs/operations.md grants, no more."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
+from streams.adapters.redis.state import RedisFeatureState
+from streams.errors import DriftloopError
 from streams.kafka.connection import producer
+from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import ensure_topics
 from streams.kafka.writing import send_all
+from streams.preflight import check_application, check_trainer
 from streams.records import Example, Prediction, decoder
 from streams.settings import Settings
-from tests.secured import Secured, documented, secured
-from tests.synthetic import made, pipeline
-from tests.waiting import until
+from tests.certificates import Authority
+from tests.secured import PASSWORD, Asked, Grant, Secured, documented, secured
+from tests.synthetic import declare, made, pipeline
+from tests.waiting import Said, until
 from workers.environment import environment
+from workers.operations.dead_letters import read_dead_letters, replay
+from workers.operations.resetting import require_idle
 
 ROOT = Path(__file__).parents[2]
+ROLES = ("score", "label", "trainer")
 _decode = decoder(Prediction).decode
 
 
@@ -39,7 +49,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 def event(example: Example) -> tuple[str, bytes, bytes]:
     a, b, c, constant = memoryview(example.vector).cast("f")
     at = datetime.fromtimestamp(example.event_time, UTC).isoformat()
-    value = {"reading_id": example.event_id, "machine": example.key, "at": at}
+    value: dict[str, object] = {"reading_id": example.event_id, "machine": example.key, "at": at}
     value |= {"a": a, "b": b, "c": c, "constant": constant}
     return pipeline.topics.events, example.key.encode(), orjson.dumps(value)
 
@@ -69,24 +79,72 @@ def worker(role: str, settings: Settings, log: Path) -> Iterator[subprocess.Pope
 
 
 async def test_the_whole_loop(servers: Secured, tmp_path: Path) -> None:
-    await servers.grant(documented(pipeline.name))
-    await ensure_topics(servers.of("operator"), pipeline)
-    logs = {role: tmp_path / f"{role}.log" for role in ("score", "label", "trainer")}
+    await servers.grant(*documented(pipeline.name))
+    operator = servers.of("operator", state_dir=tmp_path)
+    await ensure_topics(operator, pipeline)
+    logs = {role: tmp_path / f"{role}.log" for role in ROLES}
 
     def said() -> str:
-        return "\n".join(f"{name}: {log.read_text()[-3000:]}" for name, log in logs.items())
+        return "\n".join(f"{role}: {log.read_text()[-3000:]}" for role, log in logs.items())
 
-    with ExitStack() as ending:
-        for role, log in logs.items():
-            ending.enter_context(worker(role, servers.of(role, state_dir=tmp_path / role), log))
-        examples = made(7)
-        await send(servers, [*map(event, examples)])
-        positive = [example for example in examples if example.label]
-        await send(servers, [*map(label, positive)])
-        versions = await served(servers, "by a new version", said)
-    assert versions == {0, 1}
-    refused = {asked for asked in servers.asked() if not asked.allowed}
-    assert refused == set()
+    def start(role: str) -> None:
+        settings = servers.of(role, state_dir=tmp_path / role)
+        running.enter_context(worker(role, settings, logs[role]))
+
+    with ExitStack() as running:
+        start("score")
+        start("label")
+        examples, bad = made(7), b"no JSON"
+        labels = [label(example) for example in examples if example.label]
+        await send(servers, [*labels, (pipeline.topics.feedback, b"machine-1", bad)])
+        await send(servers, [*map(event, examples), (pipeline.topics.events, b"machine-1", bad)])
+        logs["trainer"].touch()
+        await learnable(operator, 2500, said)
+        start("trainer")
+        assert await served(servers, said) == {0, 1}
+    await operate(operator)
+    asked = servers.asked()
+    assert {one for one in asked if not one.allowed} == set()
+    # a label is passed on only where events have moved
+    idle = Grant("label", "topic", pipeline.topics.feedback, "WRITE")
+    ours = {one for one in documented(pipeline.name) if one.user in ROLES}
+    assert {one for one in ours if not used(one, asked)} == {idle}
+
+
+def used(grant: Grant, asked: set[Asked]) -> bool:
+    """Whether a worker could not have done without."""
+    return any(
+        one.user == grant.user
+        and one.operation == grant.operation
+        and one.resource.lower() == grant.resource.replace(" ", "")
+        and (
+            one.name.startswith(grant.name[:-1])
+            if grant.name.endswith("*")
+            else one.name == grant.name
+        )
+        for one in asked
+    )
+
+
+async def operate(settings: Settings) -> None:
+    """What an operator does: puts back what was bad, and looks whether workers run."""
+    letters = await read_dead_letters(settings, pipeline)
+    assert {letter.source[0] for letter in letters} == {
+        pipeline.topics.events,
+        pipeline.topics.feedback,
+    }
+    await replay(settings, pipeline, letters)
+    await require_idle(settings, pipeline)
+
+
+async def learnable(settings: Settings, least: int, said: Said) -> None:
+    """Return when so many examples are there."""
+    async with offsets_client(settings) as asked:
+
+        async def there() -> bool:
+            return sum((await asked.ends(pipeline.topics.examples)).values()) >= least
+
+        await until(there, "the examples are there", said=said)
 
 
 async def send(servers: Secured, records: Sequence[tuple[str, bytes, bytes]]) -> None:
@@ -99,22 +157,107 @@ async def send(servers: Secured, records: Sequence[tuple[str, bytes, bytes]]) ->
         await sending.stop()
 
 
-async def served(servers: Secured, what: str, said: object) -> set[int]:
-    """The versions of predictions until there is a new one, as the consumer's user sees them."""
+async def served(servers: Secured, said: Said) -> set[int]:
+    """The versions that have answered, once there is a new one, as the consumer's user sees it."""
     follower = TopicFollower(servers.of("consumer"), pipeline.topics.predictions)
     await follower.start()
-    seen: set[int] = set()
-    count = 0
+    seen, rounds = set[int](), count()
 
-    async def newer() -> bool:
-        nonlocal count
-        await send(servers, [event(example) for example in made(0.01, seed=100 + count, first=8)])
-        count += 1
-        seen.update(_decode(record.value or b"").version for record in await follower.poll())
+    async def new() -> bool:
+        late = made(0.01, seed=100 + next(rounds), first=8)
+        await send(servers, [*map(event, late)])
+        records = await follower.poll()
+        seen.update(_decode(record.value or b"").version for record in records)
         return max(seen, default=0) > 0
 
     try:
-        await until(newer, what, within=50, said=said)  # type: ignore[arg-type]
+        await until(new, "a new version answers", said=said)
     finally:
         await follower.stop()
     return seen
+
+
+async def refusal(check: Awaitable[object]) -> str:
+    """What a start says that is refused: one line, within three seconds, and no secret."""
+    begun = time.monotonic()
+    with pytest.raises(DriftloopError) as caught:
+        await check
+    assert time.monotonic() - begun < 3.0
+    said = str(caught.value)
+    assert "\n" not in said
+    assert PASSWORD not in said
+    assert "hunter2" not in said
+    return said
+
+
+def check(role: str, settings: Settings) -> Awaitable[None]:
+    """What a worker of this role does first."""
+    if role == "trainer":
+        return check_trainer(settings, pipeline)
+    return check_application(settings, pipeline, triton=role == "score")
+
+
+async def test_each_missing_grant_has_its_line(servers: Secured) -> None:
+    await servers.grant(*documented(pipeline.name))
+    await ensure_topics(servers.of("operator"), pipeline)
+    unsaid = []
+    for grant in documented(pipeline.name):
+        if grant.user not in ROLES or grant.operation == "DESCRIBE_CONFIGS":
+            continue
+        async with servers.without(grant):
+            said = await refusal(check(grant.user, servers.of(grant.user)))
+        named = grant.name.rstrip("*")
+        if grant.operation not in said or named not in said or grant.user not in said:
+            unsaid.append((grant, said))
+    assert unsaid == []
+
+
+async def test_nobody_may_make_topics_but_the_operator(servers: Secured) -> None:
+    other = declare("others")
+    await servers.grant(Grant("score", "topic", "others.*", "DESCRIBE"))
+    said = await refusal(ensure_topics(servers.of("score"), other))
+    assert "CREATE" in said
+
+
+async def test_who_we_are(servers: Secured, tmp_path: Path) -> None:
+    await servers.grant(*documented(pipeline.name))
+    await ensure_topics(servers.of("operator"), pipeline)
+    stranger = Authority(tmp_path, "stranger")
+    theirs = stranger.sign("theirs")
+
+    async def said(**changes: object) -> str:
+        return await refusal(check("score", servers.of("score", **changes)))
+
+    wrong = SecretStr("hunter2")
+    assert "does not accept user 'score' with this" in await said(kafka_password=wrong)
+    assert "does not accept user 'nobody'" in await said(kafka_username="nobody")
+    for mechanism in ("PLAIN", "SCRAM-SHA-256"):
+        assert f"does not take {mechanism}" in await said(kafka_sasl_mechanism=mechanism)
+    for cafile in (stranger.cafile, None):
+        assert "set DRIFTLOOP_KAFKA_CAFILE" in await said(kafka_cafile=cafile)
+    plain = await said(kafka_security_protocol="SASL_PLAINTEXT")
+    assert "does not answer as Kafka with SASL_PLAINTEXT" in plain
+
+    own = {"triton_certfile": theirs.certificate, "triton_keyfile": theirs.key}
+    assert "does not accept our certificate" in await said(**own)
+    assert "may ask for one" in await said(**dict.fromkeys(own))
+    for cafile in (stranger.cafile, None):
+        assert "set DRIFTLOOP_TRITON_CAFILE" in await said(triton_cafile=cafile)
+    assert "set DRIFTLOOP_TRITON_TLS=true" in await said(triton_tls=False)
+
+
+async def test_who_we_are_to_redis(servers: Secured, tmp_path: Path) -> None:
+    url = servers.settings.redis.get_secret_value()
+    stranger = Authority(tmp_path, "stranger").cafile
+    bare, _, option = url.partition("?")
+
+    async def said(changed: str) -> str:
+        assert changed != url
+        return await refusal(RedisFeatureState.connect(changed, pipeline.name, pipeline.plan))
+
+    for changed in (url.replace(PASSWORD, "hunter2"), url.replace("loop:", "nobody:")):
+        assert "does not accept our user and password" in await said(changed)
+    for changed in (bare, f"{bare}?ssl_ca_certs={stranger}"):
+        assert "DRIFTLOOP_REDIS=rediss://...?ssl_ca_certs=ca.pem" in await said(changed)
+    assert f"names {option.partition('=')[2]}x and there is no such" in await said(f"{url}x")
+    assert "whether it wants rediss:// (TLS)" in await said(bare.replace("rediss:", "redis:"))
