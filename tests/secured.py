@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
@@ -127,6 +128,26 @@ def block(kind: str) -> str:
     return str(found)
 
 
+def redis_users(pipeline: str) -> list[str]:
+    """The documented users of Redis; and, for each command of `loop`, a user who lacks it.
+
+    That one is called `no-` and the command.
+    """
+    text = block("acl").replace("PASSWORD", PASSWORD).replace("{P}", f"{{{pipeline}}}")
+    lines = text.splitlines()
+    [ours] = [line.split() for line in lines if line.startswith("user loop ")]
+    for command in commands():
+        others = [word for word in ours[2:] if word != f"+{command}"]
+        lines.append(" ".join(["user", f"no-{command}", *others]))
+    return lines
+
+
+def commands() -> list[str]:
+    """The commands of Redis that docs/operations.md lets workers use."""
+    [ours] = re.findall(r"^user loop .*$", block("acl"), re.MULTILINE)
+    return re.findall(r"\+(\S+)", ours)
+
+
 @dataclass
 class Secured:
     """The servers that run, and the settings that lead a user to them."""
@@ -141,6 +162,10 @@ class Secured:
     def of(self, user: str, **changes: object) -> Settings:
         """The settings of this user of Kafka."""
         return self.settings.model_copy(update={"kafka_username": user, **changes})
+
+    def to_redis(self, user: str) -> str:
+        """The address of Redis for another of its users."""
+        return self.settings.redis.get_secret_value().replace("loop:", f"{quote(user)}:")
 
     async def grant(self, *grants: Grant) -> None:
         """Add to what the broker allows."""
@@ -197,7 +222,7 @@ def secured(home: Path, pipeline: str) -> Iterator[Secured]:
     kafka = _kafka(home / "kafka", server, authority, [_ADMIN, *users])
     triton = _triton(home / "triton", home / "models", server, authority)
     acl = home / "users.acl"
-    acl.write_text(block("acl").replace("PASSWORD", PASSWORD).replace("{P}", f"{{{pipeline}}}"))
+    acl.write_text("\n".join(redis_users(pipeline)))
     with ExitStack() as ending:
         for one in (kafka, triton):
             ending.enter_context(_running(one))

@@ -7,10 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 import orjson
@@ -19,7 +18,7 @@ from pydantic import SecretStr
 
 from streams.adapters.redis.state import RedisFeatureState
 from streams.errors import DriftloopError
-from streams.kafka.connection import producer
+from streams.kafka.connection import Producer, producer
 from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import ensure_topics
@@ -28,12 +27,12 @@ from streams.preflight import check_application, check_trainer
 from streams.records import Example, Prediction, decoder
 from streams.settings import Settings
 from tests.certificates import Authority
-from tests.secured import PASSWORD, Asked, Grant, Secured, documented, secured
+from tests.secured import PASSWORD, Asked, Grant, Secured, commands, documented, secured
 from tests.synthetic import declare, made, pipeline
 from tests.waiting import Said, until
 from workers.environment import environment
 from workers.operations.dead_letters import read_dead_letters, replay
-from workers.operations.resetting import require_idle
+from workers.operations.resetting import require_idle, reset
 
 ROOT = Path(__file__).parents[2]
 ROLES = ("score", "label", "trainer")
@@ -60,6 +59,14 @@ def label(example: Example) -> tuple[str, bytes, bytes]:
     return pipeline.topics.feedback, example.key.encode(), orjson.dumps(value)
 
 
+def records() -> list[tuple[str, bytes, bytes]]:
+    """Labels and events of a week, and one bad record of each."""
+    examples, bad, topics = made(7, per_day=300), b"no JSON", pipeline.topics
+    labels = [label(example) for example in examples if example.label]
+    strays = [(topic, b"machine-1", bad) for topic in (topics.events, topics.feedback)]
+    return [*labels, *map(event, examples), *strays]
+
+
 @contextmanager
 def worker(role: str, settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process of a role."""
@@ -80,12 +87,14 @@ def worker(role: str, settings: Settings, log: Path) -> Iterator[subprocess.Pope
 
 async def test_the_whole_loop(servers: Secured, tmp_path: Path) -> None:
     await servers.grant(*documented(pipeline.name))
-    operator = servers.of("operator", state_dir=tmp_path)
+    redis = SecretStr(servers.to_redis("operator"))
+    operator = servers.of("operator", state_dir=tmp_path, redis=redis)
     await ensure_topics(operator, pipeline)
     logs = {role: tmp_path / f"{role}.log" for role in ROLES}
 
     def said() -> str:
-        return "\n".join(f"{role}: {log.read_text()[-3000:]}" for role, log in logs.items())
+        found = ((role, log.read_text()) for role, log in logs.items() if log.exists())
+        return "\n".join(f"{role}: {text[-3000:]}" for role, text in found)
 
     def start(role: str) -> None:
         settings = servers.of(role, state_dir=tmp_path / role)
@@ -94,14 +103,11 @@ async def test_the_whole_loop(servers: Secured, tmp_path: Path) -> None:
     with ExitStack() as running:
         start("score")
         start("label")
-        examples, bad = made(7), b"no JSON"
-        labels = [label(example) for example in examples if example.label]
-        await send(servers, [*labels, (pipeline.topics.feedback, b"machine-1", bad)])
-        await send(servers, [*map(event, examples), (pipeline.topics.events, b"machine-1", bad)])
-        logs["trainer"].touch()
-        await learnable(operator, 2500, said)
-        start("trainer")
-        assert await served(servers, said) == {0, 1}
+        async with producer(servers.of("producer")) as sending:
+            await send_all(sending, records())
+            await learnable(operator, 1500, said)
+            start("trainer")
+            assert await served(servers, sending, said) == {0, 1}
     await operate(operator)
     asked = servers.asked()
     assert {one for one in asked if not one.allowed} == set()
@@ -127,7 +133,7 @@ def used(grant: Grant, asked: set[Asked]) -> bool:
 
 
 async def operate(settings: Settings) -> None:
-    """What an operator does: puts back what was bad, and looks whether workers run."""
+    """What an operator does: puts back what was bad, and resets what was derived."""
     letters = await read_dead_letters(settings, pipeline)
     assert {letter.source[0] for letter in letters} == {
         pipeline.topics.events,
@@ -135,6 +141,8 @@ async def operate(settings: Settings) -> None:
     }
     await replay(settings, pipeline, letters)
     await require_idle(settings, pipeline)
+    keys, _ = reset(settings, pipeline)
+    assert keys > 0
 
 
 async def learnable(settings: Settings, least: int, said: Said) -> None:
@@ -147,31 +155,29 @@ async def learnable(settings: Settings, least: int, said: Said) -> None:
         await until(there, "the examples are there", said=said)
 
 
-async def send(servers: Secured, records: Sequence[tuple[str, bytes, bytes]]) -> None:
-    """Send as the producer's user."""
-    sending = producer(servers.of("producer"))
-    await sending.start()
-    try:
-        await send_all(sending, records)
-    finally:
-        await sending.stop()
+async def served(servers: Secured, sending: Producer, said: Said) -> set[int]:
+    """The versions that have answered, once there is a new one, as the consumer's user sees it.
 
-
-async def served(servers: Secured, said: Said) -> set[int]:
-    """The versions that have answered, once there is a new one, as the consumer's user sees it."""
+    An event at a time is sent: the next, when the one before has its prediction.
+    """
     follower = TopicFollower(servers.of("consumer"), pipeline.topics.predictions)
     await follower.start()
-    seen, rounds = set[int](), count()
+    events = iter(made(20, seed=1, first=8))
+    seen, waiting = set[int](), set[str]()
 
     async def new() -> bool:
-        late = made(0.01, seed=100 + next(rounds), first=8)
-        await send(servers, [*map(event, late)])
-        records = await follower.poll()
-        seen.update(_decode(record.value or b"").version for record in records)
+        if not waiting:
+            late = next(events)
+            waiting.add(late.event_id)
+            await send_all(sending, [event(late)])
+        for record in await follower.poll():
+            prediction = _decode(record.value or b"")
+            seen.add(prediction.version)
+            waiting.discard(prediction.event_id)
         return max(seen, default=0) > 0
 
     try:
-        await until(new, "a new version answers", said=said)
+        await until(new, "a new version answers", within=120, said=said)
     finally:
         await follower.stop()
     return seen
@@ -210,6 +216,14 @@ async def test_each_missing_grant_has_its_line(servers: Secured) -> None:
         if grant.operation not in said or named not in said or grant.user not in said:
             unsaid.append((grant, said))
     assert unsaid == []
+
+
+async def test_each_missing_command_of_redis_has_its_line(servers: Secured) -> None:
+    for command in commands():
+        url = servers.to_redis(f"no-{command}")
+        said = await refusal(RedisFeatureState.connect(url, pipeline.name, pipeline.plan))
+        assert "does not allow this to us" in said
+        assert f"'{command}'" in said
 
 
 async def test_nobody_may_make_topics_but_the_operator(servers: Secured) -> None:

@@ -15,7 +15,6 @@ from redis.exceptions import (
     AskError,
     ClusterDownError,
     InvalidResponse,
-    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -49,11 +48,12 @@ _PASSING = (
     RedisClusterException,
 )
 _PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+_MAY_NOT = ("no permissions", "No permissions", "ACL failure")
 _Refusal = tuple[tuple[str, ...], str, str]
 _REFUSALS: tuple[tuple[type[Exception], _Refusal], ...] = (
     (
-        NoPermissionError,
-        (("",), "does not allow this to us", "grant the user what docs/operations.md lists"),
+        ResponseError,
+        (_MAY_NOT, "does not allow this to us", "grant the user what docs/operations.md lists"),
     ),
     (
         RedisError,
@@ -216,6 +216,11 @@ async def connect(url: str, timeout: float) -> Redis | RedisCluster:
     retry = Retry(ConstantBackoff(0.01), 1)
     kind = RedisCluster if (await greet(url)).get("cluster_enabled") else Redis
     return kind.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
+
+
+def may_not(error: ResponseError) -> bool:
+    """Whether the server's user lacks a command, or leave for a key."""
+    return any(sign in str(error) for sign in _MAY_NOT)
 
 
 def refusal(error: Exception, url: str) -> DriftloopError:
