@@ -305,13 +305,13 @@ async def test_passwords_are_used_and_never_shown(connect: Connect, tmp_path: Pa
         state = await connect(f"redis://:s3cret@{address}/0")
         await state.fold(fold_batch([buy(100)]))
         for url in (f"redis://:wr0ng@{address}", f"redis://{address}"):
-            with pytest.raises(Unavailable, match=address) as caught:
+            with pytest.raises(ConfigurationError, match=address) as caught:
                 await connect(url)
             assert "wr0ng" not in str(caught.value)
         server.kill()
-        with pytest.raises(Unavailable) as caught:
+        with pytest.raises(Unavailable) as away:
             await state.position(0)
-        assert "s3cret" not in str(caught.value) + repr(state)
+        assert "s3cret" not in str(away.value) + repr(state)
 
 
 async def test_a_client_of_ones_own(valkey: Valkey) -> None:
@@ -356,6 +356,6 @@ async def test_a_user_who_may_not_load_functions(connect: Connect, server: Valke
         client.acl_setuser(
             "limited", enabled=True, passwords=["+pw"], keys="*", commands=["+get", "+info"]
         )
-    with pytest.raises(ConfigurationError, match="FUNCTION") as caught:
+    with pytest.raises(ConfigurationError, match="function") as caught:
         await connect(f"redis://limited:pw@127.0.0.1:{server.port}")
     assert "pw" not in str(caught.value)

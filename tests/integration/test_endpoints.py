@@ -109,10 +109,11 @@ async def both(pair: Pair, settings: Settings) -> Both:
     for running in pair:
         await running.revive()
     one, two = pair
-    models = Path(one.server.command[1].partition("=")[2])
+    models = pair[0].server.log.parents[1] / "models"
     addresses = f"{one.server.address},{two.server.address}"
-    named = {"triton": addresses, "triton_tls": False, "model_repository": models}
-    return one, two, settings.model_copy(update=named)
+    no_tls = {"triton_tls": False} | {f"triton_{k}file": None for k in ("ca", "cert", "key")}
+    named = {"triton": addresses, "model_repository": models}
+    return one, two, settings.model_copy(update={**named, **no_tls})
 
 
 @dataclass

@@ -150,6 +150,27 @@ def controller(node: Node) -> Server:
     )
 
 
+def client_properties(state_dir: Path) -> Path:
+    """The file that tells Kafka's own clients, and librdkafka's, how to get in."""
+    return state_dir.resolve() / "stack" / "kafka-client.properties"
+
+
+def write_client_properties(state_dir: Path, address: str, password: str) -> None:
+    """Write that file, for its owner alone."""
+    login = _LOGIN.format(user=USER, password=password).partition(" user_")[0]
+    lines = {
+        "bootstrap.servers": address,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": USER,
+        "sasl.password": password,
+        "sasl.jaas.config": _LOGIN.format(user=USER, password=password).partition(" user_")[0]
+        + ";",
+    }
+    text = "".join(f"{name}={value}\n" for name, value in lines.items())
+    write_private(client_properties(state_dir), text.encode())
+
+
 def access(password: str) -> dict[str, str]:
     """The settings that let a client in, beside the address."""
     return {

@@ -212,6 +212,8 @@ class Stack:
         redis = given.redis.get_secret_value() or f"redis://{login}{own['redis']}/0"
         access = kafka.access(known.kafka) if known else {}
         access |= servers.access(pair) if pair else {}
+        if known and "kafka" in own:
+            kafka.write_client_properties(given.state_dir, own["kafka"], known.kafka)
         return Addresses(given.kafka or own["kafka"], given.triton or own["triton"], redis, access)
 
     def _write_state(self, addresses: Addresses) -> None:
