@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,13 @@ def test_triton_loads_and_scores_nothing_for_who_has_no_certificate(
     known = {"ssl": True, "root_certificates": str(settings.triton_cafile)}
     client: Any = InferenceServerClient(settings.triton, **({} if tls == "none" else known))
     try:
-        for ask in (
+        asks: tuple[Callable[[], Any], ...] = (
             lambda: client.load_model("evil", config='{"backend": "python"}', client_timeout=3.0),
             lambda: client.get_model_repository_index(client_timeout=3.0),
             lambda: client.register_system_shared_memory("all", "/x", 8, client_timeout=3.0),
             lambda: client.is_server_live(client_timeout=3.0),
-        ):
+        )
+        for ask in asks:
             with pytest.raises(InferenceServerException, match=r"UNAVAILABLE|DEADLINE"):
                 ask()
     finally:

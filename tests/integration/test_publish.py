@@ -28,6 +28,7 @@ from workers.environment import environment
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.releases.repository import digest
+from workers.training.worker import run_trainer
 
 
 def judged(declared: Pipeline, bias: float, parent: int, action: Action = Action.PROMOTE) -> Judged:
@@ -174,6 +175,30 @@ async def test_after_a_restart_of_triton_the_champion_serves(settings: Settings)
         process.kill()
     await until_available("test", "load", lambda: life.publisher.ensure_loaded(now))
     assert await life.publisher.control.ready(2)
+    await life.close()
+
+
+async def test_a_version_that_was_changed_on_disk_is_unloaded_while_the_trainer_runs(
+    settings: Settings,
+) -> None:
+    declared = declare("publish-forged")
+    life = await released(settings, declared, 2)
+    control, home = life.publisher.control, life.publisher.repository.directory(1)
+    forged, stop = linear(4, bias=5.0), asyncio.Event()
+    running = asyncio.create_task(run_trainer(settings, declared, stop))
+    try:
+        assert await control.ready(1)
+        (home / "manifest.json").write_bytes(encode(manifest(declared, 1, forged)))
+        (home / "model.onnx").write_bytes(forged)
+
+        async def unloaded() -> bool:
+            return not await control.ready(1)
+
+        await until(unloaded, "version 1 is unloaded")
+        assert await control.ready(2)
+    finally:
+        stop.set()
+        await running
     await life.close()
 
 

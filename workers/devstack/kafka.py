@@ -164,8 +164,7 @@ def write_client_properties(state_dir: Path, address: str, password: str) -> Non
         "sasl.mechanism": "PLAIN",
         "sasl.username": USER,
         "sasl.password": password,
-        "sasl.jaas.config": _LOGIN.format(user=USER, password=password).partition(" user_")[0]
-        + ";",
+        "sasl.jaas.config": f"{login};",
     }
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
     write_private(client_properties(state_dir), text.encode())

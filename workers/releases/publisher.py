@@ -185,6 +185,31 @@ class Publisher:
             await self._wait_until_ready(champion)
         await self._check(champion, manifest, data)
 
+    async def withdraw_changed(self, serving: LedgerState) -> list[int]:
+        """Serve no version whose files are not those that the ledger names; returns such versions.
+
+        To be called while no other publisher is at work (`alone`).
+
+        Raises:
+            ModelError: the others do not load.
+            Unavailable: Triton is away; it does not load them when it is back.
+        """
+        configured = self.repository.configured()
+        sound = [version for version in configured if self._unchanged(version, serving)]
+        if sound == configured:
+            return []
+        self.repository.write_config(self._config(set(sound)) if sound else None)
+        await (self.control.load() if sound else self.control.unload())
+        return [version for version in configured if version not in sound]
+
+    def _unchanged(self, version: int, serving: LedgerState) -> bool:
+        manifest = serving.versions.get(version)
+        try:
+            self.repository.model(version, manifest.model_sha256 if manifest else "unknown")
+        except ModelError:
+            return False
+        return True
+
     def _config(self, versions: set[int]) -> str:
         pipeline = self._pipeline
         return config_pbtxt(

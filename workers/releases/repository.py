@@ -140,6 +140,17 @@ class Repository:
         listed = re.search(r"versions:\s*\[([\d,\s]*)\]", self.config() or "")
         return sorted(int(one) for one in re.findall(r"\d+", listed[1])) if listed else []
 
+    def state_of_files(self) -> list[tuple[str, int, int, int]]:
+        """Changes when a file of a configured version, or the configuration, does; costs little."""
+        homes = [self.directory(version) for version in self.configured()]
+        files = [home / name for home in homes for name in (MODEL, MANIFEST)]
+        found = []
+        for path in (self.home / CONFIG, *files):
+            with suppress(OSError):
+                stat = path.stat()
+                found.append((str(path), stat.st_ino, stat.st_ctime_ns, stat.st_size))
+        return found
+
     def write_config(self, text: str | None) -> None:
         """Replace `config.pbtxt` at once; None removes it.
 
