@@ -27,17 +27,17 @@ def page() -> str:
         for name in sorted(module.__all__):
             found = getattr(module, name)
             if inspect.isclass(found) or inspect.isfunction(found):
-                parts.append(_described(name, found))
+                parts.append(_described(name, found, methods=module is testing))
     return "\n".join(parts)
 
 
-def _described(name: str, found: Any) -> str:
+def _described(name: str, found: Any, *, methods: bool) -> str:
     lines = [f"### {name}\n", inspect.getdoc(found) or "", ""]
     if inspect.isfunction(found):
         lines[0] = f"### {name}{_signature(found)}\n"
     elif is_dataclass(found):
         lines += _fields(found)
-    if inspect.isclass(found):
+    if inspect.isclass(found) and methods:
         for method, function in vars(found).items():
             if inspect.isfunction(function) and not method.startswith("_"):
                 said = inspect.getdoc(function)
