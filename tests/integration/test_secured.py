@@ -251,7 +251,7 @@ async def test_the_whole_loop_runs_with_the_grants_that_are_documented(
         ):
             label = b'{"event_id": "first0", "label": 1, "labelled_at": %d}' % (T0 + 5)
             await publish(secured.inside, topics.events, events("first", 20))
-            await predictions.wait(20)
+            await predictions.wait(20, 90)
             await publish(secured.inside, topics.feedback, [(b"ann", label)])
             await publish(secured.inside, topics.feedback, [(b"ann", b"{")])
             late = [(b"ann", event("last", tx_time=T0 + 30 * 86_400))]
