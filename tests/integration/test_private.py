@@ -21,7 +21,9 @@ from streams.kafka.topics import ensure_topics
 from streams.pipelines.card_fraud import pipeline
 from streams.settings import Settings
 from tests.faults.harness import publish
+from tests.models import linear, publish_first
 from tests.stack import own_stack
+from tests.synthetic import declare
 from workers.devstack.private import Passwords, passwords
 from workers.devstack.stack import Stack
 from workers.devstack.state import read_stack
@@ -141,18 +143,24 @@ def readable_by_others(folder: Path) -> list[str]:
     ]
 
 
-def test_files_and_shared_memory_are_their_owners_alone(own: Own) -> None:
+def processes(stack: Stack) -> list[psutil.Process]:
+    found = [psutil.Process(pid) for pid in stack.pids().values()]
+    return [*found, *(child for one in found for child in one.children(recursive=True))]
+
+
+async def test_files_and_shared_memory_are_their_owners_alone(own: Own) -> None:
     stack, settings = own
+    declared = declare("private")
+    await publish_first(settings, declared, linear(len(declared.feature_names)))
     assert readable_by_others(settings.state_dir) == []
     assert readable_by_others(settings.model_repository) == []
-    mine = set(stack.pids().values())
-    shared = [
+    shared = {
         Path(region.path)
-        for pid in mine
-        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+        for process in processes(stack)
         for region in process.memory_maps()
         if region.path.startswith("/dev/shm/")
-    ]
+    }
+    assert any(path.exists() for path in shared)
     assert [path for path in shared if path.exists() and readable_by_others(path)] == []
 
 
