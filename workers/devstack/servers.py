@@ -78,7 +78,8 @@ def triton(
     progress: Notify,
     pair: Certificates | None,
 ) -> Server:
-    """Triton on a model repository. After a restart it serves what each `config.pbtxt` names.
+    """Triton on a model repository. It starts without models: workers, who know what the ledger
+    says of their files, have them loaded.
 
     With certificates it serves those clients alone that have one of the same signer.
     """
@@ -92,7 +93,6 @@ def triton(
         f"--model-repository={_link(home / 'models', repository)}",
         f"--backend-directory={_backends(home, found.python_backend)}",
         "--model-control-mode=explicit",
-        "--load-model=*",
         "--exit-on-error=false",
         "--strict-readiness=false",
         "--disable-auto-complete-config",
