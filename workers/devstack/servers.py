@@ -22,6 +22,8 @@ from workers.devstack.private import (
     write_private,
 )
 
+GUARD = Path(__file__).with_name("guard.py")
+
 
 @dataclass(frozen=True)
 class Server:
@@ -249,7 +251,7 @@ def _valkey_answers(port: int, known: Passwords | None) -> bool:
         client.close()
 
 
-def spawn(server: Server, guard: Path) -> subprocess.Popen[bytes]:
+def spawn(server: Server, guard: Path = GUARD) -> subprocess.Popen[bytes]:
     """Start a server as a child that ends with this process, in a process group of its own."""
     server.log.parent.mkdir(parents=True, exist_ok=True)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
