@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from pydantic import SecretStr
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -21,8 +23,12 @@ from streams.kafka.topics import ensure_topics
 from streams.pipelines.card_fraud import pipeline
 from streams.settings import Settings
 from tests.faults.harness import publish
+from tests.models import linear, publish_first
 from tests.stack import own_stack
+from tests.synthetic import declare
+from workers.devstack import kafka
 from workers.devstack.private import Passwords, passwords
+from workers.devstack.servers import free_port
 from workers.devstack.stack import Stack
 from workers.devstack.state import read_stack
 
@@ -49,23 +55,33 @@ def port(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
+def login(mechanism: str, password: str) -> dict[str, Any]:
+    return {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": "driftloop",
+        "sasl_plain_password": password,
+    }
+
+
 @pytest.mark.parametrize("server", ["kafka", "controller"])
-@pytest.mark.parametrize("password", ["", "guessed"])
+@pytest.mark.parametrize("by", ["nothing", "a guess", "the password in clear", "TLS"])
 async def test_kafka_tells_nothing_without_the_password(
-    settings: Settings, server: str, password: str
+    settings: Settings, known: Passwords, server: str, by: str
 ) -> None:
     await ensure_topics(settings, pipeline)
     await publish(settings, pipeline.topics.models, [(b"version", b"{}")])
     stack = read_stack(settings)
     assert stack is not None
-    options: dict[str, Any] = {"bootstrap_servers": stack.servers[server].address}
-    if password:
-        options |= {
-            "security_protocol": "SASL_PLAINTEXT",
-            "sasl_mechanism": "PLAIN",
-            "sasl_plain_username": "driftloop",
-            "sasl_plain_password": password,
-        }
+    anyone = ssl.create_default_context(cafile=str(settings.triton_cafile))
+    ways: dict[str, dict[str, Any]] = {
+        "nothing": {},
+        "a guess": login("SCRAM-SHA-256", "guessed"),
+        # whoever listens on the port while the broker is down must not be told it
+        "the password in clear": login("PLAIN", known.kafka),
+        "TLS": {"security_protocol": "SSL", "ssl_context": anyone},
+    }
+    options = {"bootstrap_servers": stack.servers[server].address, **ways[by]}
     clients = (
         AIOKafkaAdminClient(request_timeout_ms=2000, **options),
         AIOKafkaProducer(request_timeout_ms=2000, **options),
@@ -77,6 +93,20 @@ async def test_kafka_tells_nothing_without_the_password(
                 await client.start()
         finally:
             await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+
+
+async def test_data_that_was_made_without_a_password_is_kept_by_one(tmp_path: Path) -> None:
+    ports, home = kafka.NodePorts(free_port(), free_port()), tmp_path / "stack" / "kafka"
+    before = kafka.Node(home, home, ports, None, Settings().cache_dir, print)
+    kafka.controller(before)
+    kafka.broker(before)
+    others: dict[str, Any] = {"triton": "127.0.0.1:1", "redis": SecretStr("redis://127.0.0.1:1/0")}
+    made = (home / "controller" / "data" / "meta.properties").stat().st_ino
+    with own_stack(tmp_path, **others) as (_, settings):
+        assert settings.kafka_security_protocol == "SASL_PLAINTEXT"
+        await ensure_topics(settings, pipeline)
+    assert (home / "controller" / "data" / "meta.properties").stat().st_ino == made
+    assert readable_by_others(tmp_path / "stack") == []
 
 
 def test_valkey_answers_nobody_without_a_password(settings: Settings) -> None:
@@ -141,18 +171,24 @@ def readable_by_others(folder: Path) -> list[str]:
     ]
 
 
-def test_files_and_shared_memory_are_their_owners_alone(own: Own) -> None:
+def processes(stack: Stack) -> list[psutil.Process]:
+    found = [psutil.Process(pid) for pid in stack.pids().values()]
+    return [*found, *(child for one in found for child in one.children(recursive=True))]
+
+
+async def test_files_and_shared_memory_are_their_owners_alone(own: Own) -> None:
     stack, settings = own
+    declared = declare("private")
+    await publish_first(settings, declared, linear(len(declared.feature_names)))
     assert readable_by_others(settings.state_dir) == []
     assert readable_by_others(settings.model_repository) == []
-    mine = set(stack.pids().values())
-    shared = [
+    shared = {
         Path(region.path)
-        for pid in mine
-        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+        for process in processes(stack)
         for region in process.memory_maps()
         if region.path.startswith("/dev/shm/")
-    ]
+    }
+    assert any(path.exists() for path in shared)
     assert [path for path in shared if path.exists() and readable_by_others(path)] == []
 
 

@@ -45,7 +45,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         broker = kafka._BROKER.replace(listens, f"{listens},SASL_PLAINTEXT://{at}") + _BROKER
         changed.setattr(kafka, "_NODE", node)
         changed.setattr(kafka, "_BROKER", broker)
-        common = kafka.Node(home, home, ports, "", cache, print)
+        common = kafka.Node(home, home, ports, None, cache, print)
         servers = [make(common) for make in (kafka.controller, kafka.broker)]
     processes = [spawn(server, GUARD) for server in servers]
     try:

@@ -13,7 +13,7 @@ from streams.settings import load_settings
 from streams.spec import Pipeline
 from streams.spec.fields import json_name
 from streams.testing import sample_events
-from workers.devstack.kafka import client_properties
+from workers.devstack.kafka_access import client_properties
 from workers.environment import find_pipeline
 from workers.processes.loop import Loop, running_loop, stop_on_signals
 from workers.processes.watching import Watch

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import re
 import subprocess
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +23,9 @@ from streams.kafka.connection import serves_groups
 from streams.settings import Settings
 from workers.devstack import cache
 from workers.devstack.cache import Notify
-from workers.devstack.private import USER, write_private
-from workers.devstack.servers import Server, listens
+from workers.devstack.kafka_access import Access, escaped
+from workers.devstack.private import write_private
+from workers.devstack.servers import Server, listens, spawn
 
 
 class NodePorts(NamedTuple):
@@ -42,21 +43,9 @@ process.roles={role}
 node.id={node}
 controller.quorum.voters=2@127.0.0.1:{ports.controller}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:{protocol},CLIENT:{protocol}
+listener.security.protocol.map=CONTROLLER:{controllers},CLIENT:{protocol}
 log.dirs={data}
 """
-
-_ACCESS = """\
-sasl.enabled.mechanisms=PLAIN
-sasl.mechanism.controller.protocol=PLAIN
-sasl.mechanism.inter.broker.protocol=PLAIN
-listener.name.client.plain.sasl.jaas.config={login}
-listener.name.controller.plain.sasl.jaas.config={login}
-"""
-_LOGIN = (
-    "org.apache.kafka.common.security.plain.PlainLoginModule required "
-    'username="{user}" password="{password}" user_{user}="{password}";'
-)
 
 _CONTROLLER = """\
 listeners=CONTROLLER://127.0.0.1:{ports.controller}
@@ -103,8 +92,8 @@ class Node:
     home: Path
     logs: Path
     ports: NodePorts
-    password: str
-    """By which clients, and the two of them, know one another; empty for none."""
+    access: Access | None
+    """What lets clients, and the two of them, in; None lets everybody in."""
     fetched: Path
     progress: Notify
 
@@ -115,11 +104,12 @@ class Node:
             node=number,
             ports=self.ports,
             data=self.home / role / "data",
-            protocol="SASL_PLAINTEXT" if self.password else "PLAINTEXT",
+            protocol=self.access.protocol if self.access else "PLAINTEXT",
+            controllers="SSL" if self.access else "PLAINTEXT",
         )
-        if self.password:
-            text += _ACCESS.format(login=_LOGIN.format(user=USER, password=self.password))
-        return text + own.format(ports=self.ports)
+        return (
+            text + (self.access.properties() if self.access else "") + own.format(ports=self.ports)
+        )
 
 
 def broker(node: Node) -> Server:
@@ -131,7 +121,7 @@ def broker(node: Node) -> Server:
         "DRIFTLOOP_KAFKA_PORT",
         _program(node, "broker", node.properties("broker", 1, _BROKER), ["-Xms256m", "-Xmx512m"]),
         node.logs / "kafka.log",
-        healthy=lambda: kafka_answers(port, node.password),
+        healthy=lambda: kafka_answers(port, node.access),
         environment=_LOCALE,
     )
 
@@ -150,34 +140,29 @@ def controller(node: Node) -> Server:
     )
 
 
-def client_properties(state_dir: Path) -> Path:
-    """The file that tells Kafka's own clients, and librdkafka's, how to get in."""
-    return state_dir.resolve() / "stack" / "kafka-client.properties"
+def let_in(node: Node) -> None:
+    """Make Kafka know the password where its data was made without, or with another.
 
+    Until it does, it is asked by who has a certificate.
 
-def write_client_properties(state_dir: Path, address: str, password: str) -> None:
-    """Write that file, for its owner alone."""
-    login = _LOGIN.format(user=USER, password=password).partition(" user_")[0]
-    lines = {
-        "bootstrap.servers": address,
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": USER,
-        "sasl.password": password,
-        "sasl.jaas.config": f"{login};",
-    }
-    text = "".join(f"{name}={value}\n" for name, value in lines.items())
-    write_private(client_properties(state_dir), text.encode())
-
-
-def access(password: str) -> dict[str, str]:
-    """The settings that let a client in, beside the address."""
-    return {
-        "kafka_security_protocol": "SASL_PLAINTEXT",
-        "kafka_sasl_mechanism": "PLAIN",
-        "kafka_username": USER,
-        "kafka_password": password,
-    }
+    Raises:
+        ConfigurationError: it did not take the password.
+    """
+    access, home = node.access, node.home / "controller"
+    if access is None or not _formatted(home) or access.known(home):
+        return
+    strict = replace(node, access=replace(access, by_certificate=True))
+    asked = broker(strict)
+    running = [spawn(server) for server in (controller(strict), asked)]
+    try:
+        java = asked.command[: asked.command.index("kafka.Kafka")]
+        tool = ["kafka.admin.ConfigCommand", "--bootstrap-server", asked.address]
+        _run([*java, *tool, *access.change_arguments(home)], f"did not change {home}")
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait()
+    access.learnt(home)
 
 
 def _program(node: Node, role: str, settings: str, heap: list[str]) -> list[str]:
@@ -187,7 +172,7 @@ def _program(node: Node, role: str, settings: str, heap: list[str]) -> list[str]
     jars, home = cache.jars(node.fetched, node.progress), node.home / role
     home.mkdir(parents=True, exist_ok=True)
     properties, logging = home / "server.properties", home / "log4j2.properties"
-    write_private(properties, _escaped(settings).encode("ascii"))
+    write_private(properties, escaped(settings))
     logging.write_text(_LOG4J)
     java = [
         # the second compiler takes half a core for minutes, which a laptop has better use for
@@ -199,28 +184,29 @@ def _program(node: Node, role: str, settings: str, heap: list[str]) -> list[str]
         "-cp",
         ":".join(map(str, jars)),
     ]
-    if not (home / "data" / "meta.properties").exists():
-        _format(java, properties)
+    if not _formatted(home):
+        knows = node.access if role == "controller" else None
+        _format(java, properties, knows.format_arguments(home) if knows else [])
+        if knows:
+            knows.learnt(home)
     return [*java, "kafka.Kafka", str(properties)]
 
 
-def _escaped(text: str) -> str:
-    """Text for a file of Java properties: what is not ASCII there is its UTF-16 code, spelt out."""
-
-    def spelt(found: re.Match[str]) -> str:
-        code = found[0].encode("utf-16-be").hex()
-        return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
-
-    return re.sub(r"[^\x00-\x7f]", spelt, text)
+def _formatted(home: Path) -> bool:
+    return (home / "data" / "meta.properties").exists()
 
 
-def _format(java: list[str], properties: Path) -> None:
+def _format(java: list[str], properties: Path, arguments: list[str]) -> None:
     # one id for the nodes of a stack; as an option of its own: it may begin with a dash
     stack = uuid.uuid5(uuid.NAMESPACE_URL, properties.parents[1].as_uri())
     cluster = base64.urlsafe_b64encode(stack.bytes).decode().rstrip("=")
     tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+    _run([*java, *tool, *arguments], f"could not format {properties.parent}")
+
+
+def _run(command: Sequence[str], failed: str) -> None:
     done = subprocess.run(
-        [*java, *tool],
+        command,
         capture_output=True,
         text=True,
         errors="replace",
@@ -229,11 +215,11 @@ def _format(java: list[str], properties: Path) -> None:
     )
     if done.returncode:
         reason = (done.stderr or done.stdout).strip()[-300:]
-        raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")
+        raise ConfigurationError(f"Kafka {failed}: {reason}")
 
 
-def kafka_answers(port: int, password: str = "") -> bool:
+def kafka_answers(port: int, access: Access | None = None) -> bool:
     """Whether a broker on this port of loopback serves clients and groups."""
-    given = access(password) if password else {}
+    given = access.settings() if access else {}
     settings = Settings.model_validate({"kafka": f"127.0.0.1:{port}", **given})
     return listens(port) and asyncio.run(serves_groups(settings))

@@ -11,10 +11,10 @@ import hashlib
 import ipaddress
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from cryptography import x509
@@ -49,6 +49,8 @@ class Certificates:
     server_key: Path
     client: Path
     client_key: Path
+    kafka: Path
+    """Certificate and key in one, by which broker and controller know each other."""
 
 
 def close(*folders: Path) -> None:
@@ -101,20 +103,23 @@ def certificates(home: Path) -> Certificates:
     Whoever signs them is forgotten: no others can be made.
     """
     home.mkdir(parents=True, exist_ok=True)
-    names = ("ca.pem", "server.pem", "server.key", "client.pem", "client.key")
+    names = ("ca.pem", "server.pem", "server.key", "client.pem", "client.key", "kafka.pem")
     found = Certificates(*(home / name for name in names))
     if _good(found):
         return found
     signer = ec.generate_private_key(ec.SECP256R1())
     ca = _certificate("driftloop embedded stack", signer, None, signer)
-    for file, key_file, usage in (
-        (found.server, found.server_key, ExtendedKeyUsageOID.SERVER_AUTH),
-        (found.client, found.client_key, ExtendedKeyUsageOID.CLIENT_AUTH),
+    server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+    for file, key_file, usages in (
+        (found.server, found.server_key, [server]),
+        (found.client, found.client_key, [client]),
+        (found.kafka, found.kafka, [server, client]),
     ):
         key = ec.generate_private_key(ec.SECP256R1())
-        made = _certificate(USER, key, ca, signer, usage)
+        made = _certificate(USER, key, ca, signer, usages)
+        pem = made.public_bytes(serialization.Encoding.PEM)
         write_private(key_file, _pem(key))
-        write_private(file, made.public_bytes(serialization.Encoding.PEM))
+        write_private(file, _pem(key) + pem if file == key_file else pem)
     write_private(found.ca, ca.public_bytes(serialization.Encoding.PEM))
     return found
 
@@ -124,7 +129,7 @@ def _good(found: Certificates) -> bool:
     try:
         ends = [
             x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
-            for file in (found.ca, found.server, found.client)
+            for file in (found.ca, found.server, found.client, found.kafka)
         ]
     except (OSError, ValueError):
         return False
@@ -137,7 +142,7 @@ def _certificate(
     key: ec.EllipticCurvePrivateKey,
     ca: x509.Certificate | None,
     signer: ec.EllipticCurvePrivateKey,
-    usage: Any = None,
+    usages: Sequence[x509.ObjectIdentifier] = (),
 ) -> x509.Certificate:
     """A certificate for 127.0.0.1; of a signer where there is no `ca`."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -153,9 +158,9 @@ def _certificate(
         .not_valid_after(now + _LASTS)
         .add_extension(x509.BasicConstraints(ca=ca is None, path_length=None), critical=True)
     )
-    if usage is not None:
+    if usages:
         builder = builder.add_extension(x509.SubjectAlternativeName(hosts), critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     return builder.sign(signer, hashes.SHA256())
 
 

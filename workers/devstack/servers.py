@@ -22,6 +22,8 @@ from workers.devstack.private import (
     write_private,
 )
 
+GUARD = Path(__file__).with_name("guard.py")
+
 
 @dataclass(frozen=True)
 class Server:
@@ -78,7 +80,8 @@ def triton(
     progress: Notify,
     pair: Certificates | None,
 ) -> Server:
-    """Triton on a model repository. After a restart it serves what each `config.pbtxt` names.
+    """Triton on a model repository. It starts without models: workers, who know what the ledger
+    says of their files, have them loaded.
 
     With certificates it serves those clients alone that have one of the same signer.
     """
@@ -92,7 +95,6 @@ def triton(
         f"--model-repository={_link(home / 'models', repository)}",
         f"--backend-directory={_backends(home, found.python_backend)}",
         "--model-control-mode=explicit",
-        "--load-model=*",
         "--exit-on-error=false",
         "--strict-readiness=false",
         "--disable-auto-complete-config",
@@ -249,7 +251,7 @@ def _valkey_answers(port: int, known: Passwords | None) -> bool:
         client.close()
 
 
-def spawn(server: Server, guard: Path) -> subprocess.Popen[bytes]:
+def spawn(server: Server, guard: Path = GUARD) -> subprocess.Popen[bytes]:
     """Start a server as a child that ends with this process, in a process group of its own."""
     server.log.parent.mkdir(parents=True, exist_ok=True)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}

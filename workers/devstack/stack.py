@@ -19,6 +19,7 @@ from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from workers.devstack import kafka, servers
 from workers.devstack.cache import Notify
+from workers.devstack.kafka_access import Access
 from workers.devstack.private import USER, Certificates, Passwords, certificates, close, passwords
 from workers.devstack.servers import Server
 from workers.devstack.state import (
@@ -30,7 +31,7 @@ from workers.devstack.state import (
     write_stack,
 )
 
-GUARD = Path(__file__).with_name("guard.py")
+GUARD = servers.GUARD
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _WATCH_SECONDS = 0.1
@@ -132,10 +133,10 @@ class Stack:
             taken = kafka.NodePorts(
                 ports.take("kafka", settings.kafka_port), ports.take("controller", 0)
             )
-            password = known.kafka if known else ""
             node = kafka.Node(
-                self._home / "kafka", self._logs, taken, password, cache, self._report
+                self._home / "kafka", self._logs, taken, self._access(), cache, self._report
             )
+            kafka.let_in(node)
             makers += [lambda: kafka.controller(node), lambda: kafka.broker(node)]
         if not settings.triton:
             port = ports.take("triton", settings.triton_port)
@@ -157,6 +158,10 @@ class Stack:
         if not self._private:
             return None, None
         return passwords(self._home), certificates(self._home / "certificates")
+
+    def _access(self) -> Access | None:
+        known, pair = self._secrets()
+        return Access(known.kafka, pair) if known and pair else None
 
     def _keep(self, wanted: Iterable[Server]) -> None:
         for server in wanted:
@@ -210,10 +215,11 @@ class Stack:
         given, (known, pair) = self._settings, self._secrets()
         login = f"{USER}:{known.redis}@" if known else ""
         redis = given.redis.get_secret_value() or f"redis://{login}{own['redis']}/0"
-        access = kafka.access(known.kafka) if known else {}
-        access |= servers.access(pair) if pair else {}
-        if known and "kafka" in own:
-            kafka.write_client_properties(given.state_dir, own["kafka"], known.kafka)
+        access = servers.access(pair) if pair else {}
+        if let_in := self._access():
+            access |= let_in.settings()
+            if "kafka" in own:
+                let_in.write_client_properties(given.state_dir, own["kafka"])
         return Addresses(given.kafka or own["kafka"], given.triton or own["triton"], redis, access)
 
     def _write_state(self, addresses: Addresses) -> None:
