@@ -117,7 +117,7 @@ def kafka_servers(home: Path, port: int, pair: Certificates) -> list[Any]:
         )
         broker = kafka._BROKER.replace(listens, f"{listens},SECURED://127.0.0.1:{port}")
         changed.setattr(kafka, "_BROKER", broker + own)
-        node = kafka.Node(home, home, ports, "", load_settings().cache_dir, print)
+        node = kafka.Node(home, home, ports, None, load_settings().cache_dir, print)
         servers = [kafka.controller(node), kafka.broker(node)]
     data = home / "controller" / "data"
     cluster = re.search(r"cluster\.id=(\S+)", (data / "meta.properties").read_text())
