@@ -22,6 +22,7 @@ import pytest
 from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
+from streams.aio.cancelling import cancel
 from streams.errors import DriftloopError
 from streams.kafka.connection import admin_client
 from streams.kafka.topics import ensure_topics
@@ -148,17 +149,24 @@ class TlsFront:
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
 
     def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     async def _listen(self) -> None:
-        await asyncio.start_server(self._pass, "127.0.0.1", self._port, ssl=self._context)
+        self._server = await asyncio.start_server(
+            self._pass, "127.0.0.1", self._port, ssl=self._context
+        )
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await cancel(*others)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, out = await asyncio.open_connection("127.0.0.1", self._to)
-        await asyncio.wait(
-            [asyncio.create_task(_pump(*ends)) for ends in ((reader, out), (there, writer))]
-        )
+        await asyncio.gather(_pump(reader, out), _pump(there, writer))
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
