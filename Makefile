@@ -25,7 +25,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 say = @:; printf '%s\n'
 
 .SUFFIXES:
-.PHONY: help demo up test bench profile faults lint house lock FORCE
+.PHONY: help setup demo up test bench profile faults lint house lock FORCE
 
 # The environment is sound if its interpreter runs and it was made here: one that came with a
 # moved or copied clone is full of stale paths. One without our stamp is somebody's own: keep it.
@@ -46,6 +46,9 @@ help: ## show this list
 	  '  BENCH=throughput   or latency, growth, publish, feature_state, transactions' \
 	  '  PIPELINE=module    pipeline for `make up` ($(PIPELINE))' \
 	  '  ARGS=...           further arguments for the program that runs'
+
+setup: $(READY) ## make the environment (.venv) that the others use
+	$(say) 'driftloop is in $(BIN): next, `. $(BIN)/activate` and `driftloop --help`'
 
 demo: $(READY) ## run the whole loop on real servers, about 5 minutes; writes demo-report.html
 	@exec $(BIN)/driftloop demo $(ARGS)

@@ -200,8 +200,8 @@ class _Parts:
 class _ScoringParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         super().__init__(settings, pipeline, (pipeline.topics.events,))
-        self._scorer = TritonEndpoints.of(settings, pipeline)
         self._champion = LedgerFollower(settings, pipeline)
+        self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
         self._scoring: Scoring | None = None
 
     async def start(self) -> None:

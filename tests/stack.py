@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from pydantic import SecretStr
 
 from streams.settings import Settings, load_settings
 from workers.devstack.cache import Notify
 from workers.devstack.kafka import kafka_answers
+from workers.devstack.private import ADMIN, USER, passwords
 from workers.devstack.servers import free_port, triton_answers
 from workers.devstack.stack import Stack
 from workers.devstack.state import Addresses
@@ -47,7 +49,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterato
 
 @contextmanager
 def own_stack(
-    home: Path, report: Notify = lambda line: None, **changes: Any
+    home: Path, report: Notify = lambda line: None, *, private: bool = True, **changes: Any
 ) -> Iterator[tuple[Stack, Settings]]:
     """Servers that may be harmed and emptied, whatever is configured; settings that lead to them.
 
@@ -57,9 +59,20 @@ def own_stack(
     places = {"state_dir": home, "model_repository": home / "models"}
     settings = load_settings().model_copy(update={**nothing_given, **places, **changes})
     settings.model_repository.mkdir(parents=True, exist_ok=True)
-    stack = Stack(settings, report)
+    stack = Stack(settings, report, private=private)
     with stack as at:
-        yield stack, with_addresses(settings, at.kafka, at.triton, at.redis)
+        yield stack, with_addresses(settings, at)
+
+
+@contextmanager
+def redis_admin(settings: Settings) -> Iterator[redis.Redis]:
+    """A client that may do everything in the server of `own_stack`."""
+    known = passwords(settings.state_dir / "stack")
+    url = settings.redis.get_secret_value().replace(
+        f"{USER}:{known.redis}@", f"{ADMIN}:{known.redis_admin}@"
+    )
+    with redis.Redis.from_url(url, socket_timeout=2.0, decode_responses=True) as client:
+        yield client
 
 
 def containers(ending: ExitStack, repository: Path) -> Addresses:
@@ -80,7 +93,7 @@ def containers(ending: ExitStack, repository: Path) -> Addresses:
         # the broker tells clients where it is: on a port of the host that is known beforehand
         kafka.with_env(name, str(value).replace("localhost:9092", f"127.0.0.1:{port}"))
     ending.enter_context(kafka.with_kwargs(hostname="kafka"))
-    redis = ending.enter_context(RedisContainer(services["redis"]["image"]))
+    cache = ending.enter_context(RedisContainer(services["redis"]["image"]))
     triton = ending.enter_context(
         DockerContainer(services["triton"]["image"])
         .with_volume_mapping(str(repository), "/models", "rw")
@@ -90,7 +103,7 @@ def containers(ending: ExitStack, repository: Path) -> Addresses:
     addresses = Addresses(
         kafka=f"127.0.0.1:{port}",
         triton=f"{triton.get_container_host_ip()}:{triton.get_exposed_port(8001)}",
-        redis=f"redis://{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}/0",
+        redis=f"redis://{cache.get_container_host_ip()}:{cache.get_exposed_port(6379)}/0",
     )
     for healthy in (lambda: kafka_answers(port), lambda: triton_answers(addresses.triton)):
         _wait_for(healthy)
@@ -108,10 +121,5 @@ def _wait_for(healthy: Callable[[], bool], seconds: float = 120.0) -> None:
 @pytest.fixture
 def settings(stack: Addresses, repository: Path, tmp_path: Path) -> Settings:
     """Settings for the session's servers, with a state directory of the test's own."""
-    return Settings(
-        kafka=stack.kafka,
-        triton=stack.triton,
-        redis=SecretStr(stack.redis),
-        state_dir=tmp_path / "state",
-        model_repository=repository,
-    )
+    own = Settings(state_dir=tmp_path / "state", model_repository=repository)
+    return with_addresses(own, stack)

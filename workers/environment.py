@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.spec.loading import load_pipeline
-from workers.devstack.state import running
+from workers.devstack.state import Addresses, running
 
 
 def find_pipeline(module: str) -> Pipeline:
@@ -48,7 +49,8 @@ def connected_settings(module: str = "") -> Settings:
             f"no server given and no embedded stack is up in {settings.state_dir} - "
             f"run `driftloop stack up --detach`, or set {wanted}"
         )
-    return with_addresses(settings, stack.kafka, stack.triton, stack.redis)
+    os.umask(0o077)  # the stack is its user's own, and what is kept beside it
+    return with_addresses(settings, stack)
 
 
 def make_state_dir(settings: Settings) -> None:
@@ -74,16 +76,17 @@ def addresses(settings: Settings) -> dict[str, str]:
     }
 
 
-def with_addresses(settings: Settings, kafka: str, triton: str, redis: str) -> Settings:
-    """Settings with these addresses where none is given."""
+def with_addresses(settings: Settings, stack: Addresses) -> Settings:
+    """Settings that lead to a stack's servers, where no others are given."""
     given = addresses(settings)
-    return settings.model_copy(
-        update={
-            "kafka": given["kafka"] or kafka,
-            "triton": given["triton"] or triton,
-            "redis": SecretStr(given["redis"] or redis),
-        }
-    )
+    update: dict[str, str] = {}
+    for server in ("kafka", "triton", "redis"):
+        if not given[server]:
+            update[server] = getattr(stack, server)
+            update |= {k: v for k, v in stack.access.items() if k.startswith(f"{server}_")}
+    if not update:
+        return settings
+    return Settings.model_validate(settings.model_dump() | update)
 
 
 def environment(settings: Settings) -> dict[str, str]:

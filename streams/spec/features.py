@@ -37,7 +37,9 @@ class Column:
     """A numeric field as it is."""
 
     field: str
+    """A field of the event's schema."""
     normalise: bool = True
+    """Whether training scales it by statistics that it exports with the model."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,8 +61,11 @@ class Transform:
     """A pure function of a micro-batch's columns; returns one number per event."""
 
     name: str
+    """Of the vector's column."""
     function: Callable[[Columns], NDArray[np.generic]]
+    """Columns by field, read-only: numbers float64 [n], others objects [n]; returns [n]."""
     normalise: bool = True
+    """Whether training scales it by statistics that it exports with the model."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,6 +106,7 @@ class OneHot:
     """A category as one column per known value; an unknown value is all zeros."""
 
     field: str
+    """A field of the event's schema."""
     values: Sequence[str | int | float | Enum]
     """Of the field's own type: the number 1 is not the text "1"."""
     normalise = False
@@ -141,7 +147,9 @@ class Bucket:
     """
 
     field: str
+    """A field of the event's schema."""
     buckets: int
+    """How many there are, 2 to 16,777,216."""
     normalise = False
     revision = 2
     """Of what it computes: part of what the vector means."""
@@ -188,10 +196,15 @@ class Window:
     """A keyed aggregate over event time (t - delay - over, t - delay], this event included."""
 
     key: str
+    """The field that names the entity."""
     over: Duration
+    """How long the window is."""
     delay: Duration = "0s"
+    """How long before the event it ends."""
     name: str = ""
+    """Of the vector's column; made from the rest where empty."""
     normalise: bool = True
+    """Whether training scales it by statistics that it exports with the model."""
 
     aggregate = ""
 
@@ -248,6 +261,7 @@ class _OfField(Window):
     """An aggregate of a field."""
 
     field: str
+    """The numeric field that is aggregated."""
 
     @property
     def of(self) -> str:

@@ -22,6 +22,7 @@ def servers(
     configure_logging(load_settings().model_copy(update={"log_level": "WARNING"}))
     with (
         TemporaryDirectory(prefix="driftloop-bench-") as home,
-        own_stack(Path(home), report, partitions=partitions) as (stack, settings),
+        # rivals know no secrets
+        own_stack(Path(home), report, private=False, partitions=partitions) as (stack, settings),
     ):
         yield stack, settings

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from streams.kafka.connection import client_options
 from streams.settings import Settings
 from workers.environment import environment
 
@@ -59,14 +60,14 @@ async def test_it_scores(tmp_path: Path, settings: Settings) -> None:
 
 async def predicted(settings: Settings) -> dict[str, object]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **client_options(settings),
         auto_offset_reset="earliest",
         isolation_level="read_committed",
     )
     async with consumer:
         while "by-faust.predictions" not in await consumer.topics():
             await asyncio.sleep(0.2)
-        async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
+        async with AIOKafkaProducer(**client_options(settings)) as producer:
             value = json.dumps(EVENT).encode()
             await producer.send_and_wait("by-faust.events", value, key=b"7")
         consumer.subscribe(["by-faust.predictions"])

@@ -19,6 +19,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from sklearn.datasets import load_breast_cancer
 
+from streams.kafka.connection import client_options
 from streams.settings import Settings
 from workers.environment import environment
 
@@ -135,7 +136,7 @@ def samples() -> tuple[list[dict[str, Any]], list[int]]:
 async def publish(
     settings: Settings, topic: str, records: list[tuple[str, dict[str, Any]]]
 ) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=settings.kafka) as producer:
+    async with AIOKafkaProducer(**client_options(settings)) as producer:
         for key, value in records:
             await producer.send(topic, json.dumps(value).encode(), key=key.encode())
 
@@ -144,7 +145,7 @@ async def read(settings: Settings, topic: str, count: int) -> list[dict[str, Any
     """The first `count` records of a topic."""
     consumer = AIOKafkaConsumer(
         topic,
-        bootstrap_servers=settings.kafka,
+        **client_options(settings),
         auto_offset_reset="earliest",
         isolation_level="read_committed",
     )
@@ -202,7 +203,7 @@ async def test_from_the_first_check_to_a_version_that_serves(
 
 async def until_topics(settings: Settings) -> None:
     """Return when the workers have made the topics."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
+    consumer = AIOKafkaConsumer(**client_options(settings))
     async with consumer, asyncio.timeout(30):
         while "biopsies.feedback" not in await consumer.topics():
             await asyncio.sleep(0.2)

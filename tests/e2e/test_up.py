@@ -11,15 +11,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import psutil
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from streams.kafka.connection import producer, reader
+from streams.settings import Settings
 from tests.waiting import until, until_sync
+from workers.devstack.state import running
+from workers.environment import with_addresses
 
 ROOT = Path(__file__).parents[2]
-EVENT = {
+EVENT: dict[str, object] = {
     "transaction_id": "1",
     "customer_id": "7",
     "terminal_id": "9",
@@ -33,7 +37,7 @@ class Up:
 
     def __init__(self, folder: Path, pipeline: str = "card_fraud", **variables: str) -> None:
         self._said = folder / f"said by {pipeline} {len(list(folder.iterdir()))}"
-        environment = {
+        self.environment = {
             **os.environ,
             **variables,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
@@ -45,7 +49,7 @@ class Up:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers.cli", "up", pipeline],
                 cwd=ROOT,
-                env=environment,
+                env=self.environment,
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
@@ -53,6 +57,21 @@ class Up:
     @property
     def said(self) -> str:
         return self._said.read_text()
+
+    def run_what_it_prints(self) -> None:
+        """Run the producer that is printed, as it is."""
+        found = re.search(r"\(Python\):\n(.*?)\n\n", self.said, re.DOTALL)
+        assert found is not None, self.said
+        done = subprocess.run(
+            [sys.executable, "-c", dedent(found[1])],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -76,36 +95,44 @@ def up(tmp_path: Path) -> Iterator[Up]:
     started.process.wait()
 
 
-async def predicted(
-    kafka: str, event: dict[str, object], name: str = "card-fraud"
-) -> dict[str, object]:
-    """Publish an event as the hint says; its prediction."""
-    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
-        await producer.send_and_wait(f"{name}.events", json.dumps(event).encode(), key=b"7")
-    consumer = AIOKafkaConsumer(
-        f"{name}.predictions",
-        bootstrap_servers=kafka,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
+def settings_of(folder: Path) -> Settings:
+    """Settings that lead to the servers of the stack in a directory."""
+    own = Settings(state_dir=folder / "state")
+    addresses = running(own)
+    assert addresses is not None
+    return with_addresses(own, addresses)
+
+
+async def prediction_of(settings: Settings, event_id: str, name: str) -> dict[str, object]:
+    consumer = reader(settings, f"{name}.predictions")
     async with consumer, asyncio.timeout(40):
         async for record in consumer:
             found: dict[str, object] = json.loads(record.value)
-            if found["event_id"] == event["transaction_id"]:
+            if found["event_id"] == event_id:
                 return found
     raise AssertionError
 
 
-async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(up: Up) -> None:
+async def predicted(
+    settings: Settings, event: dict[str, object], name: str = "card-fraud"
+) -> dict[str, object]:
+    """Publish an event; its prediction."""
+    async with producer(settings) as out:
+        await out.send_and_wait(f"{name}.events", json.dumps(event).encode(), key=b"7")
+    return await prediction_of(settings, str(event["transaction_id"]), name)
+
+
+async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(
+    up: Up, tmp_path: Path
+) -> None:
     until_sync(lambda: "Ctrl-C ends it" in up.said or up.process.poll() is not None)
     assert "card-fraud.events" in up.said
-    kafka = re.search(r"Kafka +(\S+)", up.said)
-    assert kafka is not None, up.said
-    first = await predicted(kafka[1], EVENT)
+    settings = settings_of(tmp_path)
+    first = await predicted(settings, EVENT)
     assert (first["version"], first["degraded"]) == (0, True)
-    async with AIOKafkaProducer(bootstrap_servers=kafka[1]) as producer:
+    async with producer(settings) as out:
         for _ in range(2):
-            await producer.send_and_wait("card-fraud.feedback", b"{", key=b"7")
+            await out.send_and_wait("card-fraud.feedback", b"{", key=b"7")
     told = "label: bad records become dead letters (topic card-fraud.feedback, cause malformed)"
     await until(
         lambda: told in up.said, "the bad labels are told", within=8.0, said=lambda: up.said
@@ -117,8 +144,11 @@ async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(u
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
     until_sync(lambda: "score-1 ended (SIGKILL)" in up.said)
-    second = await predicted(kafka[1], {**EVENT, "transaction_id": "2"})
+    second = await predicted(settings, {**EVENT, "transaction_id": "2"})
     assert second["version"] == 0
+    await asyncio.to_thread(up.run_what_it_prints)
+    printed = await prediction_of(settings, "transaction_id-0", "card-fraud")
+    assert printed["version"] == 0
     children = up.children()
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(30) == 0, up.said
@@ -149,9 +179,7 @@ async def test_two_pipelines_share_a_state_directory_and_nothing_dies_under_the_
         assert "using the servers of process" in other.said
         up.process.send_signal(signal.SIGINT)
         await until(lambda: "other loops use these servers" in up.said)
-        kafka = re.search(r"Kafka +(\S+)", other.said)
-        assert kafka is not None
-        assert (await predicted(kafka[1], EVENT, "other"))["version"] == 0
+        assert (await predicted(settings_of(tmp_path), EVENT, "other"))["version"] == 0
         await until(lambda: "1 event | 1 prediction (1 by the fallback)" in other.said)
         assert up.process.poll() is None
         other.process.send_signal(signal.SIGINT)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from random import Random
 
 import orjson
@@ -13,7 +12,7 @@ import psutil
 import redis
 from aiokafka.admin import NewPartitions
 
-from streams.kafka.connection import admin_client
+from streams.kafka.connection import admin_client, serves_groups
 from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import read_last, read_range
 from streams.settings import Settings
@@ -30,8 +29,9 @@ from tests.faults.marks import (
 )
 from tests.faults.schedule import Fault
 from tests.faults.truth import DAY
+from tests.stack import redis_admin
 from tests.waiting import until
-from workers.devstack.kafka import kafka_answers
+from workers.devstack.private import certificates
 from workers.devstack.servers import triton_answers
 from workers.devstack.stack import Stack
 
@@ -98,7 +98,7 @@ class Servers:
 
     async def flush(self, fault: Fault) -> None:
         """Redis is emptied, of its functions too."""
-        with _redis(self._settings) as client:
+        with redis_admin(self._settings) as client:
             client.flushall()
             client.function_flush()
         at = time.time()
@@ -106,7 +106,7 @@ class Servers:
 
     async def fill(self, fault: Fault) -> None:
         """Redis refuses writes for a while."""
-        with _redis(self._settings) as client:
+        with redis_admin(self._settings) as client:
             before = client.config_get(_LIMIT)[_LIMIT]
             client.config_set(_LIMIT, "1mb")
             await asyncio.sleep(fault.lasts)
@@ -115,7 +115,7 @@ class Servers:
 
     def let_evict(self, policy: str) -> None:
         """Tell Redis what to drop when its memory is full."""
-        with _redis(self._settings) as client:
+        with redis_admin(self._settings) as client:
             client.config_set(_EVICTION, policy)
 
     async def flood(self, fault: Fault) -> None:
@@ -185,16 +185,8 @@ def _time(value: bytes | None) -> float:
         return 0.0
 
 
-@contextmanager
-def _redis(settings: Settings) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(
-        settings.redis.get_secret_value(), socket_timeout=2.0, decode_responses=True
-    ) as client:
-        yield client
-
-
 def _redis_answers(settings: Settings) -> bool:
-    with _redis(settings) as client:
+    with redis_admin(settings) as client:
         try:
             return bool(client.ping())
         except redis.RedisError:
@@ -202,8 +194,10 @@ def _redis_answers(settings: Settings) -> bool:
 
 
 _ANSWERS: dict[str, Callable[[Settings], bool]] = {
-    "kafka": lambda settings: kafka_answers(int(settings.kafka.rpartition(":")[2])),
-    "triton": lambda settings: triton_answers(settings.triton),
+    "kafka": lambda settings: asyncio.run(serves_groups(settings)),
+    "triton": lambda settings: triton_answers(
+        settings.triton, certificates(settings.state_dir / "stack" / "certificates")
+    ),
     "redis": _redis_answers,
 }
 

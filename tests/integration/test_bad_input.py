@@ -141,7 +141,7 @@ async def test_bad_labels(settings: Settings, tmp_path: Path) -> None:
         (key, b"[]"): "invalid",
         (key, label(event_id=[5])): "invalid",
         (key, label(event_id="absent")): "invalid",
-        (key, label(label="fraud")): "invalid",
+        (key, label(label="stolen")): "label",
         (key, label(label=None)): "invalid",
         (key, label(label=2)): "label",
         (key, label(label=0.5)): "label",

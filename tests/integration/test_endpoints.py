@@ -91,7 +91,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two Tritons that read one repository."""
     home, fetched = tmp_path_factory.mktemp("pair"), Settings().cache_dir
     servers = [
-        triton(home / name, home / name, free_port(), home / "models", fetched, print)
+        triton(home / name, home / name, free_port(), home / "models", fetched, print, None)
         for name in ("one", "two")
     ]
     one, two = [Running(server, spawn(server, GUARD)) for server in servers]
@@ -109,9 +109,11 @@ async def both(pair: Pair, settings: Settings) -> Both:
     for running in pair:
         await running.revive()
     one, two = pair
-    models = Path(one.server.command[1].partition("=")[2])
+    models = pair[0].server.log.parents[1] / "models"
     addresses = f"{one.server.address},{two.server.address}"
-    return one, two, settings.model_copy(update={"triton": addresses, "model_repository": models})
+    no_tls = {"triton_tls": False} | {f"triton_{k}file": None for k in ("ca", "cert", "key")}
+    named = {"triton": addresses, "model_repository": models}
+    return one, two, settings.model_copy(update={**named, **no_tls})
 
 
 @dataclass

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from streams.adapters.triton.endpoints import TritonEndpoints
@@ -28,6 +29,7 @@ from workers.environment import environment
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.releases.repository import digest
+from workers.training.worker import run_trainer
 
 
 def judged(declared: Pipeline, bias: float, parent: int, action: Action = Action.PROMOTE) -> Judged:
@@ -174,6 +176,63 @@ async def test_after_a_restart_of_triton_the_champion_serves(settings: Settings)
         process.kill()
     await until_available("test", "load", lambda: life.publisher.ensure_loaded(now))
     assert await life.publisher.control.ready(2)
+    await life.close()
+
+
+async def test_a_version_that_was_changed_is_not_loaded_after_a_restart_of_triton(
+    settings: Settings,
+) -> None:
+    declared = declare("publish-swapped")
+    life = await released(settings, declared, 1)
+    known = (await read_state(settings, declared)).versions
+    scorer = TritonEndpoints.of(settings, declared, lambda: known)
+    home, asked = life.publisher.repository.directory(1), np.ones((1, 4), np.float32)
+    honest = await scorer.infer(1, asked)
+    kept = {name: (home / name).read_bytes() for name in ("model.onnx", "manifest.json")}
+    forged = linear(4, bias=5.0)
+    (home / "manifest.json").write_bytes(encode(manifest(declared, 1, forged)))
+    (home / "model.onnx").write_bytes(forged)
+    servers = embedded("tritonserver")
+    for process in servers:
+        process.kill()
+    psutil.wait_procs(servers)
+    with capture_logs() as said:
+
+        async def refused() -> bool:
+            with pytest.raises(Unavailable):
+                await scorer.infer(1, asked)
+            return any("was changed" in str(line.get("error")) for line in said)
+
+        await until(refused, "the changed version is refused")
+    for name, data in kept.items():
+        (home / name).write_bytes(data)
+    again = await until_available("test", "infer", lambda: scorer.infer(1, asked))
+    assert np.array_equal(again, honest)
+    await scorer.close()
+    await life.close()
+
+
+async def test_a_version_that_was_changed_on_disk_is_unloaded_while_the_trainer_runs(
+    settings: Settings,
+) -> None:
+    declared = declare("publish-forged")
+    life = await released(settings, declared, 2)
+    control, home = life.publisher.control, life.publisher.repository.directory(1)
+    forged, stop = linear(4, bias=5.0), asyncio.Event()
+    running = asyncio.create_task(run_trainer(settings, declared, stop))
+    try:
+        assert await control.ready(1)
+        (home / "manifest.json").write_bytes(encode(manifest(declared, 1, forged)))
+        (home / "model.onnx").write_bytes(forged)
+
+        async def unloaded() -> bool:
+            return not await control.ready(1)
+
+        await until(unloaded, "version 1 is unloaded")
+        assert await control.ready(2)
+    finally:
+        stop.set()
+        await running
     await life.close()
 
 

@@ -40,15 +40,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ports = kafka.NodePorts(free_port(), free_port())
     cache = load_settings().cache_dir
     with pytest.MonkeyPatch.context() as changed:
-        plain, sasl = "PLAINTEXT:PLAINTEXT", "SASL_PLAINTEXT:SASL_PLAINTEXT"
+        plain, sasl = "CLIENT:{protocol}", "SASL_PLAINTEXT:SASL_PLAINTEXT"
         node = kafka._NODE.replace(plain, f"{plain},{sasl}") + _NODE
-        listens = "listeners=PLAINTEXT://127.0.0.1:{ports.broker}"
+        listens = "listeners=CLIENT://127.0.0.1:{ports.broker}"
         broker = kafka._BROKER.replace(listens, f"{listens},SASL_PLAINTEXT://{at}") + _BROKER
         changed.setattr(kafka, "_NODE", node)
         changed.setattr(kafka, "_BROKER", broker)
-        servers = [
-            make(home, home, ports, cache, print) for make in (kafka.controller, kafka.broker)
-        ]
+        common = kafka.Node(home, home, ports, None, cache, print)
+        servers = [make(common) for make in (kafka.controller, kafka.broker)]
     processes = [spawn(server, GUARD) for server in servers]
     try:
         until_sync(lambda: all(server.healthy() for server in servers), "Kafka is up")

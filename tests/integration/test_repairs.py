@@ -73,7 +73,8 @@ async def test_state_that_was_reset_comes_back_from_the_topics(
                 assert client.get("{another}key") == b"x"
             assert "label stores of resetting" in said
             assert not (settings.state_dir / "labels" / "resetting").exists()
-            workers.start("score")
+            for role in ("score", "label"):  # labels come back, too
+                workers.start(role)
             last = [(b"ann", event("b", tx_time=T0 + 50))]
             await publish(settings, topics.events, last, partition=0)
             await scored.wait(11)

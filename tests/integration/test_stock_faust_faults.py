@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from faust.types import TP
+from pydantic import SecretStr
 
 from streams.engine import app as engine
 from streams.kafka.connection import admin_client, client_options, producer
@@ -24,6 +25,7 @@ from streams.settings import Settings
 from tests.faust_faults.applications import Doing, Job, Place, Stock, our_app, stock_app
 from tests.faust_faults.subjects import Violation, must, must_come, spec
 from tests.waiting import until
+from workers.devstack.stack import Stack
 
 KINDS = ("exactly_once",)
 """Of ours; the other is in `tests/faust_faults`."""
@@ -69,6 +71,21 @@ class Group:
         finally:
             self.job.release()
             await member.stop()
+
+
+@pytest.fixture(scope="module")
+def open_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker that asks for no password: the stock application gives none."""
+    home = tmp_path_factory.mktemp("open")
+    others = {"triton": "not.needed:1", "redis": SecretStr("redis://not.needed:1/0")}
+    given = Settings(state_dir=home, model_repository=home / "models").model_copy(update=others)
+    with Stack(given, private=False) as addresses:
+        yield addresses.kafka
+
+
+@pytest.fixture
+def settings(open_kafka: str) -> Settings:
+    return Settings(kafka=open_kafka)
 
 
 @asynccontextmanager

@@ -20,8 +20,8 @@ from workers.devstack.stack import GUARD
 def without_transactions(tmp_path: Path) -> Iterator[str]:
     """A broker whose transaction log wants more replicas than there are brokers."""
     ports, cache = kafka.NodePorts(free_port(), free_port()), Settings().cache_dir
-    controller = kafka.controller(tmp_path, tmp_path, ports, cache, print)
-    broker = kafka.broker(tmp_path, tmp_path, ports, cache, print)
+    node = kafka.Node(tmp_path, tmp_path, ports, None, cache, print)
+    controller, broker = kafka.controller(node), kafka.broker(node)
     properties = tmp_path / "broker" / "server.properties"
     wanted = "transaction.state.log.replication.factor="
     text = properties.read_text()

@@ -129,9 +129,7 @@ def show_settings(
     if markdown:
         typer.echo("| Variable | Default | Meaning |\n|---|---|---|")
         for variable, default, meaning in rows:
-            out.print(
-                f"| `{variable}` | {default and f'`{default}`'} | {meaning} |", soft_wrap=True
-            )
+            typer.echo(f"| `{variable}` | {default and f'`{default}`'} | {meaning} |")
         return
     for variable, default, meaning in rows:
         out.print(f"[bold]{variable}[/] {escape(default and f'({default})')}")

@@ -8,13 +8,17 @@ from typing import Annotated
 
 import typer
 
+from streams.errors import PipelineError
 from streams.settings import load_settings
 from streams.spec import Pipeline
+from streams.spec.fields import json_name
+from streams.testing import sample_events
+from workers.devstack.kafka_access import client_properties
 from workers.environment import find_pipeline
 from workers.processes.loop import Loop, running_loop, stop_on_signals
 from workers.processes.watching import Watch
 from workers.roles import Role, run_role
-from workers.terminal import Module, StatusLine, console, note, out
+from workers.terminal import Module, StatusLine, console, note, out, plain
 
 
 def score(module: Module) -> None:
@@ -63,6 +67,8 @@ async def _until(stop: asyncio.Event, watch: Watch) -> None:
 
 def _welcome(module: str, pipeline: Pipeline, loop: Loop) -> None:
     topics, event, kafka = pipeline.topics, pipeline.event, loop.settings.kafka
+    key = json_name(event.schema, event.key)
+    sample, named = _sample(pipeline)
     fields = ", ".join(pipeline.event.schema.model_fields)
     out.print(
         f"""
@@ -71,22 +77,42 @@ def _welcome(module: str, pipeline: Pipeline, loop: Loop) -> None:
   labels in        {topics.feedback}   {{"event_id", "label", "labelled_at"}}, with the event's key
   predictions out  {topics.predictions}
   bad records      {topics.dead_letters}
-  Kafka            {kafka}
+  Kafka            {kafka}{_for_other_clients(loop)}
   logs             {loop.logs}
 
-Publish an event (Python):
-  import asyncio, json, aiokafka
+Publish an event and its label (Python):
+  import asyncio, json, time
+  from streams.kafka.connection import producer
+  from workers.environment import connected_settings
   async def main():
-      async with aiokafka.AIOKafkaProducer(bootstrap_servers="{kafka}") as producer:
-          event = {{...}}
-          await producer.send_and_wait("{topics.events}", json.dumps(event).encode(),
-                                       key=event["{event.key}"].encode())
+      event = {plain(sample)}
+      key = str(event["{key}"]).encode()
+      label = {{"event_id": {plain(named)}, "label": 1, "labelled_at": time.time()}}
+      async with producer(connected_settings()) as out:
+          await out.send_and_wait("{topics.events}", json.dumps(event).encode(), key=key)
+          await out.send_and_wait("{topics.feedback}", json.dumps(label).encode(), key=key)
   asyncio.run(main())
 
 See what comes out:
-  DRIFTLOOP_KAFKA={kafka} driftloop tail {module} predictions
+  driftloop tail {module} predictions
 
 Ctrl-C ends it.""",
         soft_wrap=True,
         markup=True,
     )
+
+
+def _sample(pipeline: Pipeline) -> tuple[str, str]:
+    """An event as Python code, and how its id is read."""
+    name = json_name(pipeline.event.schema, pipeline.event.id)
+    try:
+        [event] = sample_events(pipeline, 1)
+    except PipelineError:  # its validators let none pass that is made without knowing them
+        return "{...}", f'event["{name}"]'
+    return repr(event), f'event["{name}"]'
+
+
+def _for_other_clients(loop: Loop) -> str:
+    """Where clients in other languages find how to get in."""
+    file = client_properties(loop.settings.state_dir)
+    return f", for other clients: {file}" if loop.settings.kafka_password and file.exists() else ""

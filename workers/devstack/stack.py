@@ -19,6 +19,8 @@ from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from workers.devstack import kafka, servers
 from workers.devstack.cache import Notify
+from workers.devstack.kafka_access import Access
+from workers.devstack.private import USER, Certificates, Passwords, certificates, close, passwords
 from workers.devstack.servers import Server
 from workers.devstack.state import (
     Addresses,
@@ -29,7 +31,7 @@ from workers.devstack.state import (
     write_stack,
 )
 
-GUARD = Path(__file__).with_name("guard.py")
+GUARD = servers.GUARD
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _WATCH_SECONDS = 0.1
@@ -47,10 +49,15 @@ class _Child:
 class Stack:
     """The servers whose addresses are not in the settings, as children of this process.
 
-    One stack at a time runs in a state directory. Data and ports are kept for the next.
+    One stack at a time runs in a state directory. Data, ports and secrets are kept for the next.
+    Nobody else on the host can use it, or read what it keeps; unless it is not `private`, for
+    clients that know no secrets (benchmarks of others).
     """
 
-    def __init__(self, settings: Settings, report: Notify = lambda line: None) -> None:
+    def __init__(
+        self, settings: Settings, report: Notify = lambda line: None, *, private: bool = True
+    ) -> None:
+        self._private = private
         self._settings = settings
         self._report = report
         self._home = settings.state_dir.resolve() / "stack"
@@ -74,7 +81,7 @@ class Stack:
             ConfigurationError: a port is taken, another stack is up, this machine lacks something.
             Unavailable: a download failed, or a server did not become healthy.
         """
-        self._home.mkdir(parents=True, exist_ok=True)
+        close(self._home.parent, self._home)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -121,26 +128,40 @@ class Stack:
         settings, ports = self._settings, Ports(self._home / "ports.json")
         cache = settings.cache_dir
         makers: list[Callable[[], Server]] = []
+        known, pair = self._secrets()
         if not settings.kafka:
-            pair = kafka.NodePorts(
+            taken = kafka.NodePorts(
                 ports.take("kafka", settings.kafka_port), ports.take("controller", 0)
             )
-            node = (self._home / "kafka", self._logs, pair, cache, self._report)
-            makers += [lambda: kafka.controller(*node), lambda: kafka.broker(*node)]
+            node = kafka.Node(
+                self._home / "kafka", self._logs, taken, self._access(), cache, self._report
+            )
+            kafka.let_in(node)
+            makers += [lambda: kafka.controller(node), lambda: kafka.broker(node)]
         if not settings.triton:
             port = ports.take("triton", settings.triton_port)
             repository = settings.model_repository
+            close(repository)
             makers.append(
                 lambda: servers.triton(
-                    self._home / "triton", self._logs, port, repository, cache, self._report
+                    self._home / "triton", self._logs, port, repository, cache, self._report, pair
                 )
             )
         if not settings.redis.get_secret_value():
             at = ports.take("redis", settings.redis_port)
-            makers.append(lambda: servers.valkey(self._home / "redis", self._logs, at))
+            makers.append(lambda: servers.valkey(self._home / "redis", self._logs, at, known))
         ports.save()
         with ThreadPoolExecutor(4) as pool:
             return list(pool.map(lambda make: make(), makers))
+
+    def _secrets(self) -> tuple[Passwords | None, Certificates | None]:
+        if not self._private:
+            return None, None
+        return passwords(self._home), certificates(self._home / "certificates")
+
+    def _access(self) -> Access | None:
+        known, pair = self._secrets()
+        return Access(known.kafka, pair) if known and pair else None
 
     def _keep(self, wanted: Iterable[Server]) -> None:
         for server in wanted:
@@ -191,9 +212,15 @@ class Stack:
 
     def _addresses(self, wanted: list[Server]) -> Addresses:
         own = {server.name: server.address for server in wanted}
-        given = self._settings
-        redis = given.redis.get_secret_value() or f"redis://{own['redis']}/0"
-        return Addresses(given.kafka or own["kafka"], given.triton or own["triton"], redis)
+        given, (known, pair) = self._settings, self._secrets()
+        login = f"{USER}:{known.redis}@" if known else ""
+        redis = given.redis.get_secret_value() or f"redis://{login}{own['redis']}/0"
+        access = servers.access(pair) if pair else {}
+        if let_in := self._access():
+            access |= let_in.settings()
+            if "kafka" in own:
+                let_in.write_client_properties(given.state_dir, own["kafka"])
+        return Addresses(given.kafka or own["kafka"], given.triton or own["triton"], redis, access)
 
     def _write_state(self, addresses: Addresses) -> None:
         write_stack(

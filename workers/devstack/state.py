@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,8 @@ class Addresses:
     kafka: str
     triton: str
     redis: str
+    access: dict[str, str] = field(default_factory=dict)
+    """Further settings that let a client in, by name; those of a server begin with its name."""
 
 
 @dataclass(frozen=True)

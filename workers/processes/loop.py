@@ -71,7 +71,7 @@ async def running_loop(
             held.enter_context(using_stack(settings.state_dir))
             report(f"using the servers of process {found.pid}, which are in {settings.state_dir}")
             at = found.addresses
-            settings = with_addresses(settings, at.kafka, at.triton, at.redis)
+            settings = with_addresses(settings, at)
         await _check_given(settings)
         async with _own_stack(settings, report) as (stack, settings):
             await check_application(settings, pipeline, triton=True)
@@ -106,7 +106,7 @@ async def _own_stack(
     stack = Stack(settings, report)
     at = await asyncio.to_thread(stack.start)
     try:
-        yield stack, with_addresses(settings, at.kafka, at.triton, at.redis)
+        yield stack, with_addresses(settings, at)
         if in_use(settings.state_dir):
             report("other loops use these servers: they end with the last, or on another Ctrl-C")
             await until_unused(settings.state_dir, stop_on_signals())

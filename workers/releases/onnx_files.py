@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from streams.errors import ModelError
 from streams.spec.model import INPUT, OUTPUT
 
+_EXTERNAL = "session.model_external_initializers_file_folder_path"
+
 
 def session(data: bytes) -> onnxruntime.InferenceSession:
     """An onnxruntime session on one CPU thread.
@@ -21,9 +23,16 @@ def session(data: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # a version is one file, whose digest the ledger has: weights in others are never read
+    options.add_session_config_entry(_EXTERNAL, "/nowhere")
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common root
+        if "external data" in str(error).lower():
+            raise ModelError(
+                "the ONNX file keeps weights in other files, which are not published with it - "
+                "save it as one: onnx.save(model, path)"
+            ) from None
         raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from None
 
 

@@ -18,6 +18,7 @@ import structlog
 
 from streams.adapters.triton.client import NotServing, each
 from streams.adapters.triton.control import TritonControls
+from streams.adapters.triton.repository import MODEL
 from streams.adapters.triton.scorer import TritonScorer
 from streams.errors import ModelError, Unavailable
 from streams.ledger.state import LedgerState
@@ -29,7 +30,7 @@ from streams.spec.model import config_pbtxt
 from workers.releases.manifests import model_card
 from workers.releases.onnx_files import check_signature, run, session
 from workers.releases.probes import probes
-from workers.releases.repository import CARD, MANIFEST, MODEL, Repository, digest
+from workers.releases.repository import CARD, MANIFEST, Repository, digest
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +185,33 @@ class Publisher:
             await self.control.load()
             await self._wait_until_ready(champion)
         await self._check(champion, manifest, data)
+
+    async def withdraw_changed(self, serving: LedgerState) -> list[int]:
+        """Serve no version whose files are not those that the ledger names; returns such versions.
+
+        A configuration that is not ours is written anew: it would run anything.
+
+        To be called while no other publisher is at work (`alone`).
+
+        Raises:
+            ModelError: the others do not load.
+            Unavailable: Triton is away; it does not load them when it is back.
+        """
+        configured = self.repository.configured()
+        sound = [version for version in configured if self._unchanged(version, serving)]
+        if sound == configured and self.repository.config() in (None, self._config({*sound})):
+            return []
+        self.repository.write_config(self._config(set(sound)) if sound else None)
+        await (self.control.load() if sound else self.control.unload())
+        return [version for version in configured if version not in sound]
+
+    def _unchanged(self, version: int, serving: LedgerState) -> bool:
+        manifest = serving.versions.get(version)
+        try:
+            self.repository.model(version, manifest.model_sha256 if manifest else "unknown")
+        except ModelError:
+            return False
+        return True
 
     def _config(self, versions: set[int]) -> str:
         pipeline = self._pipeline

@@ -17,13 +17,12 @@ from typing import IO
 
 import msgspec
 
+from streams.adapters.triton.repository import CONFIG, MODEL, configured
 from streams.errors import ConfigurationError, ModelError
 from streams.records import Manifest, decoder
 
-MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 CARD = "model-card.md"
-CONFIG = "config.pbtxt"
 
 _decode = decoder(Manifest).decode
 
@@ -137,8 +136,18 @@ class Repository:
 
     def configured(self) -> list[int]:
         """The versions that `config.pbtxt` names, ascending."""
-        listed = re.search(r"versions:\s*\[([\d,\s]*)\]", self.config() or "")
-        return sorted(int(one) for one in re.findall(r"\d+", listed[1])) if listed else []
+        return configured(self.config() or "")
+
+    def state_of_files(self) -> list[tuple[str, int, int, int]]:
+        """Changes when a file of a configured version, or the configuration, does; costs little."""
+        homes = [self.directory(version) for version in self.configured()]
+        files = [home / name for home in homes for name in (MODEL, MANIFEST)]
+        found = []
+        for path in (self.home / CONFIG, *files):
+            with suppress(OSError):
+                stat = path.stat()
+                found.append((str(path), stat.st_ino, stat.st_ctime_ns, stat.st_size))
+        return found
 
     def write_config(self, text: str | None) -> None:
         """Replace `config.pbtxt` at once; None removes it.

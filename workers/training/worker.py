@@ -14,6 +14,7 @@ from typing import TypeVar
 import structlog
 
 from streams import telemetry
+from streams.aio.cancelling import cancel
 from streams.aio.retrying import until_available
 from streams.errors import ModelError, TrainingError
 from streams.kafka.topics import ensure_topics
@@ -27,6 +28,8 @@ from workers.training.job import Job, Step, run_job
 from workers.training.schedule import Due, due
 
 log = structlog.get_logger(__name__)
+
+_GUARD_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -74,7 +77,17 @@ class Trainer:
     async def run(self) -> None:
         """Work until cancelled."""
         await self._patiently("topics", lambda: ensure_topics(self._settings, self._pipeline))
+        await self._patiently("load", self._withdraw_changed)
         await self._patiently("load", self._ensure_loaded)
+        tasks = [asyncio.create_task(work) for work in (self._follow(), self._guard())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:  # neither ends but by an error
+                task.result()
+        finally:
+            await cancel(*tasks)
+
+    async def _follow(self) -> None:
         if self._pipeline.model.onnx is not None:
             await self._publish_file()
             return
@@ -137,6 +150,34 @@ class Trainer:
             return None
         await self._tail.forget_trimmed()  # a window is made of what is still there
         return due(policy, index, self._decided, expected, classes)
+
+    async def _guard(self) -> None:
+        """Look now and then whether a version's files were changed."""
+        files = self._lifecycle.publisher.repository.state_of_files()
+        while True:
+            await asyncio.sleep(_GUARD_SECONDS)
+            now = self._lifecycle.publisher.repository.state_of_files()
+            if now != files:
+                await self._patiently("load", self._withdraw_changed)
+            files = now
+
+    async def _withdraw_changed(self) -> None:
+        """A version whose files are not those that the ledger names is not served."""
+        publisher = self._lifecycle.publisher
+        async with publisher.alone():
+            now = await read_state(self._settings, self._pipeline)
+            try:
+                changed = await publisher.withdraw_changed(now)
+            except ModelError as error:
+                log.error("versions do not load", error=str(error))
+                return
+        if changed:
+            log.error(
+                "versions are not as they were published and are served no more - see who changed "
+                "the model repository, and serve another: `driftloop rollback`",
+                versions=changed,
+                champion=now.champion,
+            )
 
     async def _ensure_loaded(self) -> None:
         """Take up where the ledger is."""

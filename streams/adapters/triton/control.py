@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import structlog
@@ -12,7 +12,9 @@ from tritonclient.utils import InferenceServerException
 
 from streams.adapters.triton.client import LazyClient, NotServing, each, explained
 from streams.adapters.triton.reaching import why
+from streams.adapters.triton.repository import require_unchanged
 from streams.errors import ModelError, Unavailable
+from streams.records import Manifest
 from streams.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -30,9 +32,13 @@ _RESTORE_PAUSE = 1.0
 class TritonControl:
     """What one model (a pipeline) serves in Triton; its `config.pbtxt` names the versions."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(
+        self, settings: Settings, name: str, known: Callable[[], Mapping[int, Manifest]] = dict
+    ) -> None:
+        """`known` are the versions that the ledger names: what is restored is held against them."""
         self._settings = settings
         self._name = name
+        self._known = known
         self._connection = LazyClient(settings)
         self._restoring = asyncio.Lock()
         self._restored_at = -_RESTORE_PAUSE
@@ -99,19 +105,21 @@ class TritonControl:
         died is unloaded first: Triton does not start it again.
 
         Raises:
-            ModelError: a version does not load.
+            ModelError: a version does not load, or is not what was published.
             Unavailable: Triton is away.
         """
         async with self._restoring:
             if time.monotonic() - self._restored_at < _RESTORE_PAUSE:
                 return
-            if died:
-                log.warning("backend process died, loading the model again", model=self._name)
-                await self.unload()
-            elif await self.ready(version):
+            if not died and await self.ready(version):
                 return
-            log.warning("version is not loaded, loading", model=self._name, version=version)
             try:
+                home = self._settings.model_repository / self._name
+                await asyncio.to_thread(require_unchanged, home, self._known())
+                if died:
+                    log.warning("backend process died, loading the model again", model=self._name)
+                    await self.unload()
+                log.warning("version is not loaded, loading", model=self._name, version=version)
                 await self.load()
             finally:
                 self._restored_at = time.monotonic()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -19,6 +19,7 @@ from streams.adapters.triton.endpoint import Endpoint
 from streams.adapters.triton.scorer import TritonScorer
 from streams.aio.cancelling import cancel
 from streams.errors import DriftloopError, ModelError, Unavailable
+from streams.records import Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
 
@@ -38,15 +39,27 @@ class TritonEndpoints:
         self._watchdogs: list[asyncio.Task[None]] = []
 
     @classmethod
-    def of(cls, settings: Settings, pipeline: Pipeline) -> TritonEndpoints:
+    def of(
+        cls,
+        settings: Settings,
+        pipeline: Pipeline,
+        known: Callable[[], Mapping[int, Manifest]] = dict,
+    ) -> TritonEndpoints:
         """Every Triton that the settings name; connects with the first request.
+
+        `known` are the versions that the ledger names: no file that differs is loaded again.
 
         Raises:
             ConfigurationError: they name none.
         """
         name, outputs = pipeline.name, pipeline.model.outputs
         endpoints = [
-            Endpoint(name, one.triton, TritonScorer(one, name, outputs), TritonControl(one, name))
+            Endpoint(
+                name,
+                one.triton,
+                TritonScorer(one, name, outputs),
+                TritonControl(one, name, known),
+            )
             for one in each(settings)
         ]
         return cls(endpoints, len(pipeline.feature_names), outputs)

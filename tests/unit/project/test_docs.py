@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -16,6 +19,7 @@ from workers.cli import app
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 NAMES = [page.name for page in PAGES]
 
 
@@ -39,8 +43,45 @@ async def test_the_first_pipeline_of_the_readme_runs(
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=NAMES[1:])
 def test_other_snippets_run(page: Path) -> None:
+    if page == TUTORIAL:  # whose files are made one after the other
+        return
     for source in snippets(page):
         exec(compile(source, page.name, "exec"), {})
+
+
+def test_the_files_of_the_tutorial_work_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline, its test, and the shop, whose orders and labels the pipeline takes."""
+    orders, test, shop = snippets(TUTORIAL)
+    (tmp_path / "orders.py").write_text(orders)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    exec(compile(test, "test_orders.py", "exec"), {})
+    pipeline = importlib.import_module("orders").pipeline
+    made: dict[str, Any] = {"__name__": "shop"}
+    exec(compile(shop, "shop.py", "exec"), made)
+    sent = list(made["shop"](days=12))
+    events = [one for topic, _, one in sent if topic == pipeline.topics.events]
+    labels = [one for topic, _, one in sent if topic == pipeline.topics.feedback]
+
+    async def run() -> None:
+        rehearsal = Rehearsal(pipeline)
+        assert len((await rehearsal.score(events)).predictions) == len(events) == 1200
+        assert (await rehearsal.label(labels)).dead_letters == []
+
+    asyncio.run(run())
+    assert {label["label"] for label in labels} == {"kept", "returned"}
+    sys.modules.pop("orders")
+
+
+def test_the_reference_is_current() -> None:
+    """`python ops/reference.py` writes it anew."""
+    written = importlib.util.spec_from_file_location("reference", ROOT / "ops" / "reference.py")
+    assert written is not None
+    assert written.loader is not None
+    reference = importlib.util.module_from_spec(written)
+    written.loader.exec_module(reference)
+    assert reference.PAGE.read_text() == reference.page()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -15,7 +15,19 @@ import pytest
 ROOT = Path(__file__).parents[3]
 REQUIREMENTS = ROOT / "requirements"
 MAKE = shutil.which("make") or "make"
-TARGETS = {"help", "demo", "up", "test", "bench", "profile", "faults", "house", "lint", "lock"}
+TARGETS = {
+    "help",
+    "setup",
+    "demo",
+    "up",
+    "test",
+    "bench",
+    "profile",
+    "faults",
+    "house",
+    "lint",
+    "lock",
+}
 
 
 def make(

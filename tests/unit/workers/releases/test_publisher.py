@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 
 from streams.errors import ModelError, Unavailable
@@ -237,3 +239,55 @@ def test_probes_look_like_the_pipelines_vectors() -> None:
     assert (found[:, 4:6].sum(axis=1) == 1).all()
     assert set(found[:, 6]) <= set(range(50))
     assert np.array_equal(found, probes(declared, made, 200))
+
+
+def forge(shop: Shop, version: int) -> None:
+    """Another model, and a manifest that names it: as whoever can write files may do."""
+    home, other = shop.repository.directory(version), linear(len(pipeline.feature_names), bias=9.0)
+    (home / "model.onnx").write_bytes(other)
+    (home / "manifest.json").write_bytes(encode(manifest(pipeline, version, other)))
+
+
+async def test_a_version_whose_files_were_changed_together_is_served_no_more(shop: Shop) -> None:
+    await shop.publish()
+    await shop.publish(0.1)
+    files = shop.repository.state_of_files()
+    assert await shop.publisher.withdraw_changed(shop.now) == []
+    assert shop.repository.state_of_files() == files
+    forge(shop, 2)
+    assert shop.repository.state_of_files() != files
+    await shop.triton.load()  # a restart of the server
+    assert await shop.publisher.withdraw_changed(shop.now) == [2]
+    assert (shop.repository.configured(), sorted(shop.triton.loaded)) == ([1], [1])
+    with pytest.raises(ModelError, match="was changed after it was published"):
+        await shop.publisher.ensure_loaded(shop.now)
+    with pytest.raises(ModelError, match="was changed after it was published"):
+        await shop.publisher.serve(2, shop.now)
+    forge(shop, 1)
+    assert await shop.publisher.withdraw_changed(shop.now) == [1]
+    assert (shop.repository.config(), shop.triton.loaded) == (None, {})
+
+
+async def test_a_version_that_the_ledger_does_not_know_is_not_served(shop: Shop) -> None:
+    await shop.publish()
+    data = linear(len(pipeline.feature_names))
+    shop.publisher.stage(manifest(pipeline, 9, data), data, "nobody decided that")
+    shop.repository.write_config((shop.repository.config() or "").replace("[ 1 ]", "[ 1, 9 ]"))
+    await shop.triton.load()
+    assert await shop.publisher.withdraw_changed(shop.now) == [9]
+    assert sorted(shop.triton.loaded) == [1]
+
+
+async def test_a_model_with_weights_in_other_files_is_refused(shop: Shop, tmp_path: Path) -> None:
+    model = onnx.load_from_string(linear(len(pipeline.feature_names)))
+    for tensor in model.graph.initializer:
+        tensor.raw_data = onnx.numpy_helper.to_array(tensor).tobytes()
+        tensor.ClearField("float_data")
+    onnx.save(
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    data = (tmp_path / "m.onnx").read_bytes()
+    assert (tmp_path / "w.bin").stat().st_size
+    with pytest.raises(ModelError, match="weights in other files") as caught:
+        shop.publisher.stage(manifest(pipeline, 1, data), data, "")
+    assert "save it as one" in str(caught.value)
