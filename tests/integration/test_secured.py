@@ -26,10 +26,10 @@ from streams.kafka.writing import send_all
 from streams.preflight import check_application, check_trainer
 from streams.records import Example, Prediction, decoder
 from streams.settings import Settings
-from tests.certificates import Authority
 from tests.secured import PASSWORD, Asked, Grant, Secured, commands, documented, secured
 from tests.synthetic import declare, made, pipeline
 from tests.waiting import Said, until
+from workers.devstack.private import certificates
 from workers.environment import environment
 from workers.operations.dead_letters import read_dead_letters, replay
 from workers.operations.resetting import require_idle, reset
@@ -236,8 +236,7 @@ async def test_nobody_may_make_topics_but_the_operator(servers: Secured) -> None
 async def test_who_we_are(servers: Secured, tmp_path: Path) -> None:
     await servers.grant(*documented(pipeline.name))
     await ensure_topics(servers.of("operator"), pipeline)
-    stranger = Authority(tmp_path, "stranger")
-    theirs = stranger.sign("theirs")
+    stranger = certificates(tmp_path)
 
     async def said(**changes: object) -> str:
         return await refusal(check("score", servers.of("score", **changes)))
@@ -247,22 +246,22 @@ async def test_who_we_are(servers: Secured, tmp_path: Path) -> None:
     assert "does not accept user 'nobody'" in await said(kafka_username="nobody")
     for mechanism in ("PLAIN", "SCRAM-SHA-256"):
         assert f"does not take {mechanism}" in await said(kafka_sasl_mechanism=mechanism)
-    for cafile in (stranger.cafile, None):
+    for cafile in (stranger.ca, None):
         assert "set DRIFTLOOP_KAFKA_CAFILE" in await said(kafka_cafile=cafile)
     plain = await said(kafka_security_protocol="SASL_PLAINTEXT")
     assert "does not answer as Kafka with SASL_PLAINTEXT" in plain
 
-    own = {"triton_certfile": theirs.certificate, "triton_keyfile": theirs.key}
+    own = {"triton_certfile": stranger.client, "triton_keyfile": stranger.client_key}
     assert "does not accept our certificate" in await said(**own)
     assert "may ask for one" in await said(**dict.fromkeys(own))
-    for cafile in (stranger.cafile, None):
+    for cafile in (stranger.ca, None):
         assert "set DRIFTLOOP_TRITON_CAFILE" in await said(triton_cafile=cafile)
     assert "set DRIFTLOOP_TRITON_TLS=true" in await said(triton_tls=False)
 
 
 async def test_who_we_are_to_redis(servers: Secured, tmp_path: Path) -> None:
     url = servers.settings.redis.get_secret_value()
-    stranger = Authority(tmp_path, "stranger").cafile
+    stranger = certificates(tmp_path).ca
     bare, _, option = url.partition("?")
 
     async def said(changed: str) -> str:
