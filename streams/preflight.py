@@ -8,7 +8,13 @@ from __future__ import annotations
 from streams.adapters.redis.state import RedisFeatureState
 from streams.adapters.triton.control import TritonControls
 from streams.kafka import workarounds
-from streams.kafka.topics import check_retention, check_transactions, ensure_topics
+from streams.kafka.grants import Role, check_grants
+from streams.kafka.topics import (
+    check_retention,
+    check_transactions,
+    ensure_topics,
+    group_id,
+)
 from streams.settings import Settings
 from streams.spec import Pipeline
 
@@ -25,13 +31,16 @@ async def check_application(settings: Settings, pipeline: Pipeline, *, triton: b
 
     Raises:
         Unavailable: names the address that does not answer and its setting.
-        ConfigurationError: exactly once is asked for, and the brokers cannot.
+        ConfigurationError: a server refuses us, or the brokers do not allow all that is needed, or
+            cannot do exactly once where it is asked for.
     """
     workarounds.apply()
+    role: Role = "score" if triton else "label"
     await ensure_topics(settings, pipeline)
+    await check_grants(settings, pipeline, role)
     await check_retention(settings, pipeline)
     if exactly_once(settings, pipeline):
-        await check_transactions(settings, pipeline.name)
+        await check_transactions(settings, group_id(pipeline.name, role))
     state = await RedisFeatureState.of(settings, pipeline)
     await state.close()
     if triton:
@@ -47,9 +56,11 @@ async def check_trainer(settings: Settings, pipeline: Pipeline) -> None:
 
     Raises:
         Unavailable: names the address that does not answer and its setting.
+        ConfigurationError: a server refuses us, or the brokers do not allow all that is needed.
     """
     workarounds.apply()
     await ensure_topics(settings, pipeline)
+    await check_grants(settings, pipeline, "trainer")
     control = TritonControls(settings, pipeline.name)
     try:
         await control.alive()

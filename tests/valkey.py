@@ -51,6 +51,8 @@ class Valkey:
                 try:
                     client.ping()
                     return
+                except redis.exceptions.AuthenticationError:  # it asks for a user: it is up
+                    return
                 except redis.exceptions.RedisError:
                     time.sleep(0.02)
         self.kill()

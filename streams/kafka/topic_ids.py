@@ -1,7 +1,8 @@
 """The ids of topics: one that is deleted and made anew is another, whatever its name.
 
 aiokafka asks for topics as older brokers know them, without ids (Kafka has them since 2.8). This is
-the request with which newer ones answer, `Metadata` in version 10 of Kafka's protocol.
+the request with which newer ones answer, `Metadata` in version 10 of Kafka's protocol. It
+tells what we may do with them, too.
 """
 
 from __future__ import annotations
@@ -118,13 +119,14 @@ class _Metadata(Request[_Version]):  # type: ignore[misc]
     API_KEY = 3
     _CLASSES = (_Question,)
 
-    def __init__(self, topics: Sequence[str]) -> None:
+    def __init__(self, topics: Sequence[str], operations: bool = False) -> None:
         self._topics = topics
+        self._operations = operations
 
     def build(self, request_struct_class: type[_Question]) -> _Question:
         no_tags: dict[int, bytes] = {}
         asked = [(_NONE, topic, no_tags) for topic in self._topics]
-        return request_struct_class(asked, False, False, False, {})
+        return request_struct_class(asked, False, False, self._operations, {})
 
 
 async def ask(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, str]:
@@ -133,12 +135,29 @@ async def ask(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, str]:
     Raises:
         KafkaError: no broker answers.
     """
-    try:
-        answer: Any = await client.send(client.get_random_node(), _Metadata(topics))
-    except (IncompatibleBrokerVersion, NotImplementedError):
-        return {}
-    found = answer.to_object()["topics"]
+    found = await _send(client, _Metadata(topics))
     return {t["name"]: t["topic_id"].hex() for t in found if not t["error_code"]}
+
+
+async def operations(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, int]:
+    """What we may do with each topic: a bit for each of Kafka's operations, none where it is
+    hidden. Empty where the brokers do not tell.
+
+    Raises:
+        KafkaError: no broker answers.
+    """
+    found = await _send(client, _Metadata(topics, operations=True))
+    return {t["name"]: 0 if t["error_code"] else t["operations"] for t in found}
+
+
+async def _send(client: AIOKafkaClient, request: _Metadata) -> Sequence[dict[str, Any]]:
+    """What the brokers say of the topics; nothing where they are too old."""
+    try:
+        answer: Any = await client.send(client.get_random_node(), request)
+    except (IncompatibleBrokerVersion, NotImplementedError):
+        return ()
+    found: Sequence[dict[str, Any]] = answer.to_object()["topics"]
+    return found
 
 
 async def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:

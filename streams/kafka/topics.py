@@ -147,14 +147,14 @@ async def topic_exists(settings: Settings, topic: str) -> bool:
         return topic in await admin.list_topics()
 
 
-async def check_transactions(settings: Settings, name: str) -> None:
-    """Open a transactional producer once.
+async def check_transactions(settings: Settings, group: str) -> None:
+    """Open a transactional producer once, as the workers of a group do for each partition.
 
     Raises:
         ConfigurationError: the brokers do not run transactions, or not for us.
         Unavailable: no broker is there.
     """
-    probe = producer(settings, transactional_id=f"driftloop.{name}.check")
+    probe = producer(settings, transactional_id=f"{group}-check")
     seconds = _ANSWERS * settings.connect_timeout
     reason: object = f"no answer in {seconds:g} s"
     try:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from streams.errors import ConfigurationError, DriftloopError
-from streams.kafka.topics import check_transactions, ensure_topics
+from streams.kafka.topics import check_transactions, ensure_topics, group_id
 from streams.preflight import check_application
 from streams.settings import Settings, load_settings
 from tests.synthetic import declare
@@ -19,6 +19,7 @@ from workers.devstack.servers import free_port, spawn
 from workers.devstack.stack import GUARD
 
 PIPELINE = declare("refused")
+GROUP = group_id(PIPELINE.name, "score")
 _NODE = """
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:admin
@@ -106,11 +107,11 @@ async def test_what_we_may_do(guarded: str) -> None:
     assert "grant DESCRIBE, READ and WRITE" in topics
     begun = time.monotonic()
     with pytest.raises(ConfigurationError, match="transactional ids") as caught:
-        await check_transactions(settings(guarded), PIPELINE.name)
+        await check_transactions(settings(guarded), GROUP)
     assert "does not allow this to ann" in str(caught.value)
     assert time.monotonic() - begun < 3.0
 
 
 async def test_who_may_is_let(guarded: str) -> None:
     await ensure_topics(settings(guarded, kafka_username="admin"), PIPELINE)
-    await check_transactions(settings(guarded, kafka_username="admin"), PIPELINE.name)
+    await check_transactions(settings(guarded, kafka_username="admin"), GROUP)

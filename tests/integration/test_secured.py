@@ -1,307 +1,276 @@
-"""The whole loop where nothing is allowed that is not granted: TLS, SCRAM, an ACL user, mutual TLS.
-
-The grants are those of `docs/operations.md`, role by role.
-"""
+"""The whole loop on servers that ask who we are, with what docs/operations.md grants, no more."""
 
 from __future__ import annotations
 
-import asyncio
-import re
-import shutil
-import ssl
+import os
+import signal
 import subprocess
-import threading
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import orjson
 import pytest
-from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
-from streams.aio.cancelling import cancel
+from streams.adapters.redis.state import RedisFeatureState
 from streams.errors import DriftloopError
-from streams.kafka.connection import admin_client
+from streams.kafka.connection import Producer, producer
+from streams.kafka.offsets import offsets_client
+from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import ensure_topics
-from streams.preflight import check_application
-from streams.records import Action, Prediction, decoder
-from streams.settings import Settings, load_settings
-from streams.spec import Pipeline
-from tests.faults.harness import Output, Workers, card_fraud_module, publish
-from tests.integration.test_bad_input import T0, event, events
-from tests.models import linear, manifest
-from tests.waiting import until, until_sync
-from workers.devstack import kafka
-from workers.devstack.private import USER, Certificates, certificates, passwords
-from workers.devstack.servers import access, free_port, spawn, triton, valkey
-from workers.devstack.stack import GUARD
-from workers.releases.candidate import Judged
-from workers.releases.lifecycle import Lifecycle
+from streams.kafka.writing import send_all
+from streams.preflight import check_application, check_trainer
+from streams.records import Example, Prediction, decoder
+from streams.settings import Settings
+from tests.secured import PASSWORD, Asked, Grant, Secured, commands, documented, secured
+from tests.synthetic import declare, made, pipeline
+from tests.waiting import Said, until
+from workers.devstack.private import certificates
+from workers.environment import environment
+from workers.operations.dead_letters import read_dead_letters, replay
+from workers.operations.resetting import require_idle, reset
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-KINDS = {"topic": 2, "group": 3, "transactional id": 5}
-CODES = {"READ": 3, "WRITE": 4, "DESCRIBE": 8, "DESCRIBE_CONFIGS": 10}
-"""Of Kafka's protocol: resource types and operations."""
-ALLOW, LITERAL, PREFIXED = 3, 3, 4
+ROOT = Path(__file__).parents[2]
 ROLES = ("score", "label", "trainer")
-NAME = "secured"
-NODE = """
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
-"""
-BROKER = """
-listener.name.secured.sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.secured.scram-sha-512.sasl.jaas.config=\
-org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.secured.ssl.keystore.type=PEM
-listener.name.secured.ssl.keystore.location={keys}
-listener.name.secured.ssl.truststore.type=PEM
-listener.name.secured.ssl.truststore.location={ca}
-"""
-
-
-@dataclass(frozen=True)
-class Secured:
-    """Servers that ask who we are, and settings of each role."""
-
-    inside: Settings
-    """Of a super user, by a listener that nobody else would have."""
-    roles: dict[str, Settings]
-    ca: Path
-
-
-def granted() -> list[tuple[str, str, str, str]]:
-    """Role, kind, resource and operation of each grant that the documentation lists."""
-    rows = re.findall(r"^\| ([a-z, ]+) \| (\w[\w ]*) \| `(.+)` \| ([A-Z_, ]+) \|$",
-                      OPERATIONS.read_text(), re.MULTILINE)  # fmt: skip
-    found = [
-        (role, kind, resource.replace("P", NAME, 1), operation)
-        for roles, kind, resource, operations in rows
-        if kind in KINDS
-        for role in roles.split(", ")
-        for operation in operations.split(", ")
-    ]
-    assert {role for role, *_ in found} == set(ROLES)
-    return found
-
-
-async def grant(settings: Settings) -> None:
-    async with admin_client(settings) as admin:
-        for role, kind, resource, operation in granted():
-            prefix = resource.endswith("*")
-            request = CreateAclsRequest(
-                KINDS[kind],
-                resource.rstrip("*"),
-                PREFIXED if prefix else LITERAL,
-                f"User:{role}",
-                "*",
-                CODES[operation],
-                ALLOW,
-            )
-            answer: Any = await admin._send_to_controller(request)
-            assert [code for code, _ in answer.creation_responses] == [0], (role, resource)
-
-
-def kafka_servers(home: Path, port: int, pair: Certificates) -> list[Any]:
-    """Controller and broker; users by SCRAM, each with its role for a password."""
-    ports = kafka.NodePorts(free_port(), free_port())
-    keys = home / "broker.pem"
-    keys.write_bytes(pair.server_key.read_bytes() + pair.server.read_bytes())
-    plain, listens = "CLIENT:{protocol}", "listeners=CLIENT://127.0.0.1:{ports.broker}"
-    own = BROKER.format(keys=keys, ca=pair.ca)
-    with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(
-            kafka, "_NODE", kafka._NODE.replace(plain, f"{plain},SECURED:SASL_SSL") + NODE
-        )
-        broker = kafka._BROKER.replace(listens, f"{listens},SECURED://127.0.0.1:{port}")
-        changed.setattr(kafka, "_BROKER", broker + own)
-        node = kafka.Node(home, home, ports, None, load_settings().cache_dir, print)
-        servers = [kafka.controller(node), kafka.broker(node)]
-    data = home / "controller" / "data"
-    cluster = re.search(r"cluster\.id=(\S+)", (data / "meta.properties").read_text())
-    assert cluster is not None
-    shutil.rmtree(data)
-    *java, _, properties = servers[0].command
-    users = [f"SCRAM-SHA-512=[name={role},password=pw-{role}]" for role in ROLES]
-    given = [part for user in users for part in ("--add-scram", user)]
-    format_again = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster[1]}"]
-    subprocess.run(
-        [*java, *format_again, "-c", properties, *given], check=True, capture_output=True
-    )
-    return servers
-
-
-class TlsFront:
-    """Takes TLS on a port and passes on to another: the embedded Valkey is built without it."""
-
-    def __init__(self, port: int, to: int, pair: Certificates) -> None:
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(pair.server, pair.server_key)
-        self._port, self._to = port, to
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _listen(self) -> None:
-        self._server = await asyncio.start_server(
-            self._pass, "127.0.0.1", self._port, ssl=self._context
-        )
-
-    async def _end(self) -> None:
-        self._server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await cancel(*others)
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, out = await asyncio.open_connection("127.0.0.1", self._to)
-        await asyncio.gather(_pump(reader, out), _pump(there, writer))
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        while data := await source.read(1 << 16):
-            sink.write(data)
-            await sink.drain()
-    except OSError:
-        pass
-    finally:
-        sink.close()
+_decode = decoder(Prediction).decode
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    home, cache = tmp_path_factory.mktemp("secured"), load_settings().cache_dir
-    pair, known = certificates(home / "certificates"), passwords(home)
-    asks, triton_at, redis_at, front = (free_port() for _ in range(4))
-    (home / "kafka").mkdir()
-    servers = [
-        *kafka_servers(home / "kafka", asks, pair),
-        triton(home / "triton", home, triton_at, home / "models", cache, print, pair),
-        valkey(home / "redis", home, redis_at, known),
-    ]
-    inside = Settings(
-        kafka=servers[1].address,
-        triton=f"127.0.0.1:{triton_at}",
-        redis=SecretStr(
-            f"rediss://{USER}:{known.redis}@127.0.0.1:{front}/0?ssl_ca_certs={pair.ca}"
-        ),
-        state_dir=home / "state",
-        model_repository=home / "models",
-        session_timeout_ms=6000,
-    )
-    inside = Settings.model_validate(inside.model_dump() | access(pair))
-    own = {
-        role: inside.model_copy(
-            update={
-                "kafka": f"127.0.0.1:{asks}",
-                "kafka_security_protocol": "SASL_SSL",
-                "kafka_sasl_mechanism": "SCRAM-SHA-512",
-                "kafka_username": role,
-                "kafka_password": SecretStr(f"pw-{role}"),
-                "kafka_cafile": pair.ca,
-            }
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    with secured(tmp_path_factory.mktemp("secured"), pipeline.name) as found:
+        yield found
+
+
+def event(example: Example) -> tuple[str, bytes, bytes]:
+    a, b, c, constant = memoryview(example.vector).cast("f")
+    at = datetime.fromtimestamp(example.event_time, UTC).isoformat()
+    value: dict[str, object] = {"reading_id": example.event_id, "machine": example.key, "at": at}
+    value |= {"a": a, "b": b, "c": c, "constant": constant}
+    return pipeline.topics.events, example.key.encode(), orjson.dumps(value)
+
+
+def label(example: Example) -> tuple[str, bytes, bytes]:
+    value = {"event_id": example.event_id, "label": int(example.label)}
+    value |= {"labelled_at": example.event_time + 3600}
+    return pipeline.topics.feedback, example.key.encode(), orjson.dumps(value)
+
+
+def records() -> list[tuple[str, bytes, bytes]]:
+    """Labels and events of a week, and one bad record of each."""
+    examples, bad, topics = made(7, per_day=300), b"no JSON", pipeline.topics
+    labels = [label(example) for example in examples if example.label]
+    strays = [(topic, b"machine-1", bad) for topic in (topics.events, topics.feedback)]
+    return [*labels, *map(event, examples), *strays]
+
+
+@contextmanager
+def worker(role: str, settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process of a role."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.roles", role, "tests.synthetic"],
+            cwd=ROOT,
+            env=os.environ | environment(settings),
+            stdout=said,
+            stderr=said,
         )
-        for role in ROLES
-    }
-    with ExitStack() as ending:
-        for server in servers:
-            process = spawn(server, GUARD)
-            ending.callback(process.wait, 20)
-            ending.callback(process.terminate)
-        ending.enter_context(TlsFront(front, redis_at, pair))
-        until_sync(lambda: all(server.healthy() for server in servers), "the servers are up")
-        yield Secured(inside, own, pair.ca)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
 
 
-@pytest.fixture
-async def declared(secured: Secured, tmp_path: Path) -> Pipeline:
-    """The pipeline, with its topics and its grants."""
-    pipeline = card_fraud_module(tmp_path, NAME)
-    await ensure_topics(secured.inside, pipeline)
-    await grant(secured.inside)
-    return pipeline
+async def test_the_whole_loop(servers: Secured, tmp_path: Path) -> None:
+    await servers.grant(*documented(pipeline.name))
+    redis = SecretStr(servers.to_redis("operator"))
+    operator = servers.of("operator", state_dir=tmp_path, redis=redis)
+    await ensure_topics(operator, pipeline)
+    logs = {role: tmp_path / f"{role}.log" for role in ROLES}
 
+    def said() -> str:
+        found = ((role, log.read_text()) for role, log in logs.items() if log.exists())
+        return "\n".join(f"{role}: {text[-3000:]}" for role, text in found)
 
-@pytest.mark.timeout(180)
-async def test_the_whole_loop_runs_with_the_grants_that_are_documented(
-    secured: Secured, declared: Pipeline, tmp_path: Path
-) -> None:
-    topics = declared.topics
-    life = Lifecycle(secured.roles["trainer"], declared)
-    data = linear(len(declared.feature_names))
+    def start(role: str) -> None:
+        settings = servers.of(role, state_dir=tmp_path / role)
+        running.enter_context(worker(role, settings, logs[role]))
 
-    async def release(parent: int) -> None:
-        made = manifest(declared, 0, data, parent=parent)
-        decided = await life.release(Judged(made, data, Action.PROMOTE, "by hand"))
-        assert decided.action is Action.PROMOTE, decided.reason
-
-    await release(0)
     with ExitStack() as running:
-        workers = {
-            role: running.enter_context(Workers(settings, declared, tmp_path)).start(role)
-            for role, settings in secured.roles.items()
-        }
-        async with (
-            Output(secured.inside, topics.predictions) as predictions,
-            Output(secured.inside, topics.examples) as examples,
-        ):
-            label = b'{"event_id": "first0", "label": 1, "labelled_at": %d}' % (T0 + 5)
-            await publish(secured.inside, topics.events, events("first", 20))
-            await predictions.wait(20, 90)
-            await publish(secured.inside, topics.feedback, [(b"ann", label)])
-            await publish(secured.inside, topics.feedback, [(b"ann", b"{")])
-            late = [(b"ann", event("last", tx_time=T0 + 30 * 86_400))]
-            await publish(secured.inside, topics.events, late)
-            await examples.wait(20)
-            await release(1)
-            await until(lambda: workers["score"].times_said(b'"version": 2') > 0)
-            await publish(secured.inside, topics.events, events("new", 5))
-            await predictions.wait(26)
-        for worker in workers.values():
-            assert worker.alive, worker.said()
-            assert worker.times_said(b"not allow") == 0, worker.said()
-        assert "trainer is ready" in workers["trainer"].said()
-    await life.close()
-    found = [decoder(Prediction).decode(record.value) for record in predictions.records]
-    assert {one.version for one in found[:20]} == {1}
-    assert {one.version for one in found if one.event_id.startswith("new")} == {2}
+        start("score")
+        start("label")
+        async with producer(servers.of("producer")) as sending:
+            await send_all(sending, records())
+            await learnable(operator, 1500, said)
+            start("trainer")
+            assert await served(servers, sending, said) == {0, 1}
+    await operate(operator)
+    asked = servers.asked()
+    assert {one for one in asked if not one.allowed} == set()
+    # a label is passed on only where events have moved
+    idle = Grant("label", "topic", pipeline.topics.feedback, "WRITE")
+    ours = {one for one in documented(pipeline.name) if one.user in ROLES}
+    assert {one for one in ours if not used(one, asked)} == {idle}
 
 
-async def refused(given: Settings, pipeline: Pipeline) -> str:
+def used(grant: Grant, asked: set[Asked]) -> bool:
+    """Whether a worker could not have done without."""
+    return any(
+        one.user == grant.user
+        and one.operation == grant.operation
+        and one.resource.lower() == grant.resource.replace(" ", "")
+        and (
+            one.name.startswith(grant.name[:-1])
+            if grant.name.endswith("*")
+            else one.name == grant.name
+        )
+        for one in asked
+    )
+
+
+async def operate(settings: Settings) -> None:
+    """What an operator does: puts back what was bad, and resets what was derived."""
+    letters = await read_dead_letters(settings, pipeline)
+    assert {letter.source[0] for letter in letters} == {
+        pipeline.topics.events,
+        pipeline.topics.feedback,
+    }
+    await replay(settings, pipeline, letters)
+    await require_idle(settings, pipeline)
+    keys, _ = reset(settings, pipeline)
+    assert keys > 0
+
+
+async def learnable(settings: Settings, least: int, said: Said) -> None:
+    """Return when so many examples are there."""
+    async with offsets_client(settings) as asked:
+
+        async def there() -> bool:
+            return sum((await asked.ends(pipeline.topics.examples)).values()) >= least
+
+        await until(there, "the examples are there", said=said)
+
+
+async def served(servers: Secured, sending: Producer, said: Said) -> set[int]:
+    """The versions that have answered, once there is a new one, as the consumer's user sees it.
+
+    An event at a time is sent: the next, when the one before has its prediction.
+    """
+    follower = TopicFollower(servers.of("consumer"), pipeline.topics.predictions)
+    await follower.start()
+    events = iter(made(20, seed=1, first=8))
+    seen, waiting = set[int](), set[str]()
+
+    async def new() -> bool:
+        if not waiting:
+            late = next(events)
+            waiting.add(late.event_id)
+            await send_all(sending, [event(late)])
+        for record in await follower.poll():
+            prediction = _decode(record.value or b"")
+            seen.add(prediction.version)
+            waiting.discard(prediction.event_id)
+        return max(seen, default=0) > 0
+
+    try:
+        await until(new, "a new version answers", within=120, said=said)
+    finally:
+        await follower.stop()
+    return seen
+
+
+async def refusal(check: Awaitable[object]) -> str:
+    """What a start says that is refused: one line, within three seconds, and no secret."""
     begun = time.monotonic()
     with pytest.raises(DriftloopError) as caught:
-        await check_application(given, pipeline, triton=True)
+        await check
     assert time.monotonic() - begun < 3.0
     said = str(caught.value)
     assert "\n" not in said
+    assert PASSWORD not in said
+    assert "hunter2" not in said
     return said
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"kafka_password": SecretStr("guessed")}, "does not accept user 'score'"),
-        ({"kafka_sasl_mechanism": "PLAIN"}, "does not take PLAIN"),
-        ({"kafka_cafile": None}, "certificate"),
-        ({"triton_cafile": None}, "what DRIFTLOOP_TRITON_TLS and its certificates should be"),
-        ({"kafka_username": "trainer", "kafka_password": SecretStr("pw-trainer")}, "grant"),
-    ],
-    ids=["password", "mechanism", "ca", "triton's ca", "grant"],
-)
-async def test_what_is_wrong_has_its_own_line_within_three_seconds(
-    secured: Secured, declared: Pipeline, changes: dict[str, Any], said: str
-) -> None:
-    given = secured.roles["score"].model_copy(update=changes)
-    assert said in await refused(given, declared)
+def check(role: str, settings: Settings) -> Awaitable[None]:
+    """What a worker of this role does first."""
+    if role == "trainer":
+        return check_trainer(settings, pipeline)
+    return check_application(settings, pipeline, triton=role == "score")
+
+
+async def test_each_missing_grant_has_its_line(servers: Secured) -> None:
+    await servers.grant(*documented(pipeline.name))
+    await ensure_topics(servers.of("operator"), pipeline)
+    unsaid = []
+    for grant in documented(pipeline.name):
+        if grant.user not in ROLES or grant.operation == "DESCRIBE_CONFIGS":
+            continue
+        async with servers.without(grant):
+            said = await refusal(check(grant.user, servers.of(grant.user)))
+        named = grant.name.rstrip("*")
+        if grant.operation not in said or named not in said or grant.user not in said:
+            unsaid.append((grant, said))
+    assert unsaid == []
+
+
+async def test_each_missing_command_of_redis_has_its_line(servers: Secured) -> None:
+    for command in commands():
+        url = servers.to_redis(f"no-{command}")
+        said = await refusal(RedisFeatureState.connect(url, pipeline.name, pipeline.plan))
+        assert "does not allow this to us" in said
+        assert f"'{command}'" in said
+
+
+async def test_nobody_may_make_topics_but_the_operator(servers: Secured) -> None:
+    other = declare("others")
+    await servers.grant(Grant("score", "topic", "others.*", "DESCRIBE"))
+    said = await refusal(ensure_topics(servers.of("score"), other))
+    assert "CREATE" in said
+
+
+async def test_who_we_are(servers: Secured, tmp_path: Path) -> None:
+    await servers.grant(*documented(pipeline.name))
+    await ensure_topics(servers.of("operator"), pipeline)
+    stranger = certificates(tmp_path)
+
+    async def said(**changes: object) -> str:
+        return await refusal(check("score", servers.of("score", **changes)))
+
+    wrong = SecretStr("hunter2")
+    assert "does not accept user 'score' with this" in await said(kafka_password=wrong)
+    assert "does not accept user 'nobody'" in await said(kafka_username="nobody")
+    for mechanism in ("PLAIN", "SCRAM-SHA-256"):
+        assert f"does not take {mechanism}" in await said(kafka_sasl_mechanism=mechanism)
+    for cafile in (stranger.ca, None):
+        assert "set DRIFTLOOP_KAFKA_CAFILE" in await said(kafka_cafile=cafile)
+    plain = await said(kafka_security_protocol="SASL_PLAINTEXT")
+    assert "does not answer as Kafka with SASL_PLAINTEXT" in plain
+
+    own = {"triton_certfile": stranger.client, "triton_keyfile": stranger.client_key}
+    assert "does not accept our certificate" in await said(**own)
+    assert "may ask for one" in await said(**dict.fromkeys(own))
+    for cafile in (stranger.ca, None):
+        assert "set DRIFTLOOP_TRITON_CAFILE" in await said(triton_cafile=cafile)
+    assert "set DRIFTLOOP_TRITON_TLS=true" in await said(triton_tls=False)
+
+
+async def test_who_we_are_to_redis(servers: Secured, tmp_path: Path) -> None:
+    url = servers.settings.redis.get_secret_value()
+    stranger = certificates(tmp_path).ca
+    bare, _, option = url.partition("?")
+
+    async def said(changed: str) -> str:
+        assert changed != url
+        return await refusal(RedisFeatureState.connect(changed, pipeline.name, pipeline.plan))
+
+    for changed in (url.replace(PASSWORD, "hunter2"), url.replace("loop:", "nobody:")):
+        assert "does not accept our user and password" in await said(changed)
+    for changed in (bare, f"{bare}?ssl_ca_certs={stranger}"):
+        assert "DRIFTLOOP_REDIS=rediss://...?ssl_ca_certs=ca.pem" in await said(changed)
+    assert f"names {option.partition('=')[2]}x and there is no such" in await said(f"{url}x")
+    assert "whether it wants rediss:// (TLS)" in await said(bare.replace("rediss:", "redis:"))

@@ -197,6 +197,23 @@ local function declare_whole(keys, args)
   return 1
 end
 
+-- Do once, with a key of no meaning, all that the others do: whether the user may. KEYS: the key.
+local function rehearse(keys)
+  local key = keys[1]
+  call('SET', key, '', 'EX', 1)
+  call('SETRANGE', key, 0, '0')
+  call('GET', key)
+  call('MGET', key)
+  call('EXISTS', key)
+  call('DEL', key)
+  call('RPUSH', key, '')
+  call('EXPIRE', key, 1)
+  call('LTRIM', key, 0, -1)
+  call('LRANGE', key, 0, -1)
+  call('DEL', key)
+  return redis.status_reply('OK')
+end
+
 local function register(name, work)
   redis.register_function(name, function(keys, args)
     bind()
@@ -208,3 +225,4 @@ register('driftloop_fold_VERSION', fold)
 register('driftloop_labels_VERSION', fold_labels)
 register('driftloop_reposition_VERSION', reposition)
 register('driftloop_whole_VERSION', declare_whole)
+register('driftloop_rehearse_VERSION', rehearse)

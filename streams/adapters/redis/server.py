@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import structlog
 from redis.asyncio import Redis, RedisCluster
@@ -13,7 +15,6 @@ from redis.exceptions import (
     AskError,
     ClusterDownError,
     InvalidResponse,
-    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -31,6 +32,7 @@ from streams.errors import ConfigurationError, DriftloopError, NotAnswering, Una
 log = structlog.get_logger(__name__)
 
 SETTING = "DRIFTLOOP_REDIS"
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _FIRST = 3.0
 """Seconds that the first answer may take."""
 # the server recovers from these by itself, or an operator helps: worth another try
@@ -46,11 +48,12 @@ _PASSING = (
     RedisClusterException,
 )
 _PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+_MAY_NOT = ("no permissions", "No permissions", "ACL failure")
 _Refusal = tuple[tuple[str, ...], str, str]
 _REFUSALS: tuple[tuple[type[Exception], _Refusal], ...] = (
     (
-        NoPermissionError,
-        (("",), "does not allow this to us", "grant the user what docs/operations.md lists"),
+        ResponseError,
+        (_MAY_NOT, "does not allow this to us", "grant the user what docs/operations.md lists"),
     ),
     (
         RedisError,
@@ -215,9 +218,20 @@ async def connect(url: str, timeout: float) -> Redis | RedisCluster:
     return kind.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
 
 
+def may_not(error: ResponseError) -> bool:
+    """Whether the server's user lacks a command, or leave for a key."""
+    return any(sign in str(error) for sign in _MAY_NOT)
+
+
 def refusal(error: Exception, url: str) -> DriftloopError:
     """What to raise for the first error of a server: why it does not serve us, in one line."""
     address, said = public(url), " ".join(str(error).split())
+    options = parse_qs(urlsplit(url).query)
+    named = [path for name in _FILES for path in options.get(name, ())]
+    if missing := [path for path in named if not Path(path).exists()]:
+        return ConfigurationError(
+            f"{SETTING} names {missing[0]} and there is no such file - give the path of a PEM file"
+        )
     for kind, (signs, problem, mend) in _REFUSALS:
         if isinstance(error, kind) and any(sign in said for sign in signs):
             return ConfigurationError(f"Redis at {address} {problem} ({said}) - {mend}")

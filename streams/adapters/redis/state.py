@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from streams.adapters.fold_journal import check, first_answered, recall, since
-from streams.adapters.redis.server import Eviction, connect, guard, refusal
+from streams.adapters.redis.server import Eviction, connect, guard, may_not, refusal
 from streams.adapters.redis.wire import Wire
 from streams.addresses import public
 from streams.aio.coalescing import Coalescer
-from streams.errors import ConfigurationError, StateBehind
+from streams.errors import ConfigurationError, StateBehind, Unavailable
 from streams.ports.features import (
     LEFT_EVENTS,
     MOST_EVENTS,
@@ -112,11 +113,11 @@ class RedisFeatureState:
         try:
             await state.eviction.require_none()
             await state._guard(state._load)
-        except NoPermissionError as error:
-            await client.aclose()
-            raise refusal(error, url) from None
+            await state._rehearse()
         except ResponseError as error:
             await client.aclose()
+            if may_not(error):
+                raise refusal(error, url) from None
             raise ConfigurationError(
                 f"Redis at {address} does not load our functions ({error}) - "
                 "use Redis 7 or Valkey, with a user that may call FUNCTION and FCALL"
@@ -230,6 +231,11 @@ class RedisFeatureState:
 
     async def _load(self) -> None:
         await self._client.function_load(self._library.source, replace=True)
+
+    async def _rehearse(self) -> None:
+        """See that the user may do all that the functions do. Raises `ResponseError`."""
+        with suppress(Unavailable):  # a server that is full comes back: who works waits for it
+            await self._call("rehearse", [f"{self._wire.prefix}rehearsal"], [])
 
     async def _call(self, function: str, keys: list[str], args: list[bytes | int]) -> Any:
         """Call a function; load the library where the server has lost it."""

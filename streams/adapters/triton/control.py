@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import structlog
 from tritonclient.utils import InferenceServerException
 
-from streams.adapters.triton.client import SETTING, LazyClient, NotServing, each, explained
+from streams.adapters.triton.client import LazyClient, NotServing, each, explained
+from streams.adapters.triton.reaching import why
 from streams.adapters.triton.repository import require_unchanged
-from streams.errors import ModelError, NotAnswering, Unavailable
+from streams.errors import ModelError, Unavailable
 from streams.records import Manifest
 from streams.settings import Settings
 
@@ -43,19 +44,17 @@ class TritonControl:
         self._restored_at = -_RESTORE_PAUSE
 
     async def alive(self) -> None:
-        """Return when Triton answers. Raises `Unavailable`; `NotAnswering` where another does."""
+        """Return when Triton answers.
+
+        Raises:
+            Unavailable: nobody listens there; `NotAnswering` where another does.
+            ConfigurationError: its certificate is not accepted, or it speaks TLS and we do not.
+        """
         timeout = self._settings.triton_timeout
         try:
             await self._call(self._client.is_server_live(client_timeout=timeout))
         except (Unavailable, ModelError) as error:
-            if await _listens(self._settings.triton):
-                tls = "with TLS" if self._settings.triton_tls else "without TLS"
-                raise NotAnswering(
-                    f"somebody listens at {self._settings.triton} and does not answer as Triton "
-                    f"{tls} - see that {SETTING} is its gRPC port (8001), and what "
-                    "DRIFTLOOP_TRITON_TLS and its certificates should be"
-                ) from None
-            raise error from None
+            raise (await why(self._settings) or error) from None
 
     async def load(self) -> None:
         """Make Triton serve the versions that `config.pbtxt` names; the others go.
@@ -173,18 +172,6 @@ class TritonControls:
     async def close(self) -> None:
         """Release the connections."""
         await _all(control.close() for control in self._controls)
-
-
-async def _listens(address: str) -> bool:
-    """Whether somebody takes connections at `host:port`."""
-    host, _, port = address.rpartition(":")
-    try:
-        async with asyncio.timeout(_FIRST):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    except (OSError, ValueError):
-        return False
-    writer.close()
-    return True
 
 
 async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:
