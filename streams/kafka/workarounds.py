@@ -1,4 +1,4 @@
-"""Workarounds for faults of aiokafka 0.14 that lose or delay records (`docs/faust.md`, A14 - A19).
+"""Workarounds for faults of aiokafka 0.14 that lose or delay records (`docs/faust.md`, A14 - A20).
 
 Each subclass says what the stock class does and what it does instead.
 """
@@ -30,6 +30,10 @@ from streams.kafka.decompressing import DECODERS
 
 records: Any = sys.modules[record_types.DefaultRecordBatch.__module__]
 """Where the class that reads record batches looks its decoders up: compiled, if it can be."""
+
+
+_FAREWELL = 1.0
+"""Seconds that the end of a connection may take; a broker answers a fetch before it, in 0.5 s."""
 
 
 class Coordinator(GroupCoordinator):  # type: ignore[misc]
@@ -89,6 +93,19 @@ class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
             return super()._send_sasl_token(payload, expect_response)
         except RuntimeError as closed:
             raise self._broken(closed) from closed
+
+    def close(self, reason: Any = None, exc: Any = None) -> Any:
+        """Close, in a second at most.
+
+        With TLS, uvloop now and then misses the broker's farewell, and waits for it for half a
+        minute; stock waits for uvloop. Nothing is under way then that anybody waits for.
+        """
+        writer = self._writer
+        closed = super().close(reason, exc)
+        if writer is not None and self._ssl_context is not None and not closed.done():
+            ending = closed.get_loop().call_later(_FAREWELL, writer.transport.abort)
+            closed.add_done_callback(lambda _: ending.cancel())
+        return closed
 
     def _broken(self, why: RuntimeError) -> KafkaConnectionError:
         self.close(reason=conn.CloseReason.CONNECTION_BROKEN)

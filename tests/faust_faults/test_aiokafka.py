@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +29,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streams.kafka import workarounds
 from streams.kafka.workarounds import Client, Connection, Coordinator, Fetcher
+from workers.devstack.private import Certificates, certificates
 
 EVENTS = TopicPartition("events", 0)
 NOBODY, LOADING, MOVED, REFUSED = 0, 14, 16, 30
@@ -242,6 +245,46 @@ def test_a_lost_connection_is_an_error_that_clients_handle(kind: type[Any]) -> N
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(send_on_a_lost_connection(kind))
+
+
+async def close_to_who_says_no_farewell(kind: type[Any], pair: Certificates) -> bool:
+    """Whether a TLS connection ends whose other end neither reads nor hangs up."""
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+    ours, theirs = socket.socketpair()
+    broker = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    broker.load_cert_chain(pair.server, pair.server_key)
+    trusting = ssl.create_default_context(cafile=str(pair.ca))
+    made = kind("127.0.0.1", 9092, security_protocol="SSL", ssl_context=trusting)
+    made._closed_fut = loop.create_future()
+    protocol = conn.AIOKafkaProtocol(made._closed_fut, reader, loop=loop)
+    (transport, _), silent = await asyncio.gather(
+        loop.create_connection(
+            lambda: protocol, sock=ours, ssl=trusting, server_hostname="localhost"
+        ),
+        asyncio.to_thread(broker.wrap_socket, theirs, server_side=True),
+    )
+    made._reader = reader
+    made._writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+    made._read_task = asyncio.create_task(asyncio.sleep(0))
+    with silent:
+        done, _ = await asyncio.wait({made.close()}, timeout=3.0)
+        transport.abort()
+    return bool(done)
+
+
+@stock_and_ours(
+    STOCK_CONNECTION,
+    Connection,
+    AssertionError,
+    "A20: on uvloop who closes a TLS connection waits half a minute for a farewell",
+)
+def test_a_connection_ends_without_a_farewell(
+    kind: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workarounds, "_FAREWELL", 0.05)
+    pair = certificates(tmp_path)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(close_to_who_says_no_farewell(kind, pair))
 
 
 def test_every_client_of_the_process_has_them() -> None:
