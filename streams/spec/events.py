@@ -36,6 +36,7 @@ class Event:
     """What an event is: a pydantic model, and the fields that identify, key and date it."""
 
     schema: type[BaseModel]
+    """The pydantic model that a record of the events topic is read with."""
     id: str
     """Field that names the event: predictions and labels carry it."""
     key: str
@@ -68,7 +69,9 @@ class Clip:
     """Outliers: values below `low` or above `high` are set to that bound."""
 
     low: float = -float("inf")
+    """The lower bound."""
     high: float = float("inf")
+    """The upper bound."""
 
     def __post_init__(self) -> None:
         check_fields(self, "cleaning.outliers")

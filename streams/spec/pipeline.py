@@ -68,13 +68,21 @@ class Pipeline:
     """
 
     name: str
+    """Begins the names of its topics, its groups and its models in Triton."""
     event: Event
+    """What an event is."""
     features: Sequence[Feature]
+    """What the model sees, in this order."""
     model: Model
+    """The network, or an ONNX file."""
     feedback: Feedback
+    """What a label is, and how late it may come."""
     cleaning: Cleaning = field(default_factory=Cleaning)
+    """What becomes of values that are missing or absurd, and of events that come twice."""
     decision: Decision = field(default_factory=Decision)
+    """What class a score stands for."""
     policies: Policies = field(default_factory=Policies)
+    """Delivery, fallback, retraining and the gate."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):

@@ -21,10 +21,16 @@ class Policies:
     """How a pipeline is served and kept fresh."""
 
     delivery: Delivery = "exactly_once"
+    """`exactly_once` by transactions, or `at_least_once`: sooner seen, and after a crash perhaps
+    twice."""
     fallback: Fallback = field(default_factory=Fallback)
+    """What is served while no model answers."""
     invalid: Invalid = field(default_factory=Invalid)
+    """When so many records are bad that the worker stops."""
     retrain: Retrain = field(default_factory=Retrain)
+    """When a candidate is made, and from what."""
     gate: Gate = field(default_factory=Gate)
+    """When a candidate replaces the champion."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 

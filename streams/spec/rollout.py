@@ -14,6 +14,8 @@ class Gate:
     """When a candidate may replace the champion: a paired bootstrap on the same later window."""
 
     metric: Literal["average_precision", "roc_auc", "accuracy"] = "average_precision"
+    """What candidate and champion are compared by; of several classes `roc_auc` is the mean over
+    the classes, each against the rest."""
     margin: float = 0.02
     """The candidate may be worse by this much at most (lower end of the interval of the gain)."""
     confidence: float = 0.9

@@ -40,6 +40,7 @@ class Fallback:
     """What is served instead of a model's score: version 0, marked `degraded`."""
 
     score: float = 0.0
+    """The probability that such an event gets."""
     after: float | None = None
     """Seconds that a micro-batch may wait for a model server, from when the worker received it;
     `None`: it waits for as long as it takes. Before the first version nothing waits. Since a

@@ -38,8 +38,11 @@ class Rehearsed:
     """What came out of a rehearsal."""
 
     predictions: list[Prediction] = field(default_factory=list)
+    """What consumers get, one per event that was scored."""
     scored: list[Scored] = field(default_factory=list)
+    """What was served for each: vector, score and version."""
     examples: list[Example] = field(default_factory=list)
+    """What training would learn from: events that matured, with their labels."""
     dead_letters: list[dict[str, str]] = field(default_factory=list)
     """Cause, detail, topic, partition and offset of each, and its value."""
 
