@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     for_code,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streams.errors import ConfigurationError
 from streams.kafka.connection import MAX_MESSAGE_BYTES, admin_client, away, producer, stop
@@ -49,7 +50,7 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
     """
     topics = pipeline.topics
     async with admin_client(settings) as admin:
-        described = await admin.describe_topics([*topics.partitioned, topics.models])
+        described = await _described(admin, *topics.partitioned, topics.models)
         found = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
         _check_allowed(settings, described)
         # topics that are added later follow the events' partitions
@@ -85,6 +86,14 @@ async def check_retention(settings: Settings, pipeline: Pipeline) -> None:
         await check(settings, admin, needed(pipeline))
 
 
+async def _described(admin: AIOKafkaAdminClient, *topics: str) -> Sequence[Mapping[str, Any]]:
+    """What the brokers say of topics. aiokafka's own question makes those that are missing, with
+    one partition, where the brokers make topics for whoever asks (Kafka's default)."""
+    answer = await admin._send_request(MetadataRequest(list(topics), False))
+    found: Sequence[Mapping[str, Any]] = answer.to_object()["topics"]
+    return found
+
+
 def _check_allowed(settings: Settings, described: Iterable[Mapping[str, Any]]) -> None:
     """A topic that we may not see is not one that is missing. Raises `ConfigurationError`."""
     hidden = sorted(
@@ -115,7 +124,7 @@ async def _grow(settings: Settings, admin: AIOKafkaAdminClient, name: str, parti
         with _explained(settings, f"add partitions to topic {name}"):
             await admin.create_partitions({name: NewPartitions(partitions)})
     except InvalidPartitionsError:  # another worker was faster
-        described = await admin.describe_topics([name])
+        described = await _described(admin, name)
         if len(described[0]["partitions"]) < partitions:
             raise
 
@@ -142,9 +151,16 @@ def _explained(settings: Settings, what: str) -> Iterator[None]:
 
 
 async def topic_exists(settings: Settings, topic: str) -> bool:
-    """Whether there is such a topic; asking does not create it. Raises `Unavailable`."""
+    """Whether there is such a topic.
+
+    Raises:
+        Unavailable: no broker answered.
+        ConfigurationError: we may not see it.
+    """
     async with admin_client(settings) as admin:
-        return topic in await admin.list_topics()
+        described = await _described(admin, topic)
+    _check_allowed(settings, described)
+    return not described[0]["error_code"]
 
 
 async def check_transactions(settings: Settings, group: str) -> None:
@@ -185,7 +201,7 @@ async def _wait_for_topics(
     try:
         async with asyncio.timeout(_ANSWERS * settings.connect_timeout):
             while True:
-                described = await admin.describe_topics(list(wanted))
+                described = await _described(admin, *wanted)
                 found = {t["topic"]: len(t["partitions"]) for t in described if not t["error_code"]}
                 if all(found.get(name, 0) >= partitions for name, partitions in wanted.items()):
                     return

@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from streams.errors import ConfigurationError, DriftloopError
-from streams.kafka.topics import check_transactions, ensure_topics, group_id
+from streams.kafka.offsets import offsets_client
+from streams.kafka.topics import check_transactions, ensure_topics, group_id, topic_exists
 from streams.preflight import check_application
 from streams.settings import Settings, load_settings
 from tests.synthetic import declare
@@ -34,7 +35,8 @@ user_admin="right" user_ann="right";
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker that asks for a user, and lets `ann` do nothing."""
+    """A broker that asks for a user, and lets `ann` do nothing. It makes a topic, of one partition,
+    for whoever may and asks for it."""
     home, asks = tmp_path_factory.mktemp("guarded"), free_port()
     at = f"127.0.0.1:{asks}"
     ports = kafka.NodePorts(free_port(), free_port())
@@ -44,6 +46,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         node = kafka._NODE.replace(plain, f"{plain},{sasl}") + _NODE
         listens = "listeners=CLIENT://127.0.0.1:{ports.broker}"
         broker = kafka._BROKER.replace(listens, f"{listens},SASL_PLAINTEXT://{at}") + _BROKER
+        broker = broker.replace("auto.create.topics.enable=false", "auto.create.topics.enable=true")
+        assert "auto.create.topics.enable=true" in broker
         changed.setattr(kafka, "_NODE", node)
         changed.setattr(kafka, "_BROKER", broker)
         common = kafka.Node(home, home, ports, None, cache, print)
@@ -113,5 +117,15 @@ async def test_what_we_may_do(guarded: str) -> None:
 
 
 async def test_who_may_is_let(guarded: str) -> None:
-    await ensure_topics(settings(guarded, kafka_username="admin"), PIPELINE)
-    await check_transactions(settings(guarded, kafka_username="admin"), GROUP)
+    admin = settings(guarded, kafka_username="admin", partitions=3)
+    assert not await topic_exists(admin, PIPELINE.topics.events)
+    await ensure_topics(admin, PIPELINE)
+    await check_transactions(admin, GROUP)
+    async with offsets_client(admin) as asked:
+        for topic in PIPELINE.topics.partitioned:
+            assert len(await asked.ends(topic)) == 3, topic
+
+
+async def test_a_topic_that_is_hidden_is_not_one_that_is_missing(guarded: str) -> None:
+    with pytest.raises(ConfigurationError, match="does not allow this to ann"):
+        await topic_exists(settings(guarded), PIPELINE.topics.events)
