@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import TypeVar
 
@@ -19,14 +19,15 @@ from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.aio.retrying import until_available
 from streams.engine.app import BatchApp, NewBackground, Work, observe_lag
 from streams.engine.process import run
-from streams.errors import TopicRecreated, Unavailable
+from streams.errors import DriftloopError, Unavailable
 from streams.kafka import workarounds
 from streams.kafka.past import TopicPredictions
 from streams.kafka.progress import GroupProgress
 from streams.kafka.reaching import not_allowed
 from streams.kafka.reading import read_range
 from streams.kafka.sampling import sample_keys
-from streams.kafka.topic_ids import together, topic_ids
+from streams.kafka.topic_ids import together
+from streams.kafka.topic_watch import TopicWatch
 from streams.kafka.topics import ensure_topics
 from streams.labelling.homes import Homes
 from streams.labelling.processor import Labelling
@@ -125,15 +126,10 @@ class _Parts:
 
     background: NewBackground | None = None
 
-    def __init__(self, settings: Settings, pipeline: Pipeline, topics: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, topics: TopicWatch) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._topics = topics
-        """Those whose offsets the worker's state stands for."""
-        self._ids: dict[str, str] = {}
-        """Their ids; none where the brokers have no ids."""
-        self._gone = set[str]()
-        """Those that have been deleted."""
         self._partitions = 0
         """So many of each topic are there, as far as this worker knows."""
         self._opened: RedisFeatureState | None = None
@@ -146,8 +142,8 @@ class _Parts:
     async def start(self) -> None:
         """Connect."""
         self._partitions = await ensure_topics(self._settings, self._pipeline)
-        self._ids = await topic_ids(self._settings, self._topics)
-        events = self._ids.get(self._pipeline.topics.events, "")
+        await self._topics.start()
+        events = self._topics.id_of(self._pipeline.topics.events)
         self._opened = await self._connected(
             lambda: RedisFeatureState.of(self._settings, self._pipeline, events)
         )
@@ -176,17 +172,11 @@ class _Parts:
         try:
             if self._opened is not None:
                 await self._opened.eviction.watch()
-            now = await app.topic_ids(self._topics)
+            await self._topics.look(app.topic_ids)
         except Unavailable:
             return  # who works with them says so
-        if now is None:
-            return
-        for topic, before in self._ids.items():
-            if now.get(topic, before) != before:
-                app.failed(TopicRecreated(topic))
-            elif topic not in now and topic not in self._gone:
-                log.error("a topic was deleted, nothing is read from it any more", topic=topic)
-        self._gone = self._ids.keys() - now.keys()
+        except DriftloopError as error:
+            app.failed(error)
 
     async def restore(self) -> None:
         """Bring back what the feature state has lost, where nothing else would ask for it."""
@@ -199,7 +189,12 @@ class _Parts:
 
 class _ScoringParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
-        super().__init__(settings, pipeline, (pipeline.topics.events,))
+        topics = pipeline.topics
+        read, written = (
+            (topics.events, topics.models),
+            (topics.predictions, topics.scored, topics.dead_letters),
+        )
+        super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, written))
         self._champion = LedgerFollower(settings, pipeline)
         self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
         self._scoring: Scoring | None = None
@@ -215,7 +210,7 @@ class _ScoringParts(_Parts):
             self._scorer,
             self._champion,
             _reader(self._settings),
-            TopicPredictions(self._settings, topics.predictions, self._ids.get(topics.events, "")),
+            TopicPredictions(self._settings, topics.predictions, self._topics.id_of(topics.events)),
             GroupProgress(self._settings, self._pipeline),
         )
 
@@ -232,7 +227,11 @@ class _ScoringParts(_Parts):
 class _LabellingParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         topics = pipeline.topics
-        super().__init__(settings, pipeline, (topics.events, topics.scored, topics.feedback))
+        read, written = (
+            (topics.events, topics.scored, topics.feedback),
+            (topics.examples, topics.dead_letters),
+        )
+        super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, written))
         self._read_range = _reader(settings)
         self._homes = Homes()
         self._seen = 0
@@ -246,7 +245,7 @@ class _LabellingParts(_Parts):
     def _joined(self) -> str:
         """Names the topics that are joined, by their ids."""
         topics = self._pipeline.topics
-        return together([self._ids.get(topic, "") for topic in (topics.scored, topics.feedback)])
+        return together([self._topics.id_of(topic) for topic in (topics.scored, topics.feedback)])
 
     def processor(self, partition: int) -> Labelling:
         store = partial(self._store, partition)

@@ -11,7 +11,7 @@ from aiokafka.admin import NewPartitions
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from streams.kafka.connection import admin_client, producer
-from streams.kafka.topics import ensure_topics, group_id
+from streams.kafka.topics import ensure_topics, group_id, topic_exists
 from streams.records import Prediction, Scored, decoder, unpack
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -122,6 +122,26 @@ async def test_a_topic_that_is_made_anew_has_state_and_ids_of_its_own(
     assert unpack([one.vector for one in found])[:, count].tolist() == list(range(1, 11))
     ids = [decoder(Prediction).decode(record.value).id for record in predictions.records]
     assert len(set(ids)) == 40
+
+
+async def test_a_topic_that_is_written_to_is_made_anew(settings: Settings, tmp_path: Path) -> None:
+    pipeline = card_fraud_module(tmp_path, "written")
+    topics = pipeline.topics
+    await ensure_topics(settings, pipeline)
+    with Workers(settings, pipeline, tmp_path) as workers:
+        worker = workers.start("score")
+        async with Output(settings, topics.predictions) as predictions:
+            await publish(settings, topics.events, events("old", 30), partition=0)
+            await predictions.wait(30)
+        async with admin_client(settings) as admin:
+            await admin.delete_topics([topics.predictions])
+        said = "a topic was deleted, making it anew without what was in it"
+        await until(lambda: said in worker.said(), "the worker says so", within=8.0)
+        await until(lambda: topic_exists(settings, topics.predictions), "it is there")
+        async with Output(settings, topics.predictions) as predictions:
+            await publish(settings, topics.events, events("new", 10), partition=0)
+            await predictions.wait(10)
+        assert worker.alive, worker.said()
 
 
 async def gone(admin: Any, topic: str) -> bool:

@@ -100,6 +100,17 @@ class Notices:
         new = self._new(("away", name))
         return f"{name} at {address} does not answer - the workers wait for it" if new else None
 
+    def worker(self, name: str, pid: int, *, hangs: bool) -> str | None:
+        """What to tell where a worker that runs is seen to hang, or not to."""
+        if not hangs:
+            return f"{name} answers again" if self._forget(("hangs", name)) else None
+        if not self._new(("hangs", name)):
+            return None
+        return (
+            f"{name} (process {pid}) runs and does not answer - another takes its work over once "
+            "its session has ended; kill it, and it is started anew"
+        )
+
     def _back(self, name: str, cause: str) -> str | None:
         """A call went through that had failed because a server was away."""
         if name in self._down or not self._was(name):  # who watches the server says so

@@ -24,6 +24,8 @@ _ASK_EVERY = 1.0
 """Seconds between two questions to a server."""
 _SECONDS = 1.0
 """For a worker's metrics to answer."""
+_HANGS = 3.0
+"""A worker that has not answered for so many seconds more hangs."""
 _DECIDED = {
     Action.PROMOTE: "promoted",
     Action.REJECT: "rejected",
@@ -46,6 +48,8 @@ class Watch:
         self._warned = False
         self._metrics: dict[str, str] = {}
         """Where each worker serves its metrics."""
+        self._silent: dict[str, float] = {}
+        """Since when workers do not answer, by the event loop's clock."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -112,6 +116,16 @@ class Watch:
         for worker, text in zip(at, texts, strict=True):
             if text:
                 self._status.take(worker, text)
+            self._hear(worker, running[worker], silent=text is None)
+
+    def _hear(self, worker: str, pid: int, *, silent: bool) -> None:
+        """Tell of a worker that takes connections and does not answer, and of its answering."""
+        now = asyncio.get_running_loop().time()
+        if not silent:
+            self._silent.pop(worker, None)
+        hangs = silent and now - self._silent.setdefault(worker, now) >= _HANGS
+        if (hangs or not silent) and (told := self._notices.worker(worker, pid, hangs=hangs)):
+            self._report(told)
 
 
 async def fetch(url: str) -> str:
@@ -125,10 +139,12 @@ async def fetch(url: str) -> str:
         writer.close()
 
 
-async def _in_time(call: Awaitable[Any]) -> Any:
-    """What the call returns; None where nobody answers in time."""
+async def _in_time(call: Awaitable[str]) -> str | None:
+    """What the call returns; empty where nobody is there, None where who is does not answer."""
     try:
         async with asyncio.timeout(_SECONDS):
             return await call
-    except OSError:  # a timeout is one
+    except TimeoutError:
         return None
+    except OSError:
+        return ""
