@@ -143,7 +143,7 @@ async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(
     worker = up.worker("score")
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
-    until_sync(lambda: "score-1 ended (SIGKILL)" in up.said)
+    until_sync(lambda: "score-1 ended (SIGKILL" in up.said)
     second = await predicted(settings, {**EVENT, "transaction_id": "2"})
     assert second["version"] == 0
     await asyncio.to_thread(up.run_what_it_prints)

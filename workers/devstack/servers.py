@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -249,6 +250,14 @@ def _valkey_answers(port: int, known: Passwords | None) -> bool:
         return False
     finally:
         client.close()
+
+
+def ended(code: int) -> str:
+    """How a process ended, by its exit code as `subprocess` has it."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name}, out of memory?" if name == "SIGKILL" else name
 
 
 def spawn(server: Server, guard: Path = GUARD) -> subprocess.Popen[bytes]:

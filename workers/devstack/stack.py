@@ -177,9 +177,11 @@ class Stack:
     def _restart(self, child: _Child) -> None:
         if time.monotonic() - child.started > 30:
             child.delay = 0.2
+        code = child.process.returncode
+        said = "" if code == -signal.SIGKILL else f": {_last_line(child.server.log)}"
         self._report(
-            f"{child.server.name} ended ({_describe(child.process.returncode)}): "
-            f"{_last_line(child.server.log)} - restarting; log: {child.server.log}"
+            f"{child.server.name} ended ({servers.ended(code)}){said} - restarting; "
+            f"log: {child.server.log}"
         )
         _kill_group(child.process.pid)
         _sweep(child.server)
@@ -255,10 +257,6 @@ def _sweep(server: Server) -> None:
     for pattern in server.leftovers:
         for path in Path("/dev/shm").glob(pattern):  # noqa: S108 - where the server puts them
             path.unlink(missing_ok=True)
-
-
-def _describe(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def _last_line(log: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from streams.errors import Halted
 from workers.devstack.cache import Notify
+from workers.devstack.servers import ended
 from workers.processes.log_files import LogReader
 from workers.processes.notices import last_words
 
@@ -92,10 +93,10 @@ class Supervisor:
             if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
                 delay, before = 0.5, ""
             self.restarts += 1
-            ended = f"{command.name} ended ({_describe(code)}): {why}"
-            if ended != before:  # said once, while it does not last
-                self._report(f"{ended} - restarting until it lasts; log: {self._log(command)}")
-            before = ended
+            told = f"{command.name} ended ({ended(code)}): {why}"
+            if told != before:  # said once, while it does not last
+                self._report(f"{told} - restarting until it lasts; log: {self._log(command)}")
+            before = told
             await self._pause(delay)
             delay = min(delay * 2, 10.0)
 
@@ -135,7 +136,3 @@ class Supervisor:
 
     def _log(self, command: Command) -> Path:
         return self._logs / f"{command.name}.log"
-
-
-def _describe(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import msgspec
 from streams.errors import DriftloopError, ModelError, PipelineError, TrainingError, Unavailable
 from streams.records import Action, Manifest
 from streams.settings import Settings
+from workers.devstack.servers import ended
 from workers.environment import environment
 from workers.processes.supervisor import PARENT
 from workers.releases.candidate import Judged
@@ -90,7 +90,7 @@ async def run_job(settings: Settings, job: Job, report: OnStep = lambda step: No
         (home / JOB).write_bytes(msgspec.json.encode(job))
         code = await _run_child(settings, home, report)
         if not (home / OUTCOME).exists():
-            raise TrainingError(f"the training process {_ended(code)} - its log says more")
+            raise TrainingError(f"the training process ended ({ended(code)}) - its log says more")
         outcome = msgspec.json.decode((home / OUTCOME).read_bytes(), type=JobOutcome)
         if outcome.manifest is None:
             raise _raised(outcome)
@@ -143,9 +143,3 @@ def _raised(outcome: JobOutcome) -> DriftloopError:
     kind = _ERRORS.get(outcome.error, TrainingError)
     # their constructors make the message; here it is made already
     return kind.__new__(kind, outcome.message)
-
-
-def _ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    return f"was ended by {signal.Signals(-code).name} (out of memory?)"

@@ -48,6 +48,16 @@ _PASSING = (
     RedisClusterException,
 )
 _PASSING_CODES = ("BUSY", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+_STOPS = (
+    (("maxmemory", "OOM"), "is full and takes no writes", "raise its maxmemory"),
+    (
+        ("read only", "READONLY"),
+        "is a replica, which takes no writes",
+        f"set {SETTING} to the primary, unless a failover is under way",
+    ),
+    (("MISCONF",), "takes no writes", "mend what its own log says of its disk"),
+)
+"""What a server that is there says while it stores nothing, and what to do."""
 _MAY_NOT = ("no permissions", "No permissions", "ACL failure")
 _Refusal = tuple[tuple[str, ...], str, str]
 _REFUSALS: tuple[tuple[type[Exception], _Refusal], ...] = (
@@ -180,11 +190,20 @@ async def guard(call: Callable[[], Awaitable[T]], address: str) -> T:
     try:
         return await call()
     except _PASSING as error:
-        raise Unavailable("Redis", address, SETTING, error) from None
+        raise _passing(error, address) from None
     except RedisError as error:
         if str(error).startswith(_PASSING_CODES):
-            raise Unavailable("Redis", address, SETTING, error) from None
+            raise _passing(error, address) from None
         raise
+
+
+def _passing(error: Exception, address: str) -> Unavailable:
+    """What to raise for an error that ends by itself, or by an operator's help."""
+    said = " ".join(str(error).split())
+    for signs, problem, mend in _STOPS:
+        if any(sign in said for sign in signs):
+            return NotAnswering(f"Redis at {address} {problem} ({said}) - {mend}")
+    return Unavailable("Redis", address, SETTING, said)
 
 
 async def greet(url: str) -> dict[str, Any]:

@@ -129,6 +129,15 @@ def test_a_server_that_goes_and_comes_back_is_told_once_by_whoever_sees_it_first
     assert notices.of("label", goes_on) is None
 
 
+def test_a_worker_that_hangs_is_told_once_and_that_it_goes_on(notices: Notices) -> None:
+    assert notices.worker("label", 7, hangs=False) is None
+    said = notices.worker("label", 7, hangs=True) or ""
+    assert said.startswith("label (process 7) runs and does not answer")
+    assert notices.worker("label", 7, hangs=True) is None
+    assert notices.worker("score-1", 8, hangs=True) is not None
+    assert notices.worker("label", 7, hangs=False) == "label answers again"
+
+
 def test_why_a_worker_ended() -> None:
     failed = json.dumps(said("lane failed", "error", error="topic p.events was deleted"))
     crash = json.dumps(said("[^Worker]: We experienced a crash!", "critical"))

@@ -13,7 +13,8 @@ from streams.errors import (
     TrainingError,
     Unavailable,
 )
-from workers.training.job import Job, JobOutcome, Step, _ended, _raised
+from workers.devstack.servers import ended
+from workers.training.job import Job, JobOutcome, Step, _raised
 
 
 @pytest.mark.parametrize("kind", [TrainingError, ModelError, PipelineError, Unavailable])
@@ -28,8 +29,9 @@ def test_a_pipeline_error_stays_one_that_stops_the_trainer() -> None:
 
 
 def test_how_a_child_ended_is_said() -> None:
-    assert _ended(1) == "ended with code 1"
-    assert _ended(-9) == "was ended by SIGKILL (out of memory?)"
+    assert ended(1) == "exit code 1"
+    assert ended(-9) == "SIGKILL, out of memory?"
+    assert ended(-11) == "SIGSEGV"
 
 
 def test_jobs_and_steps_are_plain_json() -> None:
