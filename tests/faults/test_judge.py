@@ -19,7 +19,7 @@ from streams.pipelines.card_fraud import pipeline
 from streams.records import encode, pack, unpack
 from streams.testing import Rehearsal
 from tests.faults.judge import Judge
-from tests.faults.truth import CAUSE, START, Generator, Sent, Truth, event_id, label_of
+from tests.faults.truth import CAUSE, SPEED, START, Generator, Sent, Truth, event_id, label_of
 
 HISTORY, LIVE, STEP = 2000, 2000, 540
 """Events, and seconds of event time between the live ones: 12 days in all."""
@@ -81,8 +81,8 @@ async def rehearsed() -> Run:
     return run
 
 
-def judged(run: Run, *, exactly_once: bool = True) -> Judge:
-    """The judge after a run, in which each output was read as soon as the judge takes it."""
+def judged(run: Run, *, exactly_once: bool = True, pause: int = 1) -> Judge:
+    """The judge after a run, in which outputs were read after each `pause` events."""
     judge = Judge(Truth(HISTORY), AnyScore(), exactly_once)
     keys = run.keys
     waiting = [
@@ -100,9 +100,10 @@ def judged(run: Run, *, exactly_once: bool = True) -> Judge:
     for offset, sent in enumerate(run.source):
         headers = ((CAUSE, sent.cause.encode()),) if sent.cause else ()
         judge.source(_record(offset, sent.key, sent.value, headers))
-        for take, records in waiting:
-            while records and take(records[0]):
-                records.popleft()
+        if (offset + 1) % pause == 0 or offset + 1 == len(run.source):
+            for take, records in waiting:
+                while records and take(records[0]):
+                    records.popleft()
     judge.conclude(sum(len(records) for _, records in waiting))
     return judge
 
@@ -126,6 +127,11 @@ def test_a_sound_run_has_no_offence(sound: Run) -> None:
     judge = judged(sound)
     assert dict(judge.offences) == {"invented": 0}
     assert judge.open == 0
+
+
+def test_outputs_that_come_a_minute_late_are_no_offence(sound: Run) -> None:
+    judge = judged(sound, pause=60 * SPEED // STEP)
+    assert dict(judge.offences) == {"invented": 0}
     assert judge.counts["predicted"] > HISTORY + 0.9 * LIVE
     assert min(judge.counts[name] for name in ("repeated", "bad", "examples")) > 10
     windows = unpack([one.vector for one in sound.scored[-1000:]])

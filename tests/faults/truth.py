@@ -41,6 +41,8 @@ CAUSE = "expect"
 _KEPT = (30 * DAY, 37 * DAY)
 _WINDOWS = (DAY, 7 * DAY, 30 * DAY)
 _DELAY = 7 * DAY
+_OPEN = 90 * SPEED
+"""Outputs may be so much later than their events, in seconds of event time."""
 _BAD_SHARE, _REPEATED_SHARE, _LATE_SHARE = 0.005, 0.01, 0.02
 _ADDED_SHARE, _NEW_CUSTOMERS = 0.2, 200
 
@@ -206,7 +208,7 @@ class Truth:
         moment = datetime.fromisoformat(event["tx_time"])
         at = int(moment.timestamp())
         terminal = event["terminal_id"]
-        _add(self._terminals[terminal], (at, number), _KEPT[1] + 2 * DAY)
+        _add(self._terminals[terminal], (at, number), _KEPT[1] + _OPEN)
         part = (
             event["amount"],
             float(moment.weekday() >= 5),
