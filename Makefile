@@ -58,7 +58,7 @@ up: $(READY) ## run a pipeline until Ctrl-C (PIPELINE=streams.pipelines.card_fra
 
 test: lint ## run all checks and tests (ARGS='-k name' selects tests)
 	$(say) '' '== pytest'
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 faults: $(READY) ## kill everything, for 6 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)
