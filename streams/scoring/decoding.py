@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
@@ -25,6 +26,8 @@ from streams.spec.features import Block
 from streams.spec.fields import base_type, json_name, numeric, spelt
 from streams.spec.loading import explained
 from streams.spec.times import epoch, numbers
+
+log = structlog.get_logger(__name__)
 
 _key, _value = attrgetter("key"), attrgetter("value")
 _SPELLING: dict[Any, Callable[[Any], str] | None] = {str: None, int: str}
@@ -117,6 +120,8 @@ class Decoder:
         """How the values of a field that names something are spelt; None for texts."""
         self._read = pipeline.fields_read
         self._times = self._cleaning.times
+        self.halved = ""
+        """What failed on several events at once and on none of them alone: that is slow."""
 
     def decode(self, records: Sequence[SourceRecord]) -> Decoded:
         """The events of micro-batches; a bad record never costs the others.
@@ -126,12 +131,16 @@ class Decoder:
         try:
             return self._featured(self._clean(records))
         except Exception as error:
-            if len(records) > 1:
-                middle = len(records) // 2
-                return self.decode(records[:middle]).followed_by(self.decode(records[middle:]))
             cause, detail = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, BadRecord):
                 cause, detail = error.cause, error.detail
+            if len(records) > 1:
+                middle = len(records) // 2
+                found = self.decode(records[:middle]).followed_by(self.decode(records[middle:]))
+                if not found.rejected and not self.halved:
+                    self.halved = detail
+                    log.error("events fail together and not alone, halving batches", error=detail)
+                return found
             nothing = self._featured(self._clean([]))
             return replace(nothing, rejected=[(records[0], BadRecord(cause, detail))])
 

@@ -92,6 +92,11 @@ class Scoring:
         breaker = InvalidBreaker(self._pipeline, self._pipeline.topics.events, number)
         return PartitionScoring(self._joint, folding, breaker, self._predictions)
 
+    @property
+    def halved(self) -> str:
+        """What failed on several events at once and on none of them alone; empty for nothing."""
+        return self._decoder.halved
+
     async def score(
         self, requests: Sequence[tuple[PartitionScoring, MicroBatch]]
     ) -> list[Outputs | Exception]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from streams.errors import PipelineError
 
 Duration = str | timedelta
+_LONGEST = 36_500 * 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -26,6 +27,8 @@ def seconds(value: Duration, field: str) -> int:
                 field, f"{value!r} is not a duration", "write it as 45s, 30m, 12h or 7d"
             )
         total = int(match[1]) * _UNITS[match[2]]
+    if total > _LONGEST:
+        raise PipelineError(field, f"{value!r} is above a hundred years", "use 36500d or less")
     if total < 0 or total != int(total):
         raise PipelineError(
             field, f"{value!r} is not a whole number of seconds", "use seconds or more"

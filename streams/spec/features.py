@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,8 @@ from streams.errors import PipelineError
 from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds, text
 from streams.spec.events import Columns
-from streams.spec.fields import (
-    plain,
-    require_field,
-    require_numeric,
-    require_value,
-)
+from streams.spec.fields import plain, require_field, require_numeric, require_value
+from streams.spec.functions import check_function, place_of
 
 Block = NDArray[np.float64]
 """Feature values of a micro-batch, float64 [n, width]."""
@@ -75,12 +70,8 @@ class Transform:
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` unless the function can be called."""
         check_fields(self, f"features.{self.name}")
-        if not callable(self.function):
-            raise PipelineError(
-                f"features.{self.name}",
-                "function is not callable",
-                "pass a function of the micro-batch's columns",
-            )
+        mend = "pass a function of the columns that returns one number per event"
+        check_function(self.function, f"features.{self.name}.function", mend)
 
     def compute(self, columns: Columns) -> Block:
         """Values, [n, 1].
@@ -88,17 +79,19 @@ class Transform:
         Raises:
             PipelineError: the function returned something that is not one number per event.
         """
-        values = np.asarray(self.function(columns), np.float64)
-        expected = len(next(iter(columns.values())))
+        returned, expected = self.function(columns), len(next(iter(columns.values())))
+        try:
+            values = np.asarray(returned, np.float64)
+        except (TypeError, ValueError) as error:
+            raise self._wrong(f"function returned no numbers ({error})") from None
         if values.shape != (expected,):
-            code = getattr(self.function, "__code__", None)
-            place = f"{Path(code.co_filename).name}, line {code.co_firstlineno}: " if code else ""
-            raise PipelineError(
-                f"{place}features.{self.name}",
-                f"function returned shape {values.shape} for {expected} events",
-                "return one number per event",
-            )
+            raise self._wrong(f"function returned shape {values.shape} for {expected} events")
         return values[:, None]
+
+    def _wrong(self, problem: str) -> PipelineError:
+        place = place_of(self.function)
+        where = f"{place}: features.{self.name}" if place else f"features.{self.name}"
+        return PipelineError(where, problem, "return one number per event")
 
 
 @dataclass(frozen=True)

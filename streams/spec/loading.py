@@ -19,6 +19,7 @@ from types import ModuleType
 
 from streams import spec
 from streams.errors import ConfigurationError, PipelineError
+from streams.spec.functions import short
 from streams.spec.pipeline import Pipeline
 
 _NO_FILE = "run where it can be imported, as in my_team.my_pipeline, or give the file's path"
@@ -43,6 +44,11 @@ def load_pipeline(module: str) -> Pipeline:
     pipeline = getattr(found, "pipeline", None)
     if isinstance(pipeline, Pipeline):
         return pipeline
+    if pipeline is not None:
+        raise ConfigurationError(
+            f"{module}: pipeline is a {type(pipeline).__name__}, not a Pipeline - assign "
+            "pipeline = Pipeline(...), with nothing around or behind it"
+        )
     others = [name for name, value in vars(found).items() if isinstance(value, Pipeline)]
     mend = f"rename {others[0]} to pipeline" if others else "assign one: pipeline = Pipeline(...)"
     raise ConfigurationError(f"{module} declares no pipeline - {mend}{_hidden(found)}")
@@ -88,7 +94,7 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise explained(error) from error
+        raise explained(error, str(getattr(_find(name), "origin", ""))) from error
 
 
 def _hidden(found: ModuleType) -> str:
@@ -100,10 +106,13 @@ def _hidden(found: ModuleType) -> str:
     return f"; a module of Python's own hides ./{here.name}: rename that file"
 
 
-def explained(error: BaseException) -> ConfigurationError:
-    """An error in an author's code as one line: the file and line, what went wrong, the mend."""
+def explained(error: BaseException, file: str = "") -> ConfigurationError:
+    """An error in an author's code as one line: the file and line, what went wrong, the mend.
+
+    `file` is named where the error does not say which it is.
+    """
     if isinstance(error, SyntaxError):
-        where = f"{_short(error.filename or '?')}, line {error.lineno or 1}"
+        where = f"{short(error.filename or file or '?')}, line {error.lineno or 1}"
         return ConfigurationError(f"{where}: {error.msg} - correct the line")
     where = _place(error)
     if isinstance(error, PipelineError):
@@ -123,7 +132,7 @@ def _place(error: BaseException) -> str:
     own = [frame for frame in frames if _own(frame.filename)]
     if not own:
         return ""
-    return f"{_short(own[-1].filename)}, line {own[-1].lineno}"
+    return f"{short(own[-1].filename)}, line {own[-1].lineno}"
 
 
 def _own(file: str) -> bool:
@@ -142,12 +151,6 @@ def _not_authors() -> Iterator[Path]:
     for entry in sys.path:
         if "site-packages" in entry or "dist-packages" in entry:
             yield Path(entry).resolve()
-
-
-def _short(file: str) -> str:
-    """A path from the working directory where it is below it."""
-    path, here = Path(file).resolve(), Path.cwd().resolve()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _mend(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
+from streams.spec.functions import check_function
 
 INPUT = "features"
 OUTPUT = "scores"
@@ -42,14 +43,17 @@ class Model:
                 "needs a network or an onnx file, not both",
                 "give network=factory, or onnx=Path(...)",
             )
-        if self.network is not None and not callable(self.network):
-            raise PipelineError(
-                "model.network",
-                "is not callable",
-                "pass a function: number of features -> nn.Module",
-            )
+        if self.network is not None:
+            mend = "pass a function: number of features -> nn.Module"
+            if hasattr(type(self.network), "forward"):
+                raise PipelineError("model.network", "is a network, and not what builds one", mend)
+            check_function(self.network, "model.network", mend)
         if self.outputs < 1:
             raise PipelineError("model.outputs", f"{self.outputs} is not positive", "use 1 or more")
+        if not isinstance(self.parameters, Mapping):
+            raise PipelineError(
+                "model.parameters", f"{self.parameters!r} is no mapping", 'write {"epochs": 10}'
+            )
         unknown = set(self.parameters) - set(TRAINING_DEFAULTS)
         if unknown:
             raise PipelineError(

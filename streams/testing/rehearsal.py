@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from streams.adapters.memory.labels import MemoryLabelStore
 from streams.adapters.memory.scorer import FixedChampion, MemoryScorer, Network
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.errors import ModelError, NotFinite, PipelineError
+from streams.errors import ConfigurationError, ModelError, NotFinite, PipelineError
 from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch, Outputs, Processor, SourceRecord
 from streams.ports.features import FeatureState
@@ -77,13 +77,15 @@ class Rehearsal:
         self._pipeline = pipeline
         self._state = state or MemoryFeatureState(pipeline.plan)
         threshold = 0.5 if pipeline.decision.threshold is None else pipeline.decision.threshold
-        self._scoring = Scoring(
+        scoring = Scoring(
             pipeline,
             self._state,
             _Network({1: network} if network else {}, pipeline.model.outputs),
             FixedChampion(1 if network else 0, threshold),
             _nothing,
-        ).partition(0)
+        )
+        self._pipeline_scoring = scoring
+        self._scoring = scoring.partition(0)
         self._labelling = Labelling(pipeline, 0, MemoryLabelStore, self._state, _nothing)
         self._offsets: dict[str, int] = {}
         self._keys: dict[str, bytes] = {}
@@ -96,6 +98,9 @@ class Rehearsal:
 
         Examples of events whose horizon has passed come out too. `written_at` (seconds since 1970)
         is the records' own timestamp, against which event times are held; 0: nobody knows it.
+
+        Raises:
+            ConfigurationError: a feature works on an event alone, and not on several at once.
         """
         await self._open()
         key = json_name(self._pipeline.event.schema, self._pipeline.event.key)
@@ -103,6 +108,8 @@ class Rehearsal:
         given = [(_key(value, key), value) for value in values]
         topics = self._pipeline.topics
         outputs = await self._run(self._scoring, topics.events, given, written_at)
+        if problem := self._pipeline_scoring.halved:
+            raise ConfigurationError(f"a feature fails on several events at once: {problem}")
         result = self._read(outputs)
         scored = [(key or b"", value or b"") for key, value, _ in outputs.get(topics.scored, [])]
         for (name, _), one in zip(scored, result.scored, strict=True):

@@ -73,7 +73,12 @@ def check(folder: Path, model: str, before: str = "") -> tuple[int, str]:
         (
             "Model(network=lambda features: nn.Linear(features, 2))",
             "",
-            ["model.network: maps [2, 2] to [2, 2], expected [2, 1]", "set model.outputs"],
+            ["line 21: model.network: maps [2, 2] to [2, 2], expected [2, 1]", "set model.outputs"],
+        ),
+        (
+            "Model(network=lambda f: nn.Sequential(nn.Linear(f, 1), nn.Sigmoid()))",
+            "",
+            ["model.network: ends in Sigmoid, which is put around it anyway", "return logits"],
         ),
         ("Model(network=Odd)", ODD, ["the network cannot be exported to ONNX"]),
         (
@@ -83,7 +88,7 @@ def check(folder: Path, model: str, before: str = "") -> tuple[int, str]:
         ),
         ('Model(onnx="other.onnx")', "", ["the ONNX file takes", "expected one input"]),
     ],
-    ids=["fails", "shape", "not-exported", "no-file", "other-features"],
+    ids=["fails", "shape", "sigmoid", "not-exported", "no-file", "other-features"],
 )
 def test_what_is_wrong_with_the_model_is_one_line(
     model: str, before: str, expected: list[str], tmp_path: Path

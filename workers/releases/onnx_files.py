@@ -56,7 +56,7 @@ def run(model: onnxruntime.InferenceSession, vectors: NDArray[np.float32]) -> ND
     if scores.ndim != 2 or len(scores) != len(vectors) or not np.isfinite(scores).all():
         raise ModelError(
             f"the model answers {len(vectors)} vectors with scores of shape {scores.shape}, "
-            "or not with finite numbers"
+            "or not with finite numbers - return finite logits [n, outputs]"
         )
     return scores.astype(np.float32, copy=False)
 

@@ -73,6 +73,9 @@ class ExportedModel(nn.Module):
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
 
+_PUT_AROUND = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+
+
 def build(pipeline: Pipeline) -> nn.Module:
     """The pipeline's network, with weights as the current seed draws them.
 
@@ -96,6 +99,13 @@ def build(pipeline: Pipeline) -> nn.Module:
             f"fails on [2, {features}]: {type(error).__name__}: {first_line(error)}",
             "return a torch.nn.Module that takes float32 [n, features]",
         ) from error
+    last = next(reversed(network), None) if isinstance(network, nn.Sequential) else None
+    if isinstance(last, _PUT_AROUND):
+        raise PipelineError(
+            "model.network",
+            f"ends in {type(last).__name__}, which is put around it anyway",
+            "return logits: leave the last layer out",
+        )
     if shape != (2, outputs):
         raise PipelineError(
             "model.network",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from streams.errors import DriftloopError
+from streams.spec.functions import place_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
 from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
@@ -32,8 +33,8 @@ def main() -> None:
     except DriftloopError as error:
         cause = error.__cause__
         where = f"{explained(cause)}".partition(": ")[0] if cause is not None else ""
-        said = f"{where}: {error}" if "line" in where else str(error)
-        print(said)
+        where = where if ", line " in where else place_of(pipeline.model.network)
+        print(f"{where}: {error}" if where else error)
         sys.exit(1)
 
 

@@ -239,6 +239,49 @@ MISTAKES: dict[str, tuple[Given | str, list[str]]] = {
         Given(parts=features('Transform("mean", lambda columns: columns["amount"].mean())')),
         ["features.mean", "returned shape ()", "one number per event"],
     ),
+    "one_event": (
+        Given(parts=features('Transform("first", lambda columns: columns["amount"][:1])')),
+        ["several events at once", ", line ", "returned shape (1,)", "one number per event"],
+    ),
+    "texts": (
+        Given(parts=features('Transform("id", lambda columns: columns["id"])')),
+        [", line ", "features.id: function returned no numbers", "one number per event"],
+    ),
+    "waits": (
+        Given(
+            before="async def late(columns):\n    return columns['amount']\n",
+            parts=features('Transform("late", late)'),
+        ),
+        ["features.late.function: is async", "pass a function of the columns"],
+    ),
+    "two_arguments": (
+        Given(parts=features('Transform("two", lambda one, other: one["amount"])')),
+        ["features.two.function: cannot be called with one argument", "(one, other)"],
+    ),
+    "network_of_two": (
+        Given(parts={"model": "Model(network=lambda features, hidden: None)"}),
+        ["model.network: cannot be called with one argument", "number of features -> nn.Module"],
+    ),
+    "network_that_is_built": (
+        Given(
+            head="class Network:\n    def forward(self, x):\n        return x\n",
+            parts={"model": "Model(network=Network())"},
+        ),
+        ["model.network: is a network, and not what builds one"],
+    ),
+    "list_of_parameters": (
+        Given(parts={"model": "Model(network=print, parameters=['epochs'])"}),
+        ["model.parameters: ['epochs'] is no mapping", 'write {"epochs": 10}'],
+    ),
+    "a_thousand_years": (
+        Given(parts=features('Count(key="shopper", over="365000d")')),
+        ["is above a hundred years"],
+    ),
+    "comma_behind": (
+        Given().source().rstrip() + ",\n",
+        ["pipeline is a tuple, not a Pipeline", "nothing around or behind it"],
+    ),
+    "null_bytes": ("x = 1\0\n", ["mistake_null_bytes.py, line 1", "null bytes"]),
 }
 
 

@@ -1,0 +1,51 @@
+"""Functions that an author hands over: what they must take, and where they stand in a file."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from pathlib import Path
+from typing import Any
+
+from streams.errors import PipelineError
+
+
+def check_function(function: Any, where: str, mend: str) -> None:
+    """See that a function takes one argument and returns at once; `mend` says what it should be.
+
+    Raises:
+        PipelineError: it cannot be called so.
+    """
+    if not callable(function):
+        raise PipelineError(where, "is not callable", mend)
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise PipelineError(where, "is async or a generator, and returns nothing at once", mend)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of C, and says nothing
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise PipelineError(
+            where, f"cannot be called with one argument ({error}, of {signature})", mend
+        ) from None
+
+
+def place_of(function: Any) -> str:
+    """The file and line of a function or class of Python; empty for others."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    found = inspect.unwrap(function)
+    if code := getattr(found, "__code__", None):
+        return f"{short(code.co_filename)}, line {code.co_firstlineno}"
+    try:
+        return f"{short(inspect.getfile(found))}, line {inspect.getsourcelines(found)[1]}"
+    except (TypeError, OSError):
+        return ""
+
+
+def short(file: str) -> str:
+    """A path from the working directory where it is below it."""
+    path, here = Path(file).resolve(), Path.cwd().resolve()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
