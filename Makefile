@@ -18,6 +18,10 @@ UV    := $(BIN)/uv
 TOOLS := $(VENV)/.driftloop-tools
 READY := $(VENV)/.driftloop-ready
 
+# Tests that start no server run first, in two processes; the others one after another.
+ALONE := tests/unit tests/property tests/faust_faults
+NONE  := 5# what pytest exits with where it has nothing to run
+
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' $(ARGS)
 
@@ -57,8 +61,12 @@ up: $(READY) ## run a pipeline until Ctrl-C (PIPELINE=streams.pipelines.card_fra
 	@exec $(BIN)/driftloop up $(PIPELINE) $(ARGS)
 
 test: lint ## run all checks and tests (ARGS='-k name' selects tests)
-	$(say) '' '== pytest'
-	@exec $(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(say) '' '== pytest, without servers'
+	@$(PY) -m pytest -n 2 $(ALONE) $(ARGS); alone=$$?; \
+	[ $$alone = 0 ] || [ $$alone = $(NONE) ] || exit $$alone; \
+	printf '\n== pytest, with servers\n'; \
+	$(PY) -m pytest $(addprefix --ignore=,$(ALONE)) $(ARGS); served=$$?; \
+	[ $$served = $(NONE) ] && exit $$alone || exit $$served
 
 faults: $(READY) ## kill everything, for 6 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)

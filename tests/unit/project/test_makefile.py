@@ -118,6 +118,29 @@ def test_up_takes_a_pipeline_and_arguments(tmp_path: Path) -> None:
     assert planned.stdout.splitlines() == [f"exec {venv}/bin/driftloop up my.pipeline --workers 2"]
 
 
+@pytest.mark.parametrize(
+    ("alone", "served", "code"),
+    [(0, 0, 0), (1, 0, 1), (0, 1, 1), (5, 0, 0), (0, 5, 0), (5, 5, 5), (2, 5, 2)],
+)
+def test_tests_pass_where_both_parts_do_and_one_may_have_none(
+    alone: int, served: int, code: int, tmp_path: Path
+) -> None:
+    venv = stamped(tmp_path, ROOT)
+    script = f"""#!/bin/sh
+case "$*" in
+*"pytest -n 2 tests/unit "*) exit {alone};;
+*"--ignore=tests/unit "*) exit {served};;
+esac
+"""
+    for name in ("python", "ruff", "lint-imports"):
+        (venv / "bin" / name).unlink(missing_ok=True)
+        (venv / "bin" / name).write_text(script)
+        (venv / "bin" / name).chmod(0o755)
+    done = make("test", f"VENV={venv}")
+    assert (done.returncode != 0) == (code != 0), done.stderr
+    assert code == 0 or f"Error {code}" in done.stderr
+
+
 def interpreter(directory: Path, script: str) -> Path:
     path = directory / "python-of-test"
     path.write_text(f"#!/bin/sh\n{script}\n")
