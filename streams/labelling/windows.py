@@ -12,7 +12,7 @@ import asyncio
 import math
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -100,14 +100,11 @@ class LabelWindows:
     async def restore(self, positions: Mapping[str, int]) -> None:
         """Fold the labels of these committed positions again.
 
-        Changes that wait belong to positions that are not committed yet: they go on waiting.
+        Changes that wait, or come meanwhile, belong to positions that are not committed yet: they
+        go on waiting.
         """
-        waiting, self._waiting = self._waiting, []
-        self._marked = False
-        try:
-            await self.fold(positions)
-        finally:
-            self._waiting = waiting + self._waiting
+        if self.needed:
+            await self._fold([], positions)
 
     async def wait_for_lost_events(self) -> None:
         """As `wait_for_events`, where the feature state knows nothing of the partition."""
@@ -140,22 +137,28 @@ class LabelWindows:
 
     async def fold(self, positions: Mapping[str, int]) -> None:
         """Fold what waits, and remember the committed positions (by topic) that it stands for."""
-        marks = tuple(positions.get(topic, 0) for topic in self._topics)
-        total = sum(marks)
+        total = sum(positions.get(topic, 0) for topic in self._topics)
         due = self._waiting or total >= self._fence + _MARK_EVERY or not self._marked
         if not self.needed or not due:
             return
-        folded = await self._fold_after_lost(marks)
+        changes = list(self._waiting)
+        await self._fold(changes, positions)
+        del self._waiting[: len(changes)]
+
+    async def _fold(self, changes: Sequence[LabelChange], positions: Mapping[str, int]) -> None:
+        marks = tuple(positions.get(topic, 0) for topic in self._topics)
+        folded = await self._fold_after_lost(changes, marks)
         telemetry.LABELS.labels(self._name, "window_late").inc(folded.late)
         telemetry.LABELS.labels(self._name, "window_expired").inc(folded.expired)
-        self._waiting.clear()
-        self._fence, self._marked = total, True
+        self._fence, self._marked = sum(marks), True
 
-    async def _fold_after_lost(self, marks: tuple[int, ...]) -> LabelsFolded:
+    async def _fold_after_lost(
+        self, changes: Sequence[LabelChange], marks: tuple[int, ...]
+    ) -> LabelsFolded:
         """Fold; windows that have lost their latest labels meanwhile get them back with it."""
         lost: list[LabelChange] = []
         while True:
-            batch = self._batch([*lost, *self._waiting], marks)
+            batch = self._batch([*lost, *changes], marks)
             try:
                 return await self._until_available(partial(self._state.fold_labels, batch))
             except StateBehind as behind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import pairwise, permutations
 from typing import Any
 
@@ -18,6 +18,7 @@ from streams.adapters.memory.state import MemoryFeatureState
 from streams.labelling.join import Join
 from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch
+from streams.ports.features import LabelBatch, LabelsFolded
 from streams.ports.labels import EventName, Label, ServedEvent
 from streams.records import Example, Scored, decoder, encode, unpack
 from streams.spec import Feedback, LabelRate
@@ -294,6 +295,52 @@ async def test_labels_that_the_feature_state_loses_come_back_though_no_record_co
     [half] = (await again.score([order(8, T0 + 2 * HOUR)])).scored
     assert unpack([half.vector])[0, label_rate] == 0.5
     await labelling.restore()  # there is nothing to do
+    await labelling.commit()
+    [whole] = (await again.score([order(9, T0 + 2 * HOUR)])).scored
+    assert unpack([whole.vector])[0, label_rate] == 1.0
+
+
+class BusyState(LosingState):
+    """Does something else while it folds labels."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def fold_labels(self, batch: LabelBatch) -> LabelsFolded:
+        folded = await super().fold_labels(batch)
+        if self.meanwhile is not None:
+            do, self.meanwhile = self.meanwhile, None
+            await do()
+        return folded
+
+
+async def test_labels_that_come_while_others_are_restored_are_folded_once_they_are_committed() -> (
+    None
+):
+    label_rate = PIPELINE.feature_names.index("refund_rate")
+    events = [order(n, T0 + n) for n in range(4)]
+    said = [orjson.dumps(label(n, 1, T0 + n)) for n in range(4)]
+    served = [encode(one) for one in (await Rehearsal(PIPELINE).score(events)).scored]
+    log = {SCORED: records(SCORED, *served), FEEDBACK: records(FEEDBACK, *said)}
+
+    async def read(topic: str, partition: int, first: int, end: int) -> Any:
+        yield log[topic][first:end]
+
+    state = BusyState(MemoryFeatureState(PIPELINE.plan))
+    await Rehearsal(PIPELINE, state=state).score(events)
+    labelling = Labelling(PIPELINE, 0, MemoryLabelStore, state, read, "ids")
+    await labelling.open({})
+    await labelling.process(MicroBatch(SCORED, 0, log[SCORED], 0, 0))
+    await labelling.process(MicroBatch(FEEDBACK, 0, log[FEEDBACK][:2], 0, 0))
+    await labelling.commit()
+
+    state.held = MemoryFeatureState(PIPELINE.plan)
+    again = Rehearsal(PIPELINE, state=state)
+    await again.score(events)
+    later = MicroBatch(FEEDBACK, 0, log[FEEDBACK][2:], 2, 2)
+    state.meanwhile = lambda: labelling.process(later)
+    await labelling.restore()
+    [half] = (await again.score([order(8, T0 + 2 * HOUR)])).scored
+    assert unpack([half.vector])[0, label_rate] == 0.5
     await labelling.commit()
     [whole] = (await again.score([order(9, T0 + 2 * HOUR)])).scored
     assert unpack([whole.vector])[0, label_rate] == 1.0
