@@ -276,6 +276,7 @@ async def test_the_commands(
         "from tests.synthetic import declare\npipeline = declare('publish-commands')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # a table that is wider than its terminal is wrapped
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
 
