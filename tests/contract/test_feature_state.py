@@ -432,6 +432,7 @@ class TestWhole:
             assert not await state.whole()
         assert await state.declare_whole({1: 2})
         assert await state.declare_whole({})
+        assert await state.declare_whole({7: 0})  # committed, at the first record: nothing is lost
 
 
 class TestLabels:

@@ -191,7 +191,8 @@ end
 local function declare_whole(keys, args)
   for i = 1, #args do
     local position = call('GET', keys[1 + i])
-    if not position or read('<I8', position) < tonumber(args[i]) then return 0 end
+    local fence = position and read('<I8', position) or 0
+    if fence < tonumber(args[i]) then return 0 end
   end
   call('SET', keys[1], '')
   return 1
