@@ -73,13 +73,14 @@ class Status:
         predictions = self._by("predictions", "version")
         fallback = predictions.get("0", 0)
         labels = self._by("labels", "outcome")
+        repeated = int(self._total("duplicates"))
         parts = [
-            _counted(self._total("events", "score"), "event"),
+            _counted(self._total("events", "score"), "event", {"repeated": repeated}),
             _counted(sum(predictions.values()), "prediction", {"by the fallback": fallback}),
             _counted(sum(labels.values()), "label", {"without an event": labels["unmatched"]}),
             _counted(sum(letters.values()), "dead letter", letters),
             f"lag {int(self._total('lag_records')):,}",
-            f"version {version}" if (version := self._version()) else "no version yet",
+            self._serving(),
         ]
         return " | ".join([*parts, self.decision] if self.decision else parts)
 
@@ -103,8 +104,14 @@ class Status:
             found[dict(key.labels).get(label, "")] += int(value)
         return found
 
-    def _version(self) -> int:
-        return int(max((value for _, value in self._rows("serving_version", "score")), default=0))
+    def _serving(self) -> str:
+        scorers = [rows for worker, rows in self._latest.items() if worker.startswith("score")]
+        if scorers and not any(scorers):
+            return "nobody scores"
+        version = int(
+            max((value for _, value in self._rows("serving_version", "score")), default=0)
+        )
+        return f"version {version}" if version else "no version yet"
 
 
 def _counted(count: float, what: str, of_them: Mapping[str, int] | None = None) -> str:

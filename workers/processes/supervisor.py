@@ -93,7 +93,9 @@ class Supervisor:
             if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
                 delay, before = 0.5, ""
             self.restarts += 1
-            told = f"{command.name} ended ({ended(code)}): {why}"
+            told = f"{command.name} ended ({ended(code)})"
+            if code != -signal.SIGKILL:  # who is killed has no time to say why
+                told += f": {why}"
             if told != before:  # said once, while it does not last
                 self._report(f"{told} - restarting until it lasts; log: {self._log(command)}")
             before = told

@@ -25,7 +25,7 @@ from workers.examples.index import ExampleFollower
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.training.job import Job, Step, run_job
-from workers.training.schedule import Due, due
+from workers.training.schedule import Due, due, why_not
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +68,8 @@ class Trainer:
         self._tail = ExampleFollower(settings, pipeline)
         self._decided = 0.0
         self._news = False
+        self._lacks = False
+        """Whether the log has said that a candidate waits for examples."""
 
     async def close(self) -> None:
         """Release connections."""
@@ -147,9 +149,16 @@ class Trainer:
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
         if due(policy, index, self._decided, expected, classes) is None:
+            self._report_lacking(why_not(policy, index, self._decided, expected, classes))
             return None
         await self._tail.forget_trimmed()  # a window is made of what is still there
         return due(policy, index, self._decided, expected, classes)
+
+    def _report_lacking(self, lacks: str) -> None:
+        """One line when the time of a candidate has come and there is not enough to make it of."""
+        if lacks and not self._lacks:
+            log.warning("a candidate is due and waits for examples", error=lacks)
+        self._lacks = bool(lacks)
 
     async def _guard(self) -> None:
         """Look now and then whether a version's files were changed."""

@@ -71,11 +71,17 @@ def test_a_worker_that_starts_again_counts_on() -> None:
     status.take("score-1", scorer(1000, 1).gauge("lag_records", 50, topic="p.events").text)
     status.ended("score-1")
     assert status.line().startswith("1,000 events | 1,000 predictions | ")
-    assert "lag 0" in status.line()
+    assert status.line().endswith("lag 0 | nobody scores")
     status.take("score-1", scorer(10, 2).text)
     status.take("score-1", scorer(15, 2).text)
     assert status.line().startswith("1,015 events | 1,015 predictions | ")
     assert "version 2" in status.line()
+
+
+def test_events_that_came_again_are_told_apart() -> None:
+    status = Status()
+    status.take("score-1", scorer(3, 1).count("duplicates", 2).text)
+    assert status.line().startswith("3 events (2 repeated) | 3 predictions | ")
 
 
 def test_one_is_one() -> None:

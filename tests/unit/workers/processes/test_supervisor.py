@@ -44,6 +44,9 @@ async def test_a_worker_that_keeps_ending_is_told_once_for_each_cause(
         await until(lambda: runs() >= 3)
         assert len(told) == 1
         assert told[0].startswith("score-1 ended (exit code 1): no Redis - restarting")
+        (home / "now").write_text("echo 'error: from before'\nkill -9 $$\n")
+        await until(lambda: len(told) == 2)
+        assert told[1].startswith("score-1 ended (SIGKILL, out of memory?) - restarting")
         say(home, "error: too many bad records", 3)
         await until(lambda: any("not restarted" in line for line in told))
         known = runs()
