@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from workers.processes.notices import last_words
 
 PARENT = "DRIFTLOOP_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
+_NUMBERS = re.compile(r"\d+")
 _STABLE_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
@@ -96,9 +98,10 @@ class Supervisor:
             told = f"{command.name} ended ({ended(code)})"
             if code != -signal.SIGKILL:  # who is killed has no time to say why
                 told += f": {why}"
-            if told != before:  # said once, while it does not last
+            cause = _NUMBERS.sub("", told)
+            if cause != before:  # said once, while it does not last
                 self._report(f"{told} - restarting until it lasts; log: {self._log(command)}")
-            before = told
+            before = cause
             await self._pause(delay)
             delay = min(delay * 2, 10.0)
 
