@@ -142,9 +142,8 @@ class Notices:
         return f"{name} answers again (it did not: {cause.partition(' - ')[0]})"
 
     def _away_lately(self, name: str) -> bool:
-        return ("away", name) in self._heard or self._clock() - self._returned.get(
-            name, -math.inf
-        ) < _QUIET_SECONDS
+        since = self._clock() - self._returned.get(name, -math.inf)
+        return name in self._down or since < _QUIET_SECONDS
 
     def _was(self, name: str) -> bool:
         return self._forget(("away", name))

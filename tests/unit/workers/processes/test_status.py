@@ -98,6 +98,15 @@ def test_only_our_samples_are_read() -> None:
     ]
 
 
+def test_a_label_that_waited_for_its_event_is_one_and_has_it() -> None:
+    status, labels = Status(), Worker().count("labels", 150, outcome="unmatched")
+    for outcome in ("joined", "awaited", "window_late"):
+        labels.count("labels", 140, outcome=outcome)
+    status.take("label", labels.count("labels", 3, outcome="passed_on").text)
+    assert " | 147 labels (7 without an event) | " in status.line()
+    assert status.warning() == ""
+
+
 def test_labels_that_all_miss_their_events_are_a_warning() -> None:
     status, labels = Status(), Worker().count("labels", 99, outcome="unmatched")
     status.take("label", labels.text)
