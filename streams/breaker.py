@@ -18,6 +18,26 @@ from streams.spec import Pipeline
 log = structlog.get_logger(__name__)
 
 
+class FirstOfEachCause:
+    """Says in the log which records of a topic are bad: the first of each cause."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._said: set[str] = set()
+
+    def observe(self, errors: Sequence[BadRecord]) -> None:
+        """Take the errors of bad records in."""
+        for error in errors:
+            if error.cause not in self._said:
+                log.warning(
+                    "bad records become dead letters",
+                    topic=self._topic,
+                    cause=error.cause,
+                    error=error.detail,
+                )
+            self._said.add(error.cause)
+
+
 class InvalidBreaker:
     """Follows the share of bad records among the latest of one partition of a topic."""
 
@@ -29,7 +49,7 @@ class InvalidBreaker:
         self._batches: deque[tuple[int, int]] = deque()
         self._records = 0
         self._bad = 0
-        self._said: set[str] = set()
+        self._first = FirstOfEachCause(topic)
 
     def observe(self, records: int, errors: Sequence[BadRecord]) -> None:
         """Count a micro-batch, before anything of it is written; `errors` are of its bad records.
@@ -47,19 +67,8 @@ class InvalidBreaker:
             first, first_bad = self._batches.popleft()
             self._records -= first
             self._bad -= first_bad
-        for error in errors:
-            self._say(error)
+        self._first.observe(errors)
         share = self._bad / max(self._records, 1)
         self._share.set(share)
         if errors and self._records >= self._limit.over and share > self._limit.ratio:
             raise TooManyInvalid(self._topic, self._partition, share, self._records, str(errors[0]))
-
-    def _say(self, error: BadRecord) -> None:
-        if error.cause not in self._said:
-            log.warning(
-                "bad records become dead letters",
-                topic=self._topic,
-                cause=error.cause,
-                error=error.detail,
-            )
-        self._said.add(error.cause)

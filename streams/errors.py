@@ -49,6 +49,16 @@ class Busy(Unavailable):
         )
 
 
+class StoreFailed(DriftloopError):
+    """A local store cannot be written: the worker ends, and goes on where it was when it can."""
+
+    def __init__(self, what: str, where: object, reason: object) -> None:
+        super().__init__(
+            f"{what} in {where} cannot be written ({reason}) - make room on that disk or mend it, "
+            "or set DRIFTLOOP_STATE_DIR to a directory on another"
+        )
+
+
 class BadRecord(DriftloopError):
     """One record cannot be processed and becomes a dead letter with this cause."""
 

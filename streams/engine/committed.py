@@ -49,9 +49,10 @@ class CommittedOffsets:
             known = self._known.get(tp, 0)
             if (at or 0) < known:
                 raise StaleOffsets(
-                    f"Kafka says {at} is committed for partition {tp.partition} of {tp.topic}, "
-                    f"where {known} was - restart the broker that coordinates the group, or this "
-                    "worker if they were reset on purpose"
+                    f"Kafka says {'nothing' if at is None else at} is committed for partition "
+                    f"{tp.partition} of {tp.topic}, where {known} was - restart the broker that "
+                    "coordinates the group, or this worker if the topic was deleted, or the "
+                    "offsets were reset on purpose"
                 )
         self.acknowledge({tp: at for tp, at in found.items() if at is not None})
         return found

@@ -131,7 +131,7 @@ def _passes(error: BaseException) -> bool:
 
 def _log_retry(state: Any) -> None:
     log.warning(
-        "kafka is away, retrying",
+        "Kafka does not answer, trying again",
         attempt=state.attempt_number,
         error=repr(state.outcome.exception()),
     )

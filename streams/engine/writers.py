@@ -131,7 +131,7 @@ class TransactionalWriter:
         except TRANSIENT as error:
             require_transient(error)
             self._broken = True  # commit() starts over with a new producer
-            log.warning("write failed", partition=self._partition, error=repr(error))
+            log.warning("Kafka takes no write", partition=self._partition, error=repr(error))
 
     async def commit(self) -> None:
         while self._outbox.positions:
@@ -144,7 +144,7 @@ class TransactionalWriter:
             except TRANSIENT as error:
                 require_transient(error)
                 self._broken = True
-                log.warning("commit failed", partition=self._partition, error=repr(error))
+                log.warning("Kafka takes no commit", partition=self._partition, error=repr(error))
                 await self._backoff.failed()
             else:
                 self._backoff.succeeded()
@@ -281,7 +281,7 @@ class IdempotentWriter:
                 await action()
         except TRANSIENT as error:
             require_transient(error)
-            log.warning("write failed", partition=self._partition, error=repr(error))
+            log.warning("Kafka takes no write", partition=self._partition, error=repr(error))
             await self._producer.replace(self._used)
             await self._backoff.failed()
             return False

@@ -121,7 +121,7 @@ async def read_range(
                         position = records[-1].offset + 1
                         yield records
         except (KafkaError, OSError) as error:
-            log.warning("kafka is away, retrying", reading=topic, error=repr(error))
+            log.warning("Kafka does not answer, trying again", reading=topic, error=repr(error))
             await asyncio.sleep(_READ_AGAIN)
 
 
@@ -136,7 +136,7 @@ async def read_last(
                 end = (await consumer.end_offsets([tp]))[tp]
             break
         except (KafkaError, OSError) as error:
-            log.warning("kafka is away, retrying", reading=topic, error=repr(error))
+            log.warning("Kafka does not answer, trying again", reading=topic, error=repr(error))
             await asyncio.sleep(_READ_AGAIN)
     found: list[SourceRecord] = []
     async for records in read_range(settings, topic, partition, max(0, end - offsets), end):

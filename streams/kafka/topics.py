@@ -62,6 +62,8 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
             if name == topics.dead_letters:
                 config["max.message.bytes"] = str(MAX_MESSAGE_BYTES)
             await _create(settings, admin, name, wanted[name], config)
+        if any(partitions < wanted[name] for name, partitions in found.items()):
+            log.warning("the events have more partitions, other topics get as many", now=count)
         for name, partitions in found.items():
             if partitions < wanted[name]:
                 await _grow(settings, admin, name, wanted[name])
@@ -119,14 +121,9 @@ async def _create(
 
 async def _grow(settings: Settings, admin: AIOKafkaAdminClient, name: str, partitions: int) -> None:
     """Give a topic more partitions, as its events have been given."""
-    log.warning("the events have more partitions, adding some", topic=name, partitions=partitions)
-    try:
-        with _explained(settings, f"add partitions to topic {name}"):
-            await admin.create_partitions({name: NewPartitions(partitions)})
-    except InvalidPartitionsError:  # another worker was faster
-        described = await _described(admin, name)
-        if len(described[0]["partitions"]) < partitions:
-            raise
+    with _explained(settings, f"add partitions to topic {name}"), suppress(InvalidPartitionsError):
+        # it has them where another worker was faster, though the broker may not show them yet
+        await admin.create_partitions({name: NewPartitions(partitions)})
 
 
 @contextmanager

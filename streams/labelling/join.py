@@ -173,6 +173,7 @@ class Join:
             labels = overlay.early.get(name, ())
             if labels:
                 overlay.put_early(name, ())
+            self._outcomes["awaited"] += len(labels)
             for label in labels:  # as if they came now, one after the other
                 self._label(name, label, changes, [])
         self._watermark = watermark

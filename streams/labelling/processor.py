@@ -17,7 +17,7 @@ import structlog
 from streams import telemetry
 from streams.aio.cancelling import cancel
 from streams.aio.retrying import until_available
-from streams.breaker import InvalidBreaker
+from streams.breaker import FirstOfEachCause, InvalidBreaker
 from streams.dead_letters import Rejected, dead_letter
 from streams.labelling.homes import Homes
 from streams.labelling.join import Join
@@ -74,6 +74,7 @@ class Labelling:
         self._read_range = read_range
         self._topic_ids = topic_ids
         self._breaker = InvalidBreaker(pipeline, pipeline.topics.feedback, partition)
+        self._bad_scored = FirstOfEachCause(pipeline.topics.scored)
         self._opened: _Opened | None = None
         self._folding = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
@@ -129,8 +130,11 @@ class Labelling:
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         with telemetry.STAGE_SECONDS.labels(name, "join").time():
             joined = join.take(batch.records)
+        errors = [error for _, error in joined.rejected]
         if batch.topic == topics.feedback:
-            self._breaker.observe(len(batch.records), [error for _, error in joined.rejected])
+            self._breaker.observe(len(batch.records), errors)
+        else:
+            self._bad_scored.observe(errors)
         windows.add(joined.changes)
         join.positions[batch.topic] = batch.next
         self._observe(joined.examples, joined.rejected)

@@ -128,7 +128,7 @@ class LabelWindows:
             if time.monotonic() - said > _SAY_EVERY:
                 said = time.monotonic()
                 log.warning(
-                    "feature state lacks events, labels wait until scoring workers fold them again",
+                    "feature state lacks events, labels wait until scorers have counted them again",
                     partition=self._partition,
                     folded=found,
                     expected=wanted,
@@ -163,7 +163,7 @@ class LabelWindows:
                 return await self._until_available(partial(self._state.fold_labels, batch))
             except StateBehind as behind:
                 log.warning(
-                    "label windows are behind, folding again",
+                    "feature state lacks labels, counting them again",
                     partition=self._partition,
                     folded=behind.folded,
                     expected=batch.first,

@@ -144,6 +144,8 @@ class LedgerFollower:
         except BaseException:
             await self._topic.stop()
             raise
+        if self.state.champion == 0:
+            log.info("no version serves yet, the fallback answers until the trainer publishes one")
         self._task = asyncio.create_task(self._follow(), name="ledger")
 
     async def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -71,6 +71,22 @@ class Folding:
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, "fold", call)
+
+
+class Duplicates:
+    """Counts the events whose id came before, and says once that they are dropped."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._name = pipeline.name
+        self._within = pipeline.cleaning.duplicates
+        self._said = False
+
+    def observe(self, ids: Sequence[str]) -> None:
+        """Count such events, by their ids."""
+        telemetry.DUPLICATES.labels(self._name).inc(len(ids))
+        if ids and not self._said:
+            log.info("events whose id came before are dropped", id=ids[0], within=self._within)
+        self._said |= bool(ids)
 
 
 class HotEntities:

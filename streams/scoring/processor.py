@@ -34,7 +34,7 @@ from streams.ports.batches import (
 from streams.ports.features import FeatureState, Folded, concatenate
 from streams.ports.models import Champion, Scorer
 from streams.scoring.decoding import Decoded, Decoder
-from streams.scoring.folding import Folding, HotEntities
+from streams.scoring.folding import Duplicates, Folding, HotEntities
 from streams.scoring.folds import fold_batches
 from streams.scoring.inference import Inference, ServedScores
 from streams.scoring.outputs import predicted, what_was_served
@@ -78,6 +78,7 @@ class Scoring:
         self._inference = Inference(pipeline, scorer, champion)
         self._decoder = Decoder(pipeline)
         self._restoration = Restoration(pipeline, state, self._decoder, read_range, progress)
+        self._duplicates = Duplicates(pipeline)
         self._hot = HotEntities(pipeline)
         self._joint: JointScoring = Coalescer(
             self.score,
@@ -129,7 +130,7 @@ class Scoring:
         with self._stage("fold"):
             folded = await self._fold(parts, batches, decoded)
         self._hot.observe(decoded, folded)
-        duplicates = int(np.count_nonzero(folded.duplicate))
+        repeated = [decoded.ids[i] for i in np.flatnonzero(folded.duplicate).tolist()]
         decoded, vectors = self._vectors(decoded, folded)
         sizes = _sizes(batches, decoded)
         with self._stage("infer"):
@@ -140,7 +141,7 @@ class Scoring:
         scored = what_was_served(self._pipeline, decoded, vectors, served)
         outputs = self._outputs(batches, predictions, scored, decoded)
         self._observe(parts, batches, decoded, served)
-        telemetry.DUPLICATES.labels(self._pipeline.name).inc(duplicates)
+        self._duplicates.observe(repeated)
         return outputs
 
     async def _quarantine(

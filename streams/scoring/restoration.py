@@ -59,7 +59,7 @@ class Restoration:
         while (folded := await self._position(number)) < end:
             if not said:
                 log.warning(
-                    "feature state is behind, refolding",
+                    "feature state lacks events, counting them again from their topic",
                     partition=number,
                     folded=folded,
                     expected=end,

@@ -9,7 +9,7 @@ import pytest
 
 from streams.adapters.memory.labels import MemoryLabelStore
 from streams.adapters.rocksdb.labels import RocksLabelStore
-from streams.errors import Busy
+from streams.errors import Busy, StoreFailed
 from streams.ports.labels import Changes, EventName, Label, LabelStore, ServedEvent
 
 
@@ -119,3 +119,22 @@ def test_the_disk_remembers(reopen: Callable[[], RocksLabelStore]) -> None:
     assert second.due(2.0) == [served("a", 1.0)]
     assert (second.positions, second.watermark) == ({"t": 9}, 7.0)
     second.close()
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        """As a database whose log cannot grow."""
+
+        def write(self, batch: object) -> None:
+            raise Exception(f"IO error: While appending to file: {batch}: No space left on device")
+
+    store = RocksLabelStore(tmp_path / "0")
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_db", Full())
+        with pytest.raises(StoreFailed) as failed:
+            put(store, served("a", 1.0))
+    store.close()
+    assert "label store in" in str(failed.value)
+    assert "cannot be written (No space left on device) - make room" in str(failed.value)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import redis
 
-from streams.kafka.connection import admin_client
+from streams.kafka.connection import admin_client, producer
 from streams.settings import Settings
-from tests.e2e.test_up import Up, settings_of, up
+from tests.e2e.test_up import EVENT, Up, settings_of, up
 from tests.waiting import until
 from workers.devstack.private import ADMIN, passwords
 
@@ -69,6 +71,68 @@ async def test_it_is_told_once_and_so_is_its_end(up: Up, tmp_path: Path) -> None
     await told(up, "a topic was deleted, making it anew without what was in it")
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(30) == 0, up.said
+
+
+def event(number: int, day: int) -> bytes:
+    made = {**EVENT, "transaction_id": str(number), "tx_time": f"2024-01-{day:02}T12:00:00Z"}
+    return json.dumps(made).encode()
+
+
+SKIPPED = (
+    (
+        "events",
+        [event(1, 1), event(1, 1)],
+        r"score-1: events whose id came before are dropped \(id 1, within 1d\)",
+    ),
+    (
+        "scored",
+        [b"{"],
+        r"label: bad records become dead letters \(topic card-fraud\.scored, cause malformed\)",
+    ),
+    (
+        "events",
+        [event(2, 8), event(3, 16)],  # each is mature once the next has been served
+        r"trainer: a candidate is due and waits for examples: \d training examples, .* wait for",
+    ),
+    ("models", [b"{"], r": ledger entry cannot be read, passing over it"),
+    ("examples", [b"{"], r"trainer: passing over records that are no examples"),
+    (
+        "events",
+        [b"{"] * 1100,
+        r"score-1 has stopped and is not restarted: \d+% of the last .* are bad .* start again",
+    ),
+)
+"""Topic, what comes there, and what is told of it; in this order."""
+
+
+async def test_what_is_skipped_is_told_once(up: Up, tmp_path: Path) -> None:
+    logs = tmp_path / "state" / "logs" / "card-fraud"
+
+    def ready(worker: str, sign: str) -> bool:
+        log = logs / f"{worker}.log"
+        return log.exists() and sign in log.read_text()
+
+    for worker, sign in (
+        ("score-1", "partitions assigned"),
+        ("label", "partitions assigned"),
+        ("trainer", "trainer is ready"),
+    ):
+        await until(partial(ready, worker, sign), said=lambda: up.said)
+    await told(up, "score-1: no version serves yet, the fallback answers")
+    settings = settings_of(tmp_path)
+    async with producer(settings) as out:
+        for topic, values, pattern in SKIPPED:
+            sent = [await out.send(f"card-fraud.{topic}", value, key=b"7") for value in values]
+            for one in sent:
+                await one
+            await told(up, pattern)
+    async with admin_client(settings) as admin:
+        await admin.delete_topics(["card-fraud.examples"])
+    await told(up, r"making it anew without what was in it \(topic card-fraud\.examples\)")
+    await told(up, r"trainer ended \(exit code 1\): topic \S+ was deleted and made anew")
+    await until(lambda: "(1 repeated)" in up.said and "nobody scores" in up.said)
+    for _, _, pattern in SKIPPED:
+        assert len(re.findall(pattern, up.said)) == 1, up.said
 
 
 @contextmanager

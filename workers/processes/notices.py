@@ -8,6 +8,7 @@ nor by the same one while it lasts.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ _NEWS = frozenset(
     [
         "candidate decided",
         "serving",
+        "no version serves yet, the fallback answers until the trainer publishes one",
+        "events whose id came before are dropped",
+        "a Triton gets requests again",
         "no longer degraded",
         "no longer waiting",
         "Redis drops no keys any more",
@@ -26,9 +30,21 @@ _NEWS = frozenset(
 """What is told though it is no warning."""
 _LAST = "lane failed"
 """The worker ends for it, and whoever keeps it running says so."""
-_ENDS = {"no longer degraded": "degraded", "degraded": "no longer degraded"}
-"""After the first, the second may be told again."""
-_TELL_APART = ("topic", "cause", "version", "stage", "circuit", "endpoint", "key", "model")
+_ENDS = {
+    "no longer degraded": "degraded",
+    "a Triton gets requests again": "a Triton fails, others get its requests until it answers",
+}
+"""The first is told where the second was, which may come again then."""
+_TELL_APART = ("topic", "cause", "version", "stage", "endpoint", "key", "model")
+_OF_KAFKA = (
+    "Kafka takes no write",
+    "Kafka takes no commit",
+    "Kafka does not answer, trying again",
+)
+"""Not told of a Kafka that is known to be away, nor of one that has just come back."""
+_TELL_CAUSES_APART = ("no candidate", "waiting")
+"""Of these another cause is another thing; its numbers are not."""
+_NUMBERS = re.compile(r"\d+")
 _LEFT_OUT = frozenset(
     [
         "event",
@@ -66,6 +82,8 @@ class Notices:
         self._clock = clock
         self._heard: dict[Key, float] = {}
         self._down: set[str] = set()
+        self._returned: dict[str, float] = {}
+        """When servers were seen to answer again."""
 
     def of(self, worker: str, line: Mapping[str, Any]) -> str | None:
         """What to tell of a worker's log line; None for nothing."""
@@ -74,6 +92,7 @@ class Notices:
             not _ours(line)
             or event == _LAST
             or (line.get("level") == "info" and event not in _NEWS)
+            or (event in _OF_KAFKA and self._away_lately("Kafka"))
         ):
             return None
         if away := _AWAY.match(_cause(line)):
@@ -83,9 +102,12 @@ class Notices:
         if event == "no longer waiting":
             told = self._forget(("waiting", str(line.get("stage"))))
             return f"{worker}: {_text(line, cause=False)}" if told else None
+        apart = [str(line[name]) for name in _TELL_APART if name in line]
         if event in _ENDS:
-            self._forget((_ENDS[event],))
-        key = (event, *(str(line[name]) for name in _TELL_APART if name in line))
+            return f"{worker}: {_text(line)}" if self._forget((_ENDS[event], *apart)) else None
+        key = (event, *apart)
+        if event in _TELL_CAUSES_APART:
+            key += (_NUMBERS.sub("", _cause(line)),)
         if event == "serving" and key not in self._heard:
             self._forget((event,))  # one version at a time
         return f"{worker}: {_text(line)}" if self._new(key) else None
@@ -95,6 +117,8 @@ class Notices:
         if up:
             known = name in self._down
             self._down.discard(name)
+            if known:
+                self._returned[name] = self._clock()
             return f"{name} at {address} answers again" if known and self._was(name) else None
         self._down.add(name)
         new = self._new(("away", name))
@@ -116,6 +140,10 @@ class Notices:
         if name in self._down or not self._was(name):  # who watches the server says so
             return None
         return f"{name} answers again (it did not: {cause.partition(' - ')[0]})"
+
+    def _away_lately(self, name: str) -> bool:
+        since = self._clock() - self._returned.get(name, -math.inf)
+        return name in self._down or since < _QUIET_SECONDS
 
     def _was(self, name: str) -> bool:
         return self._forget(("away", name))

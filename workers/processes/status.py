@@ -11,6 +11,8 @@ from typing import NamedTuple
 _SAMPLE = re.compile(r"driftloop_(\w+?)(_total)?(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
+_OUTCOMES = ("unmatched", "joined", "late", "corrected", "duplicate", "stale")
+"""What becomes of a label; other outcomes are of windows, or of one that is counted already."""
 _LABELS = 100
 """So many labels without an event are no chance."""
 
@@ -59,11 +61,11 @@ class Status:
 
     def warning(self) -> str:
         """What the numbers say is wrong; empty for nothing."""
-        labels = self._by("labels", "outcome")
-        if labels["unmatched"] == sum(labels.values()) >= _LABELS:
+        labels, unmatched = self._labels()
+        if unmatched == labels >= _LABELS:
             return (
-                f"none of {labels['unmatched']:,} labels has found its event - see that their "
-                "event_id and key are the event's"
+                f"none of {labels:,} labels has found its event - see that their event_id and key "
+                "are the event's"
             )
         return ""
 
@@ -72,14 +74,15 @@ class Status:
         letters = self._by("dead_letters", "cause")
         predictions = self._by("predictions", "version")
         fallback = predictions.get("0", 0)
-        labels = self._by("labels", "outcome")
+        labels, unmatched = self._labels()
+        repeated = int(self._total("duplicates"))
         parts = [
-            _counted(self._total("events", "score"), "event"),
+            _counted(self._total("events", "score"), "event", {"repeated": repeated}),
             _counted(sum(predictions.values()), "prediction", {"by the fallback": fallback}),
-            _counted(sum(labels.values()), "label", {"without an event": labels["unmatched"]}),
+            _counted(labels, "label", {"without an event": unmatched}),
             _counted(sum(letters.values()), "dead letter", letters),
             f"lag {int(self._total('lag_records')):,}",
-            f"version {version}" if (version := self._version()) else "no version yet",
+            self._serving(),
         ]
         return " | ".join([*parts, self.decision] if self.decision else parts)
 
@@ -103,8 +106,24 @@ class Status:
             found[dict(key.labels).get(label, "")] += int(value)
         return found
 
-    def _version(self) -> int:
-        return int(max((value for _, value in self._rows("serving_version", "score")), default=0))
+    def _labels(self) -> tuple[int, int]:
+        """How many labels came, and how many of them have no event.
+
+        One that came before its event, or on another partition, is counted there again.
+        """
+        found = self._by("labels", "outcome")
+        again = found["awaited"] + found["passed_on"]
+        labels = sum(found[outcome] for outcome in _OUTCOMES) - again
+        return max(0, labels), max(0, found["unmatched"] - again)
+
+    def _serving(self) -> str:
+        scorers = [rows for worker, rows in self._latest.items() if worker.startswith("score")]
+        if scorers and not any(scorers):
+            return "nobody scores"
+        version = int(
+            max((value for _, value in self._rows("serving_version", "score")), default=0)
+        )
+        return f"version {version}" if version else "no version yet"
 
 
 def _counted(count: float, what: str, of_them: Mapping[str, int] | None = None) -> str:

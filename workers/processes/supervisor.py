@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from workers.processes.notices import last_words
 
 PARENT = "DRIFTLOOP_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
+_NUMBERS = re.compile(r"\d+")
 _STABLE_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
@@ -93,10 +95,13 @@ class Supervisor:
             if asyncio.get_running_loop().time() - started > _STABLE_SECONDS:
                 delay, before = 0.5, ""
             self.restarts += 1
-            told = f"{command.name} ended ({ended(code)}): {why}"
-            if told != before:  # said once, while it does not last
+            told = f"{command.name} ended ({ended(code)})"
+            if code != -signal.SIGKILL:  # who is killed has no time to say why
+                told += f": {why}"
+            cause = _NUMBERS.sub("", told)
+            if cause != before:  # said once, while it does not last
                 self._report(f"{told} - restarting until it lasts; log: {self._log(command)}")
-            before = told
+            before = cause
             await self._pause(delay)
             delay = min(delay * 2, 10.0)
 

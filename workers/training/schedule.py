@@ -10,13 +10,10 @@ import math
 from collections.abc import Set
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from streams.spec import Retrain
 from workers.examples.index import Index
 from workers.examples.reading import OffsetRanges
-from workers.training.slices import Slices, slices_at
+from workers.training.slices import Slices, lacking, slices_at
 
 
 @dataclass(frozen=True)
@@ -37,26 +34,31 @@ def due(
     `decided` is the label watermark of the last candidate; 0 before the first, which is due `every`
     after the earliest example.
     """
-    watermark = index.watermark(expected, idle=policy.window_seconds)
-    since = decided or index.earliest
-    steps = math.floor((watermark - since) / policy.every_seconds) if watermark > since else 0
-    if steps < 1:
+    target = _target(policy, index, decided, expected)
+    if target is None:
         return None
-    target = since + steps * policy.every_seconds
     slices = slices_at(policy, target)
-    if not _enough(policy, index, slices, classes):
+    if _lacking(policy, index, slices, classes):
         return None
     return Due(target, index.window(slices.train[0], slices.evaluate[1]), slices)
 
 
-def _enough(policy: Retrain, index: Index, slices: Slices, classes: int) -> bool:
-    """Whether there are enough examples for a training run (corrections count twice)."""
-    counts = _counts(index.labels(slices.train), classes)
-    if sum(counts) < policy.least_examples or min(counts) < policy.least_positives:
-        return False
-    spans = (slices.validate, slices.evaluate)
-    return all(np.count_nonzero(_counts(index.labels(span), classes)) >= 2 for span in spans)
+def why_not(policy: Retrain, index: Index, decided: float, expected: Set[int], classes: int) -> str:
+    """What the candidate lacks whose time has come; empty for nothing, and before its time."""
+    target = _target(policy, index, decided, expected)
+    return "" if target is None else _lacking(policy, index, slices_at(policy, target), classes)
 
 
-def _counts(labels: NDArray[np.float32], classes: int) -> list[int]:
-    return [int(np.count_nonzero(labels == one)) for one in range(classes)]
+def _target(policy: Retrain, index: Index, decided: float, expected: Set[int]) -> float | None:
+    """The label watermark of the candidate whose time has come; None where it has not."""
+    watermark = index.watermark(expected, idle=policy.window_seconds)
+    since = decided or index.earliest
+    steps = math.floor((watermark - since) / policy.every_seconds) if watermark > since else 0
+    return since + steps * policy.every_seconds if steps >= 1 else None
+
+
+def _lacking(policy: Retrain, index: Index, slices: Slices, classes: int) -> str:
+    """What there is too little of for a training run (corrections count twice)."""
+    spans = (slices.train, slices.validate, slices.evaluate)
+    train, validate, evaluate = map(index.labels, spans)
+    return lacking(train, validate, evaluate, policy, classes)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.errors import TrainingError
 from streams.spec import Retrain
@@ -13,6 +14,7 @@ from workers.examples.reading import Examples
 
 Span = tuple[float, float]
 """Event time [from, to), seconds since 1970 (UTC)."""
+Labels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -82,26 +84,38 @@ def require_support(sliced: Sliced, policy: Retrain, classes: int) -> None:
         TrainingError: a slice is empty or too small; says which, and the setting.
     """
     labels = sliced.train.label
-    if len(labels) < policy.least_examples:
-        raise TrainingError(
-            f"{len(labels)} training examples, policies.retrain.least_examples is "
-            f"{policy.least_examples} - wait for more labels, or lower it"
-        )
-    if len(labels) and not np.isin(labels, np.arange(classes)).all():
+    if not np.isin(labels, np.arange(classes)).all():
         odd = labels[~np.isin(labels, np.arange(classes))][0]
         raise TrainingError(
             f"label {odd:g} is not a class index 0 to {classes - 1} - check feedback and "
             "model.outputs"
         )
-    rarest = int(np.bincount(labels.astype(np.int64), minlength=classes).min())
+    if lacks := lacking(labels, sliced.validate.label, sliced.evaluate.label, policy, classes):
+        raise TrainingError(lacks)
+
+
+def lacking(
+    train: Labels, validate: Labels, evaluate: Labels, policy: Retrain, classes: int
+) -> str:
+    """What there is too little of to learn from, and the setting, by each slice's labels.
+
+    Empty where there is enough.
+    """
+    if len(train) < policy.least_examples:
+        return (
+            f"{len(train)} training examples, policies.retrain.least_examples is "
+            f"{policy.least_examples} - wait for more labels, or lower it"
+        )
+    rarest = min(int(np.count_nonzero(train == one)) for one in range(classes))
     if rarest < policy.least_positives:
-        raise TrainingError(
+        return (
             f"{rarest} training examples of the rarest class, policies.retrain.least_positives "
             f"is {policy.least_positives} - wait for more labels, or lower it"
         )
-    for name, part in (("validate", sliced.validate), ("evaluate", sliced.evaluate)):
-        if len(np.unique(part.label)) < 2:
-            raise TrainingError(
-                f"the {name} slice has {len(part)} examples, all of one class - make "
+    for name, labels in (("validate", validate), ("evaluate", evaluate)):
+        if len(np.unique(labels)) < 2:
+            return (
+                f"the {name} slice has {len(labels)} examples, all of one class - make "
                 f"policies.retrain.{name} longer, or wait for more labels"
             )
+    return ""

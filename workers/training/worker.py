@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -16,7 +18,9 @@ import structlog
 from streams import telemetry
 from streams.aio.cancelling import cancel
 from streams.aio.retrying import until_available
-from streams.errors import ModelError, TrainingError
+from streams.errors import ModelError, TrainingError, Unavailable
+from streams.kafka.topic_ids import topic_ids
+from streams.kafka.topic_watch import TopicWatch
 from streams.kafka.topics import ensure_topics
 from streams.ledger.topic import read_state
 from streams.settings import Settings
@@ -25,11 +29,12 @@ from workers.examples.index import ExampleFollower
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.training.job import Job, Step, run_job
-from workers.training.schedule import Due, due
+from workers.training.schedule import Due, due, why_not
 
 log = structlog.get_logger(__name__)
 
-_GUARD_SECONDS = 5.0
+_GUARD_SECONDS = 3.0
+"""How often it looks whether files and topics are still what they were."""
 
 T = TypeVar("T")
 
@@ -42,6 +47,7 @@ async def run_trainer(settings: Settings, pipeline: Pipeline, stop: asyncio.Even
 
     Raises:
         PipelineError: the pipeline's network cannot be built.
+        TopicRecreated: a topic that it reads was deleted and made anew.
         ConfigurationError: the model repository cannot be written.
     """
     trainer = Trainer(settings, pipeline)
@@ -68,6 +74,8 @@ class Trainer:
         self._tail = ExampleFollower(settings, pipeline)
         self._decided = 0.0
         self._news = False
+        self._lacks = False
+        """Whether the log has said that a candidate waits for examples."""
 
     async def close(self) -> None:
         """Release connections."""
@@ -79,7 +87,8 @@ class Trainer:
         await self._patiently("topics", lambda: ensure_topics(self._settings, self._pipeline))
         await self._patiently("load", self._withdraw_changed)
         await self._patiently("load", self._ensure_loaded)
-        tasks = [asyncio.create_task(work) for work in (self._follow(), self._guard())]
+        works = self._follow(), self._guard(), self._watch_topics()
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:  # neither ends but by an error
@@ -147,9 +156,16 @@ class Trainer:
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
         if due(policy, index, self._decided, expected, classes) is None:
+            self._report_lacking(why_not(policy, index, self._decided, expected, classes))
             return None
         await self._tail.forget_trimmed()  # a window is made of what is still there
         return due(policy, index, self._decided, expected, classes)
+
+    def _report_lacking(self, lacks: str) -> None:
+        """One line when the time of a candidate has come and there is not enough to make it of."""
+        if lacks and not self._lacks:
+            log.warning("a candidate is due and waits for examples", error=lacks)
+        self._lacks = bool(lacks)
 
     async def _guard(self) -> None:
         """Look now and then whether a version's files were changed."""
@@ -160,6 +176,16 @@ class Trainer:
             if now != files:
                 await self._patiently("load", self._withdraw_changed)
             files = now
+
+    async def _watch_topics(self) -> None:
+        """Raises `TopicRecreated` where a topic was made anew: its offsets are other records'."""
+        topics = self._pipeline.topics
+        watch = TopicWatch(self._settings, self._pipeline, (topics.examples, topics.models), ())
+        await self._patiently("topics", watch.start)
+        while True:
+            await asyncio.sleep(_GUARD_SECONDS)
+            with suppress(Unavailable):  # who works with Kafka says so
+                await watch.look(partial(topic_ids, self._settings))
 
     async def _withdraw_changed(self) -> None:
         """A version whose files are not those that the ledger names is not served."""

@@ -19,10 +19,11 @@ from typing import Any
 import msgspec
 from rocksdict import AccessType, Options, Rdict, WriteBatch
 
-from streams.errors import Busy
+from streams.errors import Busy, StoreFailed
 from streams.ports.labels import Changes, EventName, Label, ServedEvent
 
 _META = b"m"
+_FULL = "No space left"
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_served = msgspec.msgpack.Decoder(ServedEvent).decode
 _unpack_labels = msgspec.msgpack.Decoder(tuple[Label, ...]).decode
@@ -30,13 +31,21 @@ _unpack_meta = msgspec.msgpack.Decoder(tuple[dict[str, int], float]).decode
 
 
 class RocksLabelStore:
-    """`LabelStore` in RocksDB. Raises `Busy` where another process holds the directory."""
+    """`LabelStore` in RocksDB.
+
+    Raises:
+        Busy: another process holds the directory.
+        StoreFailed: the disk is full, or broken.
+    """
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         directory.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db: Any = Rdict(str(directory), _options(), access_type=AccessType.read_write())
         except Exception as error:  # rocksdict raises bare Exceptions
+            if _FULL in str(error):
+                raise self._failed(error) from None
             raise Busy("the label store", directory, error) from None
         found = self._db.get(_META)
         self._positions, self._watermark = _unpack_meta(found) if found else ({}, 0.0)
@@ -84,7 +93,7 @@ class RocksLabelStore:
         self._positions = {**self._positions, **changes.positions}
         self._watermark = changes.watermark
         batch.put(_META, _pack((self._positions, self._watermark)))
-        self._db.write(batch)
+        self._apply(batch)
 
     def expire(self, before: float) -> None:
         """Drop what is older than `before`."""
@@ -94,7 +103,7 @@ class RocksLabelStore:
                 batch.delete(key)
                 batch.delete(entry + key[9:])
         if batch.len():
-            self._db.write(batch)
+            self._apply(batch)
 
     @property
     def positions(self) -> dict[str, int]:
@@ -109,6 +118,16 @@ class RocksLabelStore:
     def close(self) -> None:
         """Flush and release the directory."""
         self._db.close()
+
+    def _apply(self, batch: Any) -> None:
+        try:
+            self._db.write(batch)
+        except Exception as error:  # as above
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> StoreFailed:
+        reason = str(error).rpartition(": ")[2]  # what comes before names a file in it
+        return StoreFailed("the label store", self._directory, reason)
 
     def _write_early(self, batch: Any, name: bytes, labels: tuple[Label, ...]) -> None:
         if labels:

@@ -7,7 +7,13 @@ from typing import Any
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from streams.errors import ConfigurationError, DriftloopError, ModelError, Unavailable
+from streams.errors import (
+    ConfigurationError,
+    DriftloopError,
+    ModelError,
+    NotAnswering,
+    Unavailable,
+)
 from streams.settings import Settings
 
 SETTING = "DRIFTLOOP_TRITON"
@@ -33,11 +39,14 @@ _NOT_LOADED = (
 _STUB_DEAD = ("stub process", "is not healthy")
 
 
-class NotServing(Unavailable):
+class NotServing(NotAnswering):
     """Triton answers, but the version is not loaded there, or its process has died."""
 
     def __init__(self, settings: Settings, name: str, reason: str, *, died: bool) -> None:
-        super().__init__(f"model {name} in Triton", settings.triton, SETTING, reason)
+        super().__init__(
+            f"Triton at {settings.triton} does not serve {name} ({reason}) - it is loaded again; "
+            "where that does not help, `driftloop rollback` makes another version serve"
+        )
         self.died = died
         """Whether its backend process is gone: only unloading and loading brings it back."""
 

@@ -117,9 +117,10 @@ class TritonControl:
                 home = self._settings.model_repository / self._name
                 await asyncio.to_thread(require_unchanged, home, self._known())
                 if died:
-                    log.warning("backend process died, loading the model again", model=self._name)
+                    log.warning("a model's process died, loading it again", version=version)
                     await self.unload()
-                log.warning("version is not loaded, loading", model=self._name, version=version)
+                else:
+                    log.warning("Triton has lost the model, loading it again", version=version)
                 await self.load()
             finally:
                 self._restored_at = time.monotonic()

@@ -56,8 +56,13 @@ class Endpoint:
         scorer: Scorer,
         control: Restoring,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        alone: bool = False,
     ) -> None:
+        """One that is `alone` leaves it to others to say that it is away: everybody waits then."""
         self.address = address
+        self.lacks = ""
+        """What it said of a version that it does not serve; empty where it does, or is away."""
         self.circuit = Circuit(self._report, clock)
         self._gauge = telemetry.TRITON_CIRCUIT.labels(pipeline, address)
         self._scorer = scorer
@@ -71,6 +76,7 @@ class Endpoint:
         self._repaired = -math.inf
         """Requests from before this time tell nothing about the model that answers now."""
         self._logged: State = "closed"
+        self._alone = alone
         self._gauge.set(_GAUGE["closed"])
 
     @property
@@ -103,15 +109,18 @@ class Endpoint:
             self.circuit.undecided()
             raise
         except NotServing as error:
+            self.lacks = str(error)
             self._failed(begun, certain=error.died)
             if begun >= self._repaired:
                 self._repair(version, vectors[:1], error)
             raise
         except TimeoutError:
+            self.lacks = ""
             self._failed(begun)
             reason = f"no answer in {self._clock() - begun:.2g} s"
             raise Unavailable("Triton", self.address, SETTING, reason) from None
         except (Unavailable, asyncio.CancelledError):  # cancelled: its caller could not wait longer
+            self.lacks = ""
             self._failed(begun)
             raise
         finally:
@@ -141,6 +150,7 @@ class Endpoint:
 
     def _succeeded(self) -> None:
         self._answered = self._clock()
+        self.lacks = ""
         self.circuit.succeeded()
 
     def _repair(self, version: int, vector: NDArray[np.float32], lost: NotServing) -> None:
@@ -154,7 +164,7 @@ class Endpoint:
                 await self._control.restore(version, died=still.died)
                 await self._scorer.infer(version, vector)
         except DriftloopError as error:
-            log.warning("endpoint is not repaired", endpoint=self.address, error=str(error))
+            log.warning("Triton does not serve what it lost", error=str(error))
         else:
             self._repaired = self._clock()
             self._succeeded()
@@ -191,5 +201,8 @@ class Endpoint:
         ):  # the log shows an outage once, not each of its probes
             return
         self._logged = state
-        write = log.info if state == "closed" else log.warning
-        write("endpoint", endpoint=self.address, circuit=state)
+        if state == "closed":
+            log.info("a Triton gets requests again", endpoint=self.address)
+        else:
+            write = log.info if self._alone else log.warning
+            write("a Triton fails, others get its requests until it answers", endpoint=self.address)

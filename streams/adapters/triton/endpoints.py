@@ -18,7 +18,7 @@ from streams.adapters.triton.control import TritonControl
 from streams.adapters.triton.endpoint import Endpoint
 from streams.adapters.triton.scorer import TritonScorer
 from streams.aio.cancelling import cancel
-from streams.errors import DriftloopError, ModelError, Unavailable
+from streams.errors import DriftloopError, ModelError, NotAnswering, Unavailable
 from streams.records import Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -53,14 +53,16 @@ class TritonEndpoints:
             ConfigurationError: they name none.
         """
         name, outputs = pipeline.name, pipeline.model.outputs
+        each_one = each(settings)
         endpoints = [
             Endpoint(
                 name,
                 one.triton,
                 TritonScorer(one, name, outputs),
                 TritonControl(one, name, known),
+                alone=len(each_one) == 1,
             )
-            for one in each(settings)
+            for one in each_one
         ]
         return cls(endpoints, len(pipeline.feature_names), outputs)
 
@@ -123,6 +125,9 @@ class TritonEndpoints:
         return found
 
     def _all_open(self) -> Unavailable:
+        for endpoint in self.endpoints:
+            if endpoint.lacks:  # it is there: its own words tell more
+                return NotAnswering(endpoint.lacks)
         addresses = ",".join(endpoint.address for endpoint in self.endpoints)
         return Unavailable("Triton", addresses, SETTING, "its circuit is open after failures")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from streams.breaker import InvalidBreaker
+from streams.breaker import FirstOfEachCause, InvalidBreaker
 from streams.errors import BadRecord, Halted, PipelineError, TooManyInvalid
 from streams.spec import Invalid, Policies
 from streams.testing import Rehearsal
@@ -52,11 +52,15 @@ def test_a_batch_without_bad_records_never_stops() -> None:
     assert isinstance(TooManyInvalid("p", 0, 0.6, 10, "x"), Halted)
 
 
-def test_each_cause_is_said_once() -> None:
-    judge = breaker()
+@pytest.mark.parametrize("judges", [True, False])
+def test_each_cause_is_said_once(judges: bool) -> None:
+    judge, first = breaker(), FirstOfEachCause("p.events")
     with structlog.testing.capture_logs() as said:
-        judge.observe(10, [BAD, BAD, BadRecord("time", "none")])
-        judge.observe(10, [BAD])
+        for errors in ([BAD, BAD, BadRecord("time", "none")], [BAD]):
+            if judges:
+                judge.observe(10, errors)
+            else:
+                first.observe(errors)
     assert [(one["cause"], one["topic"], one["log_level"]) for one in said] == [
         ("malformed", "p.events", "warning"),
         ("time", "p.events", "warning"),

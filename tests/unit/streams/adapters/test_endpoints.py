@@ -142,6 +142,32 @@ async def test_with_every_circuit_open_nobody_is_asked_and_the_error_comes_at_on
     assert (await scorer.infer(1, ONE)).item() == 2
 
 
+async def test_with_every_circuit_open_it_says_what_a_triton_that_is_there_lacks(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cannot(version: int, *, died: bool = False) -> None:
+        raise not_serving(died=False)
+
+    server = Triton(1, clock)
+    server.error = not_serving(died=True)
+    monkeypatch.setattr(server, "restore", cannot)
+    scorer = of(clock, server)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"does not serve orders \(a reason\).*rollback"):
+            await scorer.infer(1, ONE)
+    assert server.asked == 1
+    await scorer.close()
+
+
+async def test_one_triton_alone_leaves_it_to_others_to_say_that_it_is_away(clock: Clock) -> None:
+    server = Triton(1, clock)
+    scorer = TritonEndpoints([Endpoint("orders", "t1", server, server, clock, alone=True)], 2, 1)
+    server.error = away()
+    with structlog.testing.capture_logs() as lines:
+        await fails(lambda: scorer.infer(1, ONE), Unavailable)
+    assert [line["log_level"] for line in lines] == ["info"]
+
+
 async def test_the_log_tells_an_outage_once_and_its_end(clock: Clock) -> None:
     server = Triton(1, clock)
     scorer = of(clock, server)
@@ -155,9 +181,9 @@ async def test_the_log_tells_an_outage_once_and_its_end(clock: Clock) -> None:
         server.error = None
         clock.now += 2 * LONGEST
         await scorer.infer(1, ONE)
-    assert [(line["endpoint"], line["circuit"]) for line in lines] == [
-        ("t1", "open"),
-        ("t1", "closed"),
+    assert [(line["endpoint"], line["event"]) for line in lines] == [
+        ("t1", "a Triton fails, others get its requests until it answers"),
+        ("t1", "a Triton gets requests again"),
     ]
 
 

@@ -159,6 +159,14 @@ def test_a_record_of_what_was_served_that_is_none_is_set_aside(value: bytes, cau
     assert join.replay(SCORED, records(SCORED, value, first=3)) == []
 
 
+def test_a_label_that_comes_first_is_counted_again_when_its_event_comes() -> None:
+    join = Join(PIPELINE, MemoryLabelStore())
+    join.take(records(FEEDBACK, orjson.dumps({"event_id": "o1", "label": 1, "labelled_at": T0})))
+    assert join.outcomes() == {"unmatched": 1}
+    join.take(records(SCORED, scored(1)))
+    assert join.outcomes() == {"awaited": 1, "joined": 1}
+
+
 def test_a_tombstone_of_what_was_served_is_passed_over() -> None:
     join = Join(PIPELINE, MemoryLabelStore())
     joined = join.take(records(SCORED, None, scored(1), None, scored(2, T0 + 2 * HOUR), None))

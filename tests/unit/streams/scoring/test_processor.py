@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+import structlog
 from aiokafka import ConsumerRecord
 from numpy.typing import NDArray
 
@@ -85,7 +86,9 @@ async def test_bad_events_and_repeated_ones_cost_nobody_else() -> None:
         basket(2, T0 + 1),
         {**basket(3), "amount": "x"},
     ]
-    result = await Rehearsal(declare(), network).score(events)
+    with structlog.testing.capture_logs() as lines:
+        result = await Rehearsal(declare(), network).score([*events, basket(1)])
+    assert [line["id"] for line in lines if "came before" in line["event"]] == ["o1"]
     assert [p.event_id for p in result.predictions] == ["o1", "o2"]
     assert [letter["cause"] for letter in result.dead_letters] == ["malformed", "invalid"]
     assert [letter["offset"] for letter in result.dead_letters] == ["1", "4"]

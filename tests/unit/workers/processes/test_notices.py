@@ -101,6 +101,34 @@ def test_what_ended_is_told_and_may_come_again(notices: Notices) -> None:
     assert notices.of("score-2", goes_on) is None
 
 
+def test_another_cause_is_another_thing(notices: Notices) -> None:
+    few, more, loss = (
+        said("no candidate", "error", error=error)
+        for error in ("3 examples, 20 are needed", "4 examples, 20 are needed", "the loss is nan")
+    )
+    assert notices.of("trainer", few) is not None
+    assert notices.of("trainer", more) is None
+    assert notices.of("trainer", loss) == "trainer: no candidate: the loss is nan"
+    waits = said("waiting", stage="fold", error="Redis is full")
+    goes_on = said("no longer waiting", "info", stage="fold", error="Redis is a replica")
+    assert notices.of("score-1", waits) is not None
+    assert notices.of("score-1", waits | {"error": "Redis is a replica"}) is not None
+    assert notices.of("score-1", goes_on) is not None
+    assert notices.of("score-1", waits) is not None
+
+
+def test_each_of_several_tritons_is_told_of(notices: Notices) -> None:
+    fails = said("a Triton fails, others get its requests until it answers", endpoint="t1")
+    back = said("a Triton gets requests again", "info", endpoint="t1")
+    assert notices.of("score-1", back) is None  # nobody was told that it failed
+    assert notices.of("score-1", fails) is not None
+    assert notices.of("score-2", fails) is None
+    assert notices.of("score-1", fails | {"endpoint": "t2"}) is not None
+    assert notices.of("score-1", back) == "score-1: a Triton gets requests again (endpoint t1)"
+    assert notices.of("score-2", back) is None
+    assert notices.of("score-1", back | {"endpoint": "t2"}) is not None
+
+
 def test_a_version_that_serves_again_is_told_again(notices: Notices) -> None:
     for version in (1, 2, 1):
         line = said("serving", "info", version=version)
@@ -127,6 +155,18 @@ def test_a_server_that_goes_and_comes_back_is_told_once_by_whoever_sees_it_first
     assert notices.of("label", said("waiting", stage="open", error=AWAY)) is None
     assert "Redis answers again" in (notices.of("score-1", goes_on) or "")
     assert notices.of("label", goes_on) is None
+
+
+def test_what_fails_because_kafka_is_away_is_told_with_it(notices: Notices, clock: Clock) -> None:
+    fails = said("Kafka takes no commit", error="TimeoutError()")
+    assert notices.of("score-1", fails) is not None
+    clock.now += 61.0
+    notices.server("Kafka", "far:9092", up=False)
+    assert notices.of("score-1", fails) is None
+    assert notices.server("Kafka", "far:9092", up=True) is not None
+    assert notices.of("score-1", fails) is None
+    clock.now += 61.0
+    assert notices.of("score-1", fails) is not None
 
 
 def test_a_worker_that_hangs_is_told_once_and_that_it_goes_on(notices: Notices) -> None:

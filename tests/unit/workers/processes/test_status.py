@@ -71,11 +71,17 @@ def test_a_worker_that_starts_again_counts_on() -> None:
     status.take("score-1", scorer(1000, 1).gauge("lag_records", 50, topic="p.events").text)
     status.ended("score-1")
     assert status.line().startswith("1,000 events | 1,000 predictions | ")
-    assert "lag 0" in status.line()
+    assert status.line().endswith("lag 0 | nobody scores")
     status.take("score-1", scorer(10, 2).text)
     status.take("score-1", scorer(15, 2).text)
     assert status.line().startswith("1,015 events | 1,015 predictions | ")
     assert "version 2" in status.line()
+
+
+def test_events_that_came_again_are_told_apart() -> None:
+    status = Status()
+    status.take("score-1", scorer(3, 1).count("duplicates", 2).text)
+    assert status.line().startswith("3 events (2 repeated) | 3 predictions | ")
 
 
 def test_one_is_one() -> None:
@@ -90,6 +96,15 @@ def test_only_our_samples_are_read() -> None:
         ("events_created", False, 1.7e9),
         ("x", False, 2.5),
     ]
+
+
+def test_a_label_that_waited_for_its_event_is_one_and_has_it() -> None:
+    status, labels = Status(), Worker().count("labels", 150, outcome="unmatched")
+    for outcome in ("joined", "awaited", "window_late"):
+        labels.count("labels", 140, outcome=outcome)
+    status.take("label", labels.count("labels", 3, outcome="passed_on").text)
+    assert " | 147 labels (7 without an event) | " in status.line()
+    assert status.warning() == ""
 
 
 def test_labels_that_all_miss_their_events_are_a_warning() -> None:

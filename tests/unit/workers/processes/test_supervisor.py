@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -39,11 +40,14 @@ async def test_a_worker_that_keeps_ending_is_told_once_for_each_cause(
     def runs() -> int:
         return (home / "runs").read_text().count("run")
 
-    say(home, "error: no Redis", 1)
+    (home / "now").write_text('echo "error: no Redis $$"\nexit 1\n')
     async with Supervisor([Command("score-1", [], {})], home / "logs", told.append):
         await until(lambda: runs() >= 3)
         assert len(told) == 1
-        assert told[0].startswith("score-1 ended (exit code 1): no Redis - restarting")
+        assert re.match(r"score-1 ended \(exit code 1\): no Redis \d+ - restarting", told[0])
+        (home / "now").write_text("echo 'error: from before'\nkill -9 $$\n")
+        await until(lambda: len(told) == 2)
+        assert told[1].startswith("score-1 ended (SIGKILL, out of memory?) - restarting")
         say(home, "error: too many bad records", 3)
         await until(lambda: any("not restarted" in line for line in told))
         known = runs()

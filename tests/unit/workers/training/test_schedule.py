@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from streams.spec import Retrain
 from workers.examples.index import Index
 from workers.examples.reading import OffsetRanges
-from workers.training.schedule import Due, due
+from workers.training.schedule import Due, due, why_not
 
 DAY = 86_400.0
 POLICY = Retrain(
@@ -105,6 +107,28 @@ def test_one_class_only_is_not_enough() -> None:
     times = np.arange(0, 5 * DAY, 100.0)
     found.add(0, np.arange(len(times)), times, np.zeros(len(times), np.float32))
     assert made(found) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "policy", "reason"),
+    [
+        (Index(), POLICY, ""),
+        (index(1.5), POLICY, ""),  # not yet
+        (index(4.1), POLICY, ""),  # nothing is lacking
+        (index(2.5), POLICY, "0 training examples, policies.retrain.least_examples is 50"),
+        (
+            index(4.1),
+            replace(POLICY, least_examples=80, least_positives=51),
+            "50 training examples of the rarest class, policies.retrain.least_positives is 51",
+        ),
+    ],
+)
+def test_what_a_candidate_lacks_is_said_once_its_time_has_come(
+    found: Index, policy: Retrain, reason: str
+) -> None:
+    said = why_not(policy, found, 0.0, frozenset(), classes=2)
+    assert said.startswith(reason)
+    assert bool(said) == bool(reason)
 
 
 def test_what_is_old_is_forgotten() -> None:
