@@ -6,6 +6,9 @@ or dead-letter (`BadRecord`). The message is one line: what is wrong, and how to
 
 from __future__ import annotations
 
+_LONGEST = 300
+"""Characters that an error shows of what an author wrote."""
+
 
 class DriftloopError(Exception):
     """The root of all our errors."""
@@ -19,8 +22,14 @@ class PipelineError(ConfigurationError):
     """A pipeline declaration is wrong; the message names the field and the fix."""
 
     def __init__(self, field: str, problem: str, fix: str) -> None:
-        super().__init__(f"{field}: {problem} - {fix}")
+        super().__init__(f"{_line(field)}: {_line(problem)} - {fix}")
         self.field = field
+
+
+def _line(text: str) -> str:
+    """What an author wrote, in one line that can be read: a value may be an array, or a module."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 class Unavailable(DriftloopError):

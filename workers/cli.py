@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
@@ -26,7 +25,7 @@ from workers.commands import (
     training,
 )
 from workers.processes.supervisor import end_with_parent
-from workers.terminal import console, spell_out
+from workers.terminal import console, plain, spell_out
 
 app = typer.Typer(
     name="driftloop",
@@ -83,7 +82,7 @@ def main() -> None:
     try:
         app()
     except DriftloopError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True, markup=True)
+        console.print(f"[red]error:[/] {plain(error)}", soft_wrap=True, markup=True)
         sys.exit(Halted.EXIT_CODE if isinstance(error, Halted) else 1)
 
 

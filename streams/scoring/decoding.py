@@ -154,7 +154,7 @@ class Decoder:
             return replace(decoded, features=self._pipeline.no_stateless())
         try:
             decoded = replace(decoded, features=self._pipeline.stateless(decoded.columns))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadRecord("feature", str(explained(error))) from error
         blocks = list(decoded.features.values())
         if not blocks or np.abs(np.concatenate(blocks, axis=1)).max() <= LARGEST:
@@ -242,7 +242,11 @@ class Decoder:
             return epoch(values)
         if not self._numeric[name]:
             return np.fromiter(values, object, len(values))
-        column = numbers(values)  # a null that nobody reads is not a number
+        try:
+            column = numbers(values)  # a null that nobody reads is not a number
+        except (TypeError, ValueError) as error:
+            said = f"{name}: is no number after the schema's own validators ({error})"
+            raise BadRecord("invalid", said) from None
         summed = name in self._pipeline.plan.values
         for i in np.flatnonzero(~np.isfinite(column)).tolist():
             if values[i] is not None:

@@ -60,7 +60,7 @@ class Validator:
 
     def _judge(self, value: bytes | None) -> BaseModel:
         try:
-            return self._schema.model_validate_json(value or b"")
+            found = self._schema.model_validate_json(value or b"")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             named = first["loc"][0] if len(first["loc"]) == 1 else ""
@@ -69,6 +69,10 @@ class Validator:
             where = ".".join(str(part) for part in first["loc"])
             cause = "malformed" if first["type"] == "json_invalid" else "invalid"
             raise BadRecord(cause, f"{where}: {first['msg']}" if where else first["msg"]) from None
+        if not isinstance(found, BaseModel):
+            name, given = self._schema.__name__, type(found).__name__
+            raise BadRecord("invalid", f"a model_validator of {name} returned {given}, not self")
+        return found
 
 
 def _dated(value: bytes, field: str) -> bytes | None:

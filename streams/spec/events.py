@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, FutureDatetime, NaiveDatetime, PastDatetime
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    FutureDatetime,
+    NaiveDatetime,
+    PastDatetime,
+    PydanticUndefinedAnnotation,
+)
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
@@ -22,6 +29,7 @@ from streams.spec.fields import (
 )
 from streams.spec.times import TimeRange
 
+_LATEST_YEAR = 2100
 _TIMES = (datetime, AwareDatetime, NaiveDatetime, PastDatetime, FutureDatetime)
 
 Columns = Mapping[str, NDArray[Any]]
@@ -53,6 +61,7 @@ class Event:
                 "pass a class that derives from pydantic.BaseModel",
             )
         check_fields(self, "event")
+        _complete(self.schema)
         require_field(self.schema, self.time, "event.time")
         if base_type(self.schema, self.time) not in (*_TIMES, int, float):
             raise PipelineError(
@@ -62,6 +71,16 @@ class Event:
             )
         for role in ("id", "key"):
             require_name(self.schema, getattr(self, role), f"event.{role}")
+
+
+def _complete(schema: type[BaseModel]) -> None:
+    """Resolve the names of types that were declared after the schema."""
+    try:
+        schema.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise PipelineError(
+            "event.schema", f"{error.name!r} is not defined", "import or define it above the Event"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -114,11 +133,20 @@ class Cleaning:
         """
         seconds(self.duplicates, "cleaning.duplicates")
         seconds(self.ahead, "cleaning.ahead")
+        for name, like in (("missing", '{"field": 0}'), ("outliers", '{"field": Clip(0, 9)}')):
+            if not isinstance(given := getattr(self, name), Mapping):
+                raise PipelineError(f"cleaning.{name}", f"{given!r} is no mapping", f"write {like}")
         if not isinstance(self.earliest, datetime):
             raise PipelineError(
                 "cleaning.earliest",
                 f"{self.earliest!r} is no datetime",
                 "write datetime(2024, 1, 1)",
+            )
+        if self.earliest.year >= _LATEST_YEAR:
+            raise PipelineError(
+                "cleaning.earliest",
+                f"{self.earliest} is later than any event",
+                "use a time before the first event",
             )
         for name, filler in self.missing.items():
             require_field(schema, name, f"cleaning.missing[{name!r}]")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, EnumType
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,12 @@ from streams.errors import PipelineError
 from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds, text
 from streams.spec.events import Columns
-from streams.spec.fields import plain, require_field, require_numeric, require_value
+from streams.spec.fields import (
+    plain,
+    require_category,
+    require_numeric,
+    require_value,
+)
 from streams.spec.functions import check_function, place_of
 
 Block = NDArray[np.float64]
@@ -81,7 +86,10 @@ class Transform:
         """
         returned, expected = self.function(columns), len(next(iter(columns.values())))
         try:
-            values = np.asarray(returned, np.float64)
+            found = np.asarray(returned)
+            if found.dtype.kind in "cmM":  # complex numbers, and times of any unit
+                raise self._wrong(f"function returned {found.dtype} values")
+            values = found.astype(np.float64, copy=False)
         except (TypeError, ValueError) as error:
             raise self._wrong(f"function returned no numbers ({error})") from None
         if values.shape != (expected,):
@@ -111,19 +119,21 @@ class OneHot:
 
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` where the declaration does not fit the event's schema."""
-        require_field(schema, self.field, f"features.{self.field}")
-        if isinstance(self.values, str):
-            raise PipelineError(
-                f"features.{self.field}.values", f"{self.values!r} is one text", 'write ("a", "b")'
-            )
+        where = f"features.{self.field}.values"
+        check_fields(self, f"features.{self.field}")
+        require_category(schema, self.field, f"features.{self.field}")
+        text = isinstance(self.values, str)
+        if text or not isinstance(self.values, Sequence | EnumType):  # a set has no order
+            kind = "one text" if text else "no list"
+            raise PipelineError(where, f"{self.values!r} is {kind}", 'write ("a", "b")')
+        for value in self.values:
+            require_value(schema, self.field, value, where)
         if not self.values or len(set(self.values)) != len(self.values):
             raise PipelineError(
                 f"features.{self.field}",
                 "values are empty or repeated",
                 "list each known value once",
             )
-        for value in self.values:
-            require_value(schema, self.field, value, f"features.{self.field}.values")
 
     def compute(self, columns: Columns) -> Block:
         """Zeros and ones, [n, len(values)]."""
@@ -155,7 +165,7 @@ class Bucket:
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` where the declaration does not fit the event's schema."""
         check_fields(self, f"features.{self.field}")
-        require_field(schema, self.field, f"features.{self.field}")
+        require_category(schema, self.field, f"features.{self.field}")
         if not 2 <= self.buckets <= 1 << 24:
             raise PipelineError(
                 f"features.{self.field}",
@@ -233,13 +243,13 @@ class Window:
     def validate(self, schema: type[BaseModel]) -> None:
         """Raise a `PipelineError` where the declaration does not fit the event's schema."""
         check_fields(self, f"features.{self.label}")
-        require_field(schema, self.key, f"features.{self.label}.key")
+        require_category(schema, self.key, f"features.{self.label}.key")
         if self.oldest == self.newest:
             raise PipelineError(
                 f"features.{self.label}.over", "the window is empty", "use 1s or more"
             )
         if self.of:
-            require_numeric(schema, self.of, f"features.{self.label}.of")
+            require_numeric(schema, self.of, f"features.{self.label}.field")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from streams.errors import PipelineError
@@ -28,6 +29,10 @@ class Feedback:
         if self.horizon_seconds < 1:
             raise PipelineError("feedback.horizon", "is zero", "use 1s or more")
         seconds(self.keep, "feedback.keep")
+        if self.missing is not None and not math.isfinite(self.missing):
+            raise PipelineError(
+                "feedback.missing", f"{self.missing} is no label", "use a finite number, or None"
+            )
         if (
             self.missing is not None
             and self.classes

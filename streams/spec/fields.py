@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import types
 import typing
+from collections.abc import Mapping, Set
+from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal
@@ -17,6 +19,8 @@ from streams.errors import PipelineError
 
 _NUMBERS = (int, float, bool, Decimal)
 _NAMES = (str, int, UUID)
+_NO_CATEGORIES = (BaseModel, Mapping, Set, list, tuple, datetime)
+_NOTHING = object()
 
 
 def require_field(schema: type[BaseModel], name: str, where: str) -> None:
@@ -48,21 +52,33 @@ def require_name(schema: type[BaseModel], name: str, where: str) -> None:
         )
 
 
+def require_category(schema: type[BaseModel], name: str, where: str) -> None:
+    """Raise a `PipelineError` where that field of `schema` has parts, or is a time."""
+    require_field(schema, name, where)
+    if _one_is(_NO_CATEGORIES, schema, name):
+        raise PipelineError(
+            where,
+            f"field {name!r} is no category",
+            "use a field that is str, int, UUID, Literal or an Enum",
+        )
+
+
 def require_value(schema: type[BaseModel], name: str, value: object, where: str) -> None:
     """Raise a `PipelineError` unless that field of `schema` may hold this value, as it is."""
     expected = base_type(schema, name)
     if numeric(schema, name):
-        kind = "number"
-        fits = isinstance(value, _NUMBERS) and math.isfinite(value)
+        mend = "give a number"
+        kind, fits = "number", isinstance(value, _NUMBERS) and math.isfinite(value)
     else:
         kind, given = getattr(expected, "__name__", str(expected)), plain(value)
+        mend = _choices(expected) or f"give a {kind}"
         try:
             held = plain(TypeAdapter(expected).validate_python(given))
         except ValidationError:
-            held = None
+            held = _NOTHING
         fits = type(held) is type(given) and held == given
     if not fits:
-        raise PipelineError(where, f"{value!r} is no {kind}, as {name!r} is", f"give a {kind}")
+        raise PipelineError(where, f"{value!r} is no {kind}, as {name!r} is", mend)
 
 
 def require_default(schema: type[BaseModel], name: str) -> None:
@@ -78,13 +94,11 @@ def numeric(schema: type[BaseModel], name: str) -> bool:
 
 
 def base_type(schema: type[BaseModel], name: str) -> Any:
-    """The field's type without `| None` and without annotations."""
-    annotation: Any = schema.model_fields[name].annotation
+    """The field's type without `| None`, annotations, and names that stand for another type."""
+    annotation = _bare(schema.model_fields[name].annotation)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(annotation) if option is not type(None)]
-        annotation = options[0] if len(options) == 1 else annotation
-    if typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
+        annotation = _bare(options[0]) if len(options) == 1 else annotation
     return annotation
 
 
@@ -113,9 +127,47 @@ def spelt(value: object) -> str:
     return str(plain(value))
 
 
+def _bare(annotation: Any) -> Any:
+    """A type without what is annotated; what a `NewType` or a `type` statement stands for."""
+    while True:
+        if typing.get_origin(annotation) is typing.Annotated:
+            annotation = typing.get_args(annotation)[0]
+        elif isinstance(annotation, typing.NewType):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def _choices(expected: Any) -> str:
+    """The mend where there are only so many values; empty where there are not."""
+    if typing.get_origin(expected) is Literal:
+        return f"use one of: {', '.join(map(repr, typing.get_args(expected)))}"
+    if isinstance(expected, type) and issubclass(expected, Enum):
+        return f"use one of: {', '.join(repr(one.value) for one in expected)}"
+    return ""
+
+
+def _one_is(kinds: tuple[type, ...], schema: type[BaseModel], name: str) -> bool:
+    """Whether something that the field may hold is of these types."""
+    found = base_type(schema, name)
+    several = typing.get_origin(found) in (typing.Union, types.UnionType)
+    options = map(_bare, typing.get_args(found)) if several else [found]
+    held = [typing.get_origin(option) or option for option in options]
+    return any(isinstance(one, type) and issubclass(one, kinds) for one in held)
+
+
 def _all_are(kinds: tuple[type, ...], schema: type[BaseModel], name: str) -> bool:
     """Whether all that the field may hold are of these types."""
     found = base_type(schema, name)
+    if typing.get_origin(found) in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(found) if option is not type(None)]
+        return all(_is(kinds, _bare(option)) for option in options)
+    return _is(kinds, found)
+
+
+def _is(kinds: tuple[type, ...], found: Any) -> bool:
     if typing.get_origin(found) is Literal:
         return all(isinstance(one, kinds) for one in typing.get_args(found))
     if not isinstance(found, type):

@@ -18,7 +18,8 @@ def check_function(function: Any, where: str, mend: str) -> None:
     """
     if not callable(function):
         raise PipelineError(where, "is not callable", mend)
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    called = _called(function)
+    if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called):
         raise PipelineError(where, "is async or a generator, and returns nothing at once", mend)
     try:
         signature = inspect.signature(function)
@@ -36,13 +37,20 @@ def place_of(function: Any) -> str:
     """The file and line of a function or class of Python; empty for others."""
     while isinstance(function, functools.partial):
         function = function.func
-    found = inspect.unwrap(function)
+    found = inspect.unwrap(_called(function))
     if code := getattr(found, "__code__", None):
         return f"{short(code.co_filename)}, line {code.co_firstlineno}"
     try:
         return f"{short(inspect.getfile(found))}, line {inspect.getsourcelines(found)[1]}"
     except (TypeError, OSError):
         return ""
+
+
+def _called(function: Any) -> Any:
+    """What runs when this is called: of an object its class's `__call__`."""
+    if inspect.isclass(function) or inspect.isroutine(function):
+        return function
+    return getattr(type(function), "__call__", function)  # noqa: B004 - not whether, but which
 
 
 def short(file: str) -> str:

@@ -120,7 +120,8 @@ def explained(error: BaseException, file: str = "") -> ConfigurationError:
     where = where or "the pipeline"
     if isinstance(error, SystemExit):
         return ConfigurationError(f"{where}: ends the program - declare a pipeline and no more")
-    said = " ".join(str(error).split()) or "no reason given"
+    said = " ".join(str(error).partition("For further information visit")[0].split())
+    said = said or "no reason given"
     if isinstance(error, KeyError):
         said = f"there is no {said}"
     return ConfigurationError(f"{where}: {type(error).__name__}: {said[:300]} - {_mend(error)}")
@@ -128,11 +129,14 @@ def explained(error: BaseException, file: str = "") -> ConfigurationError:
 
 def _place(error: BaseException) -> str:
     """The innermost line of the author's own code (not of Python, packages, or ours), if any."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _own(frame.filename)]
-    if not own:
-        return ""
-    return f"{short(own[-1].filename)}, line {own[-1].lineno}"
+    places = [
+        (frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    own = {file for file in {file for file, _ in places} if _own(file)}
+    for file, line in reversed(places):
+        if file in own:
+            return f"{short(file)}, line {line}"
+    return ""
 
 
 def _own(file: str) -> bool:
@@ -158,7 +162,7 @@ def _mend(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         return "install its package, or correct the name"
     if isinstance(error, ImportError):
-        return "import a name that the module has"
+        return _mend_of_import(error)
     if match := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", said):
         known = _arguments(match[1])
         near = difflib.get_close_matches(match[2], known, 1)
@@ -166,6 +170,16 @@ def _mend(error: BaseException) -> str:
     if match := re.search(r"(\w+)\.__init__\(\) missing .*: (.+)$", said):
         return f"give {match[2]}"
     return next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), "correct it")
+
+
+def _mend_of_import(error: ImportError) -> str:
+    if "circular import" in str(error):
+        return "move what both files need to a third one"
+    if "cannot import name" not in str(error):
+        return "install what it asks for"
+    if error.path and _own(error.path):
+        return f"import a name that it has, or rename {short(error.path)} if it hides a package"
+    return "import a name that the module has"
 
 
 def _arguments(name: str) -> list[str]:

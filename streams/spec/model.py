@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,10 @@ class Model:
         check_fields(self, "model")
         if isinstance(self.onnx, str):
             object.__setattr__(self, "onnx", Path(self.onnx))
+        if not isinstance(self.onnx, Path | None):
+            raise PipelineError(
+                "model.onnx", f"{self.onnx!r} is no path", 'write Path("model.onnx")'
+            )
         if (self.network is None) == (self.onnx is None):
             raise PipelineError(
                 "model",
@@ -57,7 +62,7 @@ class Model:
         unknown = set(self.parameters) - set(TRAINING_DEFAULTS)
         if unknown:
             raise PipelineError(
-                f"model.parameters.{sorted(unknown)[0]}",
+                f"model.parameters.{min(unknown, key=str)}",
                 "is not known",
                 f"use: {', '.join(TRAINING_DEFAULTS)}",
             )
@@ -77,13 +82,23 @@ def _complaint(name: str, value: object) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = isinstance(TRAINING_DEFAULTS[name], int)
     zero = name in ("weight_decay", "seed")
-    if not number or (whole and value != int(value)) or not (value > 0 or (zero and value == 0)):  # type: ignore[call-overload,operator]
+    if not number or not _possible(float(value), whole, zero):  # type: ignore[arg-type]
         kind = "a whole number" if whole else "a number"
         return f"use {kind}, {'0 or more' if zero else 'above 0'}" + (
             ', or "balanced"' if name == "positive_weight" else ""
         )
     return ""
 
+
+def _possible(value: float, whole: bool, zero: bool) -> bool:
+    least = value > 0 or (zero and value == 0)
+    if not whole:
+        return least and value < math.inf
+    return least and value < _LARGEST and value == int(value)
+
+
+_LARGEST = float(1 << 63)
+"""Of a whole number: torch and numpy count no further."""
 
 TRAINING_DEFAULTS: dict[str, float | int | str] = {
     "learning_rate": 1e-3,

@@ -118,6 +118,13 @@ class Pipeline:
                     f"names {len(set(names))} of {classes}",
                     "name each class once",
                 )
+        decided, labelled = named.values()
+        if set(decided) == set(labelled) and tuple(decided) != tuple(labelled):
+            raise PipelineError(
+                "feedback.classes",
+                f"{labelled} are decision.classes in another order",
+                "name the classes in the same order in both: by what their label is, from 0 on",
+            )
         if self.decision.threshold is not None and self.model.outputs > 1:
             raise PipelineError(
                 "decision.threshold",
@@ -127,6 +134,10 @@ class Pipeline:
 
     def _check_names(self) -> None:
         for name in self.feature_names:
+            if not name:
+                raise PipelineError(
+                    "features", "a Transform has no name", 'write Transform("ratio", ratio)'
+                )
             if self.feature_names.count(name) > 1:
                 raise PipelineError(f"features.{name}", "is declared twice", "name one differently")
 

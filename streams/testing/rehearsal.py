@@ -27,10 +27,11 @@ from streams.errors import ConfigurationError, ModelError, NotFinite, PipelineEr
 from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch, Outputs, Processor, SourceRecord
 from streams.ports.features import FeatureState
-from streams.records import Example, Prediction, Scored, decoder
+from streams.records import Example, Prediction, Scored, decoder, unpack
 from streams.scoring.processor import Scoring
-from streams.spec import Pipeline
+from streams.spec import Pipeline, Transform
 from streams.spec.fields import json_name
+from streams.spec.functions import place_of
 
 
 @dataclass
@@ -172,6 +173,34 @@ class Rehearsal:
             examples=_decode(outputs, topics.examples, Example),
             dead_letters=letters,
         )
+
+
+async def check_alone(
+    pipeline: Pipeline, events: Sequence[Mapping[str, Any] | bytes], together: Rehearsed
+) -> None:
+    """Hold what transforms make of events, one after the other, against what they made together.
+
+    Raises:
+        ConfigurationError: an event's number depends on what else is in its batch, or on chance.
+    """
+    transforms = [one for one in pipeline.features if isinstance(one, Transform)]
+    if not transforms:
+        return
+    rehearsal, found = Rehearsal(pipeline), dict[str, Any]()
+    for event in events:
+        alone = await rehearsal.score([event])
+        found |= {one.event_id: unpack([one.vector])[0] for one in alone.scored}
+    for one in together.scored[: len(found)]:
+        vector, other = unpack([one.vector])[0], found.get(one.event_id)
+        for feature in transforms:
+            at = pipeline.feature_names.index(feature.name)
+            if other is None or not np.isclose(vector[at], other[at], rtol=1e-4):
+                said = "none" if other is None else f"{other[at]:g}"
+                place = place_of(feature.function) or "the pipeline"
+                raise ConfigurationError(
+                    f"{place}: features.{feature.name}: an event gets {vector[at]:g} among others "
+                    f"and {said} alone - compute it from the event's own fields, without chance"
+                )
 
 
 def _decode(outputs: Outputs, topic: str, record: type[msgspec.Struct]) -> list[Any]:

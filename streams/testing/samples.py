@@ -10,15 +10,18 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from streams.errors import PipelineError
+from streams.errors import ConfigurationError, PipelineError
 from streams.spec import OneHot, Pipeline
 from streams.spec.fields import base_type, json_name, numeric, optional, plain
+from streams.spec.loading import explained
 
 _START = datetime(2024, 1, 1, tzinfo=UTC)
 _ATTEMPTS = 40
@@ -75,8 +78,8 @@ class _Sampler:
         """The rest of the ways to make a field's value, the best first; none: by its type."""
 
     def event(self, number: int) -> dict[str, Any]:
-        """The n-th event. Raises `PipelineError`."""
-        sample, first = self._fresh(number), ""
+        """The n-th event. Raises `PipelineError`, or `ConfigurationError`."""
+        sample, first, failed = self._fresh(number), "", None
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._schema.model_validate_json(json.dumps(sample))
@@ -87,13 +90,14 @@ class _Sampler:
                 if attempt % _PATIENCE == 0:
                     self._give_up(refused)
                 sample = self._again(number, sample, refused)
+            except Exception as error:  # of a validator, which should raise ValueError
+                failed = failed or explained(error)
+                sample = self._again(number, sample, set())
             else:
                 return sample
-        raise PipelineError(
-            "event.schema",
-            f"no sample event can be made for it ({first})",
-            "give events of your own: --events FILE, one JSON object a line",
-        )
+        if failed and not first:
+            raise ConfigurationError(f"a validator of {self._schema.__name__} fails: {failed}")
+        raise _none_made(first)
 
     def _fresh(self, number: int) -> dict[str, Any]:
         sample = self._by_type()
@@ -122,8 +126,14 @@ class _Sampler:
 
     def _by_type(self) -> dict[str, Any]:
         """An event of which only the types are right, by the names in JSON."""
-        built = self._factory.build(factory_use_construct=True)
-        dumped = built.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
+        try:
+            built = self._factory.build(factory_use_construct=True)
+        except Exception as error:  # a type that it does not know, constraints that exclude all
+            raise _none_made(str(error)) from None
+        try:
+            dumped = built.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
+        except PydanticSerializationError:  # a type that is not built as itself, such as a secret
+            dumped = to_jsonable_python(vars(built), fallback=str)
         fields = self._schema.model_fields
         keys = {n: one.serialization_alias or one.alias or n for n, one in fields.items()}
         return {self._names[n]: dumped[key] for n, key in keys.items() if key in dumped}
@@ -183,11 +193,19 @@ class _Sampler:
                     return [self._one_of(texts)]
         if not numeric(self._schema, name) or kind is bool or not isinstance(kind, type):
             return []
-        whole = issubclass(kind, int)
+        whole, exact = issubclass(kind, int), issubclass(kind, Decimal)
         if re.search("amount|price|cost|total|fee|value|balance", name.lower()):
             return [lambda _: round(random.lognormvariate(3.2, 1.0), 0 if whole else 2)]
         if re.search("count|quantity|qty|items|number", name.lower()):
             return [lambda _: 1 + int(random.expovariate(0.5))]
         if re.search("ratio|rate|score|share|probability", name.lower()) and not whole:
             return [lambda _: round(random.random(), 3)]
-        return []
+        return [lambda _: round(random.lognormvariate(3.2, 1.0), 2)] if exact else []
+
+
+def _none_made(why: str) -> PipelineError:
+    return PipelineError(
+        "event.schema",
+        f"no sample event can be made for it ({why})",
+        "give events of your own: --events FILE, one JSON object a line",
+    )

@@ -50,6 +50,14 @@ class Odd(nn.Module):
             return self.layer(x)
         return -self.layer(x)
 """
+FIXED = """\
+class Fixed(nn.Module):
+    def __init__(self, features):
+        super().__init__()
+
+    def forward(self, x):
+        return x[:, :1]
+"""
 
 
 def check(folder: Path, model: str, before: str = "") -> tuple[int, str]:
@@ -80,15 +88,30 @@ def check(folder: Path, model: str, before: str = "") -> tuple[int, str]:
             "",
             ["model.network: ends in Sigmoid, which is put around it anyway", "return logits"],
         ),
+        (
+            "Model(network=exits)",
+            "def exits(features):\n    raise SystemExit(0)\n",
+            ["orders.py, line 17", "SystemExit"],
+        ),
+        ("Model(network=Fixed)", FIXED, ["model.network: learns nothing", "nn.Linear"]),
         ("Model(network=Odd)", ODD, ["the network cannot be exported to ONNX"]),
         (
             'Model(onnx="gone.onnx")',
             "",
-            ["cannot read gone.onnx", "check the pipeline's model.onnx"],
+            ["orders.py: model.onnx: cannot read gone.onnx", "check the pipeline's model.onnx"],
         ),
         ('Model(onnx="other.onnx")', "", ["the ONNX file takes", "expected one input"]),
     ],
-    ids=["fails", "shape", "sigmoid", "not-exported", "no-file", "other-features"],
+    ids=[
+        "fails",
+        "shape",
+        "sigmoid",
+        "exits",
+        "learns-nothing",
+        "not-exported",
+        "no-file",
+        "other-features",
+    ],
 )
 def test_what_is_wrong_with_the_model_is_one_line(
     model: str, before: str, expected: list[str], tmp_path: Path

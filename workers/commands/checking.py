@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +14,17 @@ from rich.table import Table
 
 from streams.errors import ConfigurationError, PipelineError
 from streams.records import unpack
-from streams.spec import Pipeline
+from streams.spec import Pipeline, Transform
 from streams.spec.durations import text
+from streams.spec.functions import place_of
 from streams.testing import Rehearsal, Rehearsed, sample_events
+from streams.testing.rehearsal import check_alone
 from workers.environment import find_pipeline
 from workers.terminal import Module, console, out, plain
 from workers.training.trying import try_model
+
+_ALONE = 100
+"""Of the sample events, so many are scored once more, one by one."""
 
 
 def check(
@@ -40,10 +46,9 @@ def check(
     sample = _sample(pipeline, events, count)
     result = Rehearsed()
     if sample:
-        result = asyncio.run(Rehearsal(pipeline).score(sample))
-        _describe_result(pipeline, result, len(sample))
-        if not result.predictions:
-            raise ConfigurationError(_why_none(result))
+        with warnings.catch_warnings():  # numpy's: what is not finite is told below
+            warnings.simplefilter("ignore")
+            result = asyncio.run(_rehearsed(pipeline, module, sample))
     if model:
         zeros = np.zeros((3, len(pipeline.feature_names)), np.float32)
         vectors = unpack([one.vector for one in result.scored]) if result.scored else zeros
@@ -52,14 +57,27 @@ def check(
     out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {plain(module)}`")
 
 
-def _why_none(result: Rehearsed) -> str:
+async def _rehearsed(pipeline: Pipeline, module: str, sample: list[Any]) -> Rehearsed:
+    result = await Rehearsal(pipeline).score(sample)
+    _describe_result(pipeline, result, len(sample))
+    if not result.predictions:
+        raise ConfigurationError(_why_none(pipeline, module, result))
+    await check_alone(pipeline, sample[:_ALONE], result)
+    return result
+
+
+def _why_none(pipeline: Pipeline, module: str, result: Rehearsed) -> str:
     """Why no event at all could be scored: what the first one says."""
     letter = result.dead_letters[0]
     if letter["cause"] == "feature":  # which says where, and what to do
         return f"a feature fails on the sample events: {letter['detail']}"
+    if letter["cause"] == "not-finite":
+        for feature in pipeline.features:
+            if isinstance(feature, Transform) and f"feature {feature.name} " in letter["detail"]:
+                module = place_of(feature.function) or module
     return (
-        f"no sample event could be scored: {letter['cause']}: {letter['detail']} - correct the "
-        "pipeline, or give events of your own with --events"
+        f"{module}: no sample event could be scored: {letter['cause']}: {letter['detail']} - "
+        "correct the pipeline, or give events of your own with --events"
     )
 
 

@@ -93,7 +93,7 @@ def build(pipeline: Pipeline) -> nn.Module:
             network.eval()
             shape = tuple(network(torch.zeros(2, features)).shape)
             network.train()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PipelineError(
             "model.network",
             f"fails on [2, {features}]: {type(error).__name__}: {first_line(error)}",
@@ -170,13 +170,20 @@ def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
     """Check that the ONNX file answers as the module does, for the whole sample and for one row.
 
     Raises:
-        ModelError: a score differs by more than `TOLERANCE`.
+        ModelError: a score differs by more than `TOLERANCE`, or the module fails.
     """
     loaded = session(data)
     module.eval()
     for part in (sample, sample[:1]):
-        with torch.no_grad():
-            expected = module(torch.from_numpy(np.ascontiguousarray(part))).numpy()
+        try:
+            with torch.no_grad():
+                expected = module(torch.from_numpy(np.ascontiguousarray(part))).numpy()
+        except Exception as error:
+            raise ModelError(
+                f"the network fails on {len(part)} vectors: {type(error).__name__}: "
+                f"{first_line(error)} - make it take what the features give, as an nn.Embedding "
+                "takes the indices of its Bucket"
+            ) from error
         difference = float(np.abs(run(loaded, part) - expected).max(initial=0.0))
         if not difference <= TOLERANCE:
             raise ModelError(

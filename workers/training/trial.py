@@ -11,11 +11,13 @@ import sys
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from streams.errors import DriftloopError
+from streams.errors import DriftloopError, PipelineError
 from streams.spec.functions import place_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
+from workers.releases.onnx_files import first_line
 from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
 
 
@@ -29,6 +31,7 @@ def main() -> None:
         normalise = Normalise(*statistics(vectors, pipeline.normalised))
         offset = np.zeros(pipeline.model.outputs)
         model = ExportedModel(normalise, build(pipeline), offset)
+        _learns(model, vectors)
         verify(export(model, features), model, vectors)
     except DriftloopError as error:
         cause = error.__cause__
@@ -36,6 +39,25 @@ def main() -> None:
         where = where if ", line " in where else place_of(pipeline.model.network)
         print(f"{where}: {error}" if where else error)
         sys.exit(1)
+
+
+def _learns(model: ExportedModel, vectors: NDArray[np.float32]) -> None:
+    """Raise a `PipelineError` where training could not change what the network answers."""
+    model.train()
+    try:
+        found = model(torch.from_numpy(vectors[:64].copy()))
+    except Exception as error:
+        raise PipelineError(
+            "model.network",
+            f"fails while training: {type(error).__name__}: {first_line(error)}",
+            "make it take a batch of the features",
+        ) from error
+    if not found.requires_grad:
+        raise PipelineError(
+            "model.network",
+            "learns nothing: its answer depends on no parameter",
+            "give it layers such as nn.Linear, and neither detach nor numpy",
+        )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,13 @@ def try_model(pipeline: Pipeline, module: str, vectors: NDArray[np.float32]) -> 
         ModelError: it could not be trained, exported, or served; says why.
     """
     if pipeline.model.onnx is not None:
-        data = read_onnx(pipeline.model.onnx)
-        check_signature(data, len(pipeline.feature_names), pipeline.model.outputs)
-        run(session(data), vectors)
+        try:
+            data = read_onnx(pipeline.model.onnx)
+            check_signature(data, len(pipeline.feature_names), pipeline.model.outputs)
+            run(session(data), vectors)
+        except ModelError as error:
+            mend = "" if " - " in str(error) else f" - export {pipeline.model.onnx} anew"
+            raise ModelError(f"{module}: model.onnx: {error}{mend}") from None
         return
     paths = (os.environ.get("PYTHONPATH", ""), str(Path(workers.__file__).parents[1]))
     found = subprocess.run(

@@ -54,7 +54,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"features": [Count(key="shopper", over="1x")]}, "over", "write it as 45s"),
     ({"features": [Count(key="shopper", over="0s")]}, "over", "use 1s or more"),
     ({"features": [Count(key="channel", over="1h")]}, "event.schema.channel", "required"),
-    ({"features": [Mean(key="shopper", over="1h", field="channel")]}, "of", "numeric field"),
+    ({"features": [Mean(key="shopper", over="1h", field="channel")]}, "field", "numeric field"),
     ({"features": [LabelRate(key="shopper", over="1d")]}, "delay", "use the horizon or more"),
     ({"cleaning": Cleaning(missing={"x": 0})}, "cleaning.missing['x']", "use one of"),
     ({"cleaning": Cleaning(outliers={"channel": Clip(0, 1)})}, "cleaning.outliers", "not a number"),

@@ -281,6 +281,135 @@ MISTAKES: dict[str, tuple[Given | str, list[str]]] = {
         Given().source().rstrip() + ",\n",
         ["pipeline is a tuple, not a Pipeline", "nothing around or behind it"],
     ),
+    "value_of_lines": (
+        Given(parts=features('Count(key="shopper", over=np.zeros((3, 3)))')),
+        ["[[0., 0., 0.], [0., 0., 0.]", "is not a duration"],
+    ),
+    "set_of_values": (Given(TEXT, parts=features('OneHot("channel", {"a"})')), ["is no list"]),
+    "null_value": (
+        Given(TEXT, parts=features('OneHot("channel", ["a", None])')),
+        ["None is no str, as 'channel' is"],
+    ),
+    "literal_value": (
+        Given('c: Literal["web"]', parts=features('OneHot("c", ("webb",))')),
+        ["'webb' is no Literal", "use one of: 'web'"],
+    ),
+    "bucket_of_list": (
+        Given("tags: list[str]", parts=features('Bucket("tags", 8)')),
+        ["features.tags: field 'tags' is no category", "use a field that is str"],
+    ),
+    "window_of_time": (
+        Given(parts=features('Count(key="at", over="1h")')),
+        [".key: field 'at' is no category"],
+    ),
+    "undefined_type": (Given("x: 'Unknown'"), ["event.schema: 'Unknown' is not defined"]),
+    "null_filler": (
+        Given("c: str | None = None", parts=cleaning('missing={"c": None}')),
+        ["cleaning.missing['c']: None is no str"],
+    ),
+    "list_of_fillers": (
+        Given(parts=cleaning('missing=["amount"]')),
+        ["cleaning.missing: ['amount'] is no mapping"],
+    ),
+    "earliest": (
+        Given(parts=cleaning("earliest=datetime.max")),
+        ["cleaning.earliest", "later than any event"],
+    ),
+    "infinite_label": (
+        Given(parts={"feedback": 'Feedback(horizon="1d", missing=float("inf"), classes=())'}),
+        ["feedback.missing: inf is no label"],
+    ),
+    "other_order": (
+        Given(parts={"decision": 'Decision(classes=("positive", "negative"))'}),
+        ["feedback.classes", "in another order"],
+    ),
+    "onnx_of_bytes": (Given(parts={"model": "Model(onnx=b'x')"}), ["model.onnx: b'x' is no path"]),
+    "infinite_rate": (
+        Given(parts={"model": "Model(network=print, parameters={'learning_rate': np.inf})"}),
+        ["model.parameters.learning_rate: inf cannot be"],
+    ),
+    "endless_epochs": (
+        Given(parts={"model": "Model(network=print, parameters={'epochs': np.inf})"}),
+        ["model.parameters.epochs: inf cannot be"],
+    ),
+    "seed": (
+        Given(parts={"model": "Model(network=print, parameters={'seed': 10**30})"}),
+        ["model.parameters.seed", "cannot be"],
+    ),
+    "no_name_of_transform": (
+        Given(parts=features('Transform("", lambda columns: columns["amount"])')),
+        ["a Transform has no name"],
+    ),
+    "complex": (
+        Given(parts=features('Transform("c", lambda columns: columns["amount"] * 1j)')),
+        [", line ", "features.c: function returned complex128"],
+    ),
+    "infinite": (
+        Given(parts=features('Transform("c", lambda columns: columns["amount"] / 0)')),
+        [", line ", "feature c is not a finite float32"],
+    ),
+    "of_the_batch": (
+        Given(
+            parts=features(
+                'Transform("c", lambda columns: columns["amount"] - columns["amount"].max())'
+            )
+        ),
+        [", line ", "features.c: an event gets", "and 0 alone", "the event's own fields"],
+    ),
+    "transform_that_exits": (
+        Given(
+            before="def leave(columns):\n    raise SystemExit(3)\n",
+            parts=features('Transform("c", leave)'),
+        ),
+        [", line ", "ends the program"],
+    ),
+    "endless_transform": (
+        Given(
+            before="def f(columns):\n    return f(columns)\n", parts=features('Transform("c", f)')
+        ),
+        [", line ", "RecursionError"],
+    ),
+    "async_object": (
+        Given(
+            before="class Late:\n    async def __call__(self, columns):\n        return 1\n",
+            parts=features('Transform("late", Late())'),
+        ),
+        ["features.late.function: is async"],
+    ),
+    "validator_fails": (
+        Given(
+            """\
+            n: int
+
+            @field_validator("n")
+            @classmethod
+            def inverse(cls, value):
+                return value / 0
+            """
+        ),
+        ["a validator of Order fails", ", line ", "division by zero"],
+    ),
+    "validator_of_nothing": (
+        Given("""\
+            @model_validator(mode="after")
+            def twice(self):
+                self.amount * 2
+            """),
+        ["a model_validator of Order returned NoneType, not self"],
+    ),
+    "validator_of_text": (
+        Given(
+            """\
+            n: int
+
+            @field_validator("n")
+            @classmethod
+            def text(cls, value):
+                return "many"
+            """
+        ),
+        ["n: is no number after the schema's own validators"],
+    ),
     "null_bytes": ("x = 1\0\n", ["mistake_null_bytes.py, line 1", "null bytes"]),
 }
 
@@ -435,6 +564,30 @@ RIGHT: dict[str, Given] = {
             "policies": 'Policies(gate=Gate(metric="accuracy"))',
         }
     ),
+    "choice_of_numbers": Given("n: int | float", parts=features('Column("n")')),
+    "other_names_of_types": Given(
+        "who: Who\nprice: Money",
+        head=(
+            "from typing import NewType\nfrom typing_extensions import TypeAliasType\n"
+            "Who = NewType('Who', str)\nMoney = TypeAliasType('Money', Decimal)\n"
+        ),
+        parts={
+            "event": 'Event(Order, id="id", key="who", time="at")',
+            "features": '[Column("price"), Count(key="who", over="1h")]',
+        },
+    ),
+    "secret": Given(
+        "password: SecretStr\nurl: HttpUrl\nip: IPv4Address",
+        head="from ipaddress import IPv4Address\nfrom pydantic import HttpUrl, SecretStr\n",
+        parts=features('Count(key="ip", over="1h")', 'Bucket("ip", 64)'),
+    ),
+    "tuple_with_names": Given(
+        "place: Place",
+        head=(
+            "from typing import NamedTuple\n"
+            "class Place(NamedTuple):\n    lat: float\n    lon: float\n"
+        ),
+    ),
     "replaced": Given(
         "c: str | None = None\nn: int | None = None",
         parts=features(
@@ -444,7 +597,7 @@ RIGHT: dict[str, Given] = {
         ),
     ),
 }
-NO_SAMPLE = {"secret_validator"}
+NO_SAMPLE = {"secret_validator", "tuple_with_names"}
 
 
 @pytest.mark.parametrize("name", RIGHT)
