@@ -50,6 +50,16 @@ class Odd(nn.Module):
             return self.layer(x)
         return -self.layer(x)
 """
+LATE = """\
+def late(features):
+    from torch import nn
+
+    class Odd(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) if float(x.sum()) > 0 else -super().forward(x)
+
+    return Odd(features, 1)
+"""
 FIXED = """\
 class Fixed(nn.Module):
     def __init__(self, features):
@@ -60,9 +70,9 @@ class Fixed(nn.Module):
 """
 
 
-def check(folder: Path, model: str, before: str = "") -> tuple[int, str]:
+def check(folder: Path, model: str, before: str = "", source: str = SOURCE) -> tuple[int, str]:
     """Exit code and standard error."""
-    (folder / "orders.py").write_text(SOURCE.format(before=before, model=model))
+    (folder / "orders.py").write_text(source.format(before=before, model=model))
     return run(folder, "check", "orders.py")
 
 
@@ -94,7 +104,11 @@ def check(folder: Path, model: str, before: str = "") -> tuple[int, str]:
             ["orders.py, line 17", "SystemExit"],
         ),
         ("Model(network=Fixed)", FIXED, ["model.network: learns nothing", "nn.Linear"]),
-        ("Model(network=Odd)", ODD, ["the network cannot be exported to ONNX"]),
+        (
+            "Model(network=Odd)",
+            ODD,
+            ["orders.py, line 22: the network cannot be exported", "torch.where"],
+        ),
         (
             'Model(onnx="gone.onnx")',
             "",
@@ -123,6 +137,14 @@ def test_what_is_wrong_with_the_model_is_one_line(
     assert said.count("\n") == 1, said
     for part in expected:
         assert part in said
+
+
+def test_a_network_is_tried_where_its_file_does_not_load_torch(tmp_path: Path) -> None:
+    source = SOURCE.replace("from torch import nn\n", "")
+    code, said = check(tmp_path, "Model(network=late)", LATE, source)
+    assert code == 1
+    assert said.startswith("error: orders.py, line 20: the network cannot be exported to ONNX")
+    assert said.count("\n") == 1, said
 
 
 def test_a_model_that_works_passes(tmp_path: Path) -> None:

@@ -130,17 +130,17 @@ def export(module: nn.Module, features: int) -> bytes:
     try:
         with warnings.catch_warnings():  # the exporter's own use of what torch deprecates
             warnings.simplefilter("ignore")
+            graph = torch.export.export(
+                module, (sample,), dynamic_shapes=({0: torch.export.Dim("n")},), strict=False
+            )
             program = torch.onnx.export(
-                module,
-                (sample,),
-                dynamo=True,
-                verbose=False,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
+                graph, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
             )
     except Exception as error:
-        raise ModelError(f"the network cannot be exported to ONNX: {first_line(error)}") from error
+        raise ModelError(
+            f"the network cannot be exported to ONNX: {first_line(error)} - use what ONNX has, and "
+            "torch.where instead of an `if` on values"
+        ) from error
     assert program is not None
     return _bare(program.model_proto)
 

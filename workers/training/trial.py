@@ -1,8 +1,8 @@
 """A pipeline's network, tried without training: `python -m workers.training.trial MODULE`.
 
 Reads vectors from standard input (float32 [n, features], little-endian), builds the network,
-exports it and runs the ONNX file on them, as training and serving will. A process of its own, since
-torch takes seconds and hundreds of megabytes. Writes what is wrong as one line, or nothing.
+exports it and runs the ONNX file on them, as training and serving will. Writes what is wrong as one
+line, or nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streams.errors import DriftloopError, PipelineError
+from streams.errors import DriftloopError, ModelError, PipelineError
+from streams.spec import Pipeline
 from streams.spec.functions import place_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
@@ -26,19 +27,31 @@ def main() -> None:
     pipeline = find_pipeline(sys.argv[1])
     features = len(pipeline.feature_names)
     vectors = np.frombuffer(sys.stdin.buffer.read(), "<f4").reshape(-1, features)
+    try:
+        try_network(pipeline, vectors)
+    except ModelError as error:
+        print(error)
+        sys.exit(1)
+
+
+def try_network(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
+    """Try a pipeline's network on vectors [n, features].
+
+    Raises:
+        ModelError: it cannot be trained or served; says where and why.
+    """
     torch.manual_seed(int(pipeline.model.training()["seed"]))
     try:
         normalise = Normalise(*statistics(vectors, pipeline.normalised))
         offset = np.zeros(pipeline.model.outputs)
         model = ExportedModel(normalise, build(pipeline), offset)
         _learns(model, vectors)
-        verify(export(model, features), model, vectors)
+        verify(export(model, vectors.shape[1]), model, vectors)
     except DriftloopError as error:
         cause = error.__cause__
         where = f"{explained(cause)}".partition(": ")[0] if cause is not None else ""
         where = where if ", line " in where else place_of(pipeline.model.network)
-        print(f"{where}: {error}" if where else error)
-        sys.exit(1)
+        raise ModelError(f"{where}: {error}" if where else str(error)) from None
 
 
 def _learns(model: ExportedModel, vectors: NDArray[np.float32]) -> None:

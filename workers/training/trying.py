@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,17 @@ def try_model(pipeline: Pipeline, module: str, vectors: NDArray[np.float32]) -> 
         except ModelError as error:
             mend = "" if " - " in str(error) else f" - export {pipeline.model.onnx} anew"
             raise ModelError(f"{module}: model.onnx: {error}{mend}") from None
-        return
+    elif "torch" in sys.modules:  # the author's file loaded it: a process would load it once more
+        from workers.training.trial import try_network
+
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # torch's own long notes
+            try_network(pipeline, vectors)
+    else:
+        _try_elsewhere(module, vectors)
+
+
+def _try_elsewhere(module: str, vectors: NDArray[np.float32]) -> None:
+    """Try a network in a process of its own: torch takes seconds and hundreds of megabytes."""
     paths = (os.environ.get("PYTHONPATH", ""), str(Path(workers.__file__).parents[1]))
     found = subprocess.run(
         # a file in the working directory hides none of Python's own modules
