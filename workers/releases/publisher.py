@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -144,12 +145,11 @@ class Publisher:
         manifest = serving.versions.get(version) or self.repository.manifest(version)
         data = self.repository.model(version, manifest.model_sha256)
         beside = self._sound(kept(serving, self._pipeline.policies.keep_versions), serving.versions)
-        before = self.repository.config()
-        self.repository.write_config(self._config({version, *beside}))
+        before, loaded = self.repository.config(), self.repository.configured()
+        check = partial(self._check, version, manifest, data)
         try:
-            await self.control.load()
-            await self._wait_until_ready(version)
-            await self._check(version, manifest, data)
+            await self._load(version, beside)
+            await (self._check_or_reload(version, beside, check) if version in loaded else check())
         except (ModelError, NotServing) as error:
             await self._back_to(before)
             raise ModelError(f"version {version} does not serve: {error}") from None
@@ -157,6 +157,29 @@ class Publisher:
             self.repository.write_config(before)
             raise
         log.info("version is ready", pipeline=self._pipeline.name, version=version, beside=beside)
+
+    async def _load(self, version: int, beside: Iterable[int]) -> None:
+        self.repository.write_config(self._config({version, *beside}))
+        await self.control.load()
+        await self._wait_until_ready(version)
+
+    async def _serve_only(self, versions: set[int]) -> None:
+        self.repository.write_config(self._config(versions) if versions else None)
+        await (self.control.load() if versions else self.control.unload())
+
+    async def _check_or_reload(
+        self, version: int, beside: Iterable[int], check: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Check; a version whose process has died is unloaded first: Triton starts none again."""
+        try:
+            await check()
+        except NotServing as lost:
+            if not lost.died:
+                raise
+            log.warning("a model's process died, loading it again", version=version)
+            await self._serve_only(set(beside) - {version})  # the others answer meanwhile
+            await self._load(version, beside)
+            await check()
 
     async def ensure_loaded(self, serving: LedgerState) -> None:
         """Make Triton serve what the ledger says; does nothing where it does.
@@ -201,8 +224,7 @@ class Publisher:
         sound = [version for version in configured if self._unchanged(version, serving)]
         if sound == configured and self.repository.config() in (None, self._config({*sound})):
             return []
-        self.repository.write_config(self._config(set(sound)) if sound else None)
-        await (self.control.load() if sound else self.control.unload())
+        await self._serve_only(set(sound))
         return [version for version in configured if version not in sound]
 
     def _unchanged(self, version: int, serving: LedgerState) -> bool:
