@@ -30,7 +30,7 @@ class FirstOfEachCause:
         for error in errors:
             if error.cause not in self._said:
                 log.warning(
-                    "bad records become dead letters",
+                    "bad records become dead letters, see `driftloop dlq list`",
                     topic=self._topic,
                     cause=error.cause,
                     error=error.detail,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -30,8 +31,11 @@ def find_pipeline(module: str) -> Pipeline:
     return load_pipeline(module)
 
 
-def connected_settings(module: str = "") -> Settings:
-    """Settings with every address filled in: given ones, else those of the running stack.
+SERVERS = ("kafka", "triton", "redis")
+
+
+def connected_settings(module: str = "", needs: Collection[str] = SERVERS) -> Settings:
+    """Settings with the addresses that are needed: given ones, else those of the running stack.
 
     Raises:
         ConfigurationError: neither is there.
@@ -39,7 +43,8 @@ def connected_settings(module: str = "") -> Settings:
     settings = load_settings()
     if module:
         settings = settings.model_copy(update={"pipeline": module})
-    missing = [name for name, given in addresses(settings).items() if not given]
+    given = addresses(settings)
+    missing = [name for name in needs if not given[name]]
     if not missing:
         return settings
     stack = running(settings)
@@ -80,7 +85,7 @@ def with_addresses(settings: Settings, stack: Addresses) -> Settings:
     """Settings that lead to a stack's servers, where no others are given."""
     given = addresses(settings)
     update: dict[str, str] = {}
-    for server in ("kafka", "triton", "redis"):
+    for server in SERVERS:
         if not given[server]:
             update[server] = getattr(stack, server)
             update |= {k: v for k, v in stack.access.items() if k.startswith(f"{server}_")}

@@ -107,6 +107,14 @@ def test_kafka_away(folder: Path, servers: dict[str, str], command: str) -> None
     assert_one_line(result, f"cannot reach Kafka at {NOWHERE}", "set DRIFTLOOP_KAFKA")
 
 
+@pytest.mark.parametrize("arguments", [["tail"], ["dlq", "list"], ["models", "list"]], ids=" ".join)
+def test_what_only_reads_topics_asks_for_no_other_server(
+    folder: Path, arguments: list[str]
+) -> None:
+    result = run(folder, *arguments, CARD_FRAUD, DRIFTLOOP_KAFKA=NOWHERE)
+    assert_one_line(result, f"cannot reach Kafka at {NOWHERE}", "set DRIFTLOOP_KAFKA")
+
+
 @pytest.mark.parametrize("command", ["score", "label"])
 def test_redis_away_and_its_password_stays_secret(
     folder: Path, servers: dict[str, str], command: str

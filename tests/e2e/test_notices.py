@@ -87,7 +87,8 @@ SKIPPED = (
     (
         "scored",
         [b"{"],
-        r"label: bad records become dead letters \(topic card-fraud\.scored, cause malformed\)",
+        r"label: bad records become dead letters, see `driftloop dlq list` "
+        r"\(topic card-fraud\.scored, cause malformed\)",
     ),
     (
         "events",

@@ -133,7 +133,10 @@ async def test_events_go_in_predictions_come_out_and_a_dead_worker_is_replaced(
     async with producer(settings) as out:
         for _ in range(2):
             await out.send_and_wait("card-fraud.feedback", b"{", key=b"7")
-    told = "label: bad records become dead letters (topic card-fraud.feedback, cause malformed)"
+    told = (
+        "label: bad records become dead letters, see `driftloop dlq list` "
+        "(topic card-fraud.feedback, cause malformed)"
+    )
     await until(
         lambda: told in up.said, "the bad labels are told", within=8.0, said=lambda: up.said
     )

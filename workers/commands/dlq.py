@@ -102,7 +102,7 @@ def replay(
     *references, module = arguments
     if sum([bool(references), cause is not None, everything]) != 1:
         raise ConfigurationError("say what to replay: REFERENCE..., --cause CAUSE, or --all")
-    settings, pipeline = connected_settings(module), find_pipeline(module)
+    settings, pipeline = connected_settings(module, needs=("kafka",)), find_pipeline(module)
     found = asyncio.run(read_dead_letters(settings, pipeline))
     if references:
         picked = _picked(found, references)
@@ -125,7 +125,9 @@ def replay(
 
 
 def _read(module: str) -> list[DeadLetter]:
-    return asyncio.run(read_dead_letters(connected_settings(module), find_pipeline(module)))
+    return asyncio.run(
+        read_dead_letters(connected_settings(module, needs=("kafka",)), find_pipeline(module))
+    )
 
 
 def _picked(letters: list[DeadLetter], references: list[str]) -> list[DeadLetter]:

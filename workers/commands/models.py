@@ -30,7 +30,7 @@ Version = Annotated[int, typer.Argument(min=1, help="Version number, as `models 
 @app.command("list")
 def list_models(module: Module) -> None:
     """List every version: what the gate said, and which serves."""
-    pipeline, settings = find_pipeline(module), connected_settings(module)
+    pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
     entries = asyncio.run(read_entries(settings, pipeline))
     now = state_after(entries)
     if not entries:
@@ -55,7 +55,7 @@ def list_models(module: Module) -> None:
 @app.command("show")
 def show_model(version: Version, module: Module) -> None:
     """Show a version: its manifest, and everything the ledger says of it."""
-    pipeline, settings = find_pipeline(module), connected_settings(module)
+    pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
     entries = [e for e in asyncio.run(read_entries(settings, pipeline)) if e.version == version]
     manifests = [entry.manifest for entry in entries if entry.manifest is not None]
     if manifests:

@@ -46,7 +46,7 @@ def tail(
 ) -> None:
     """Show what flows: predictions, dead letters, examples, the ledger, or live rates and lag."""
     pipeline = find_pipeline(module)
-    settings = connected_settings(module)
+    settings = connected_settings(module, needs=("kafka",))
     with suppress(KeyboardInterrupt):
         if stream is Stream.metrics:
             asyncio.run(_tail_metrics(settings, pipeline, limit))

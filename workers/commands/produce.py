@@ -34,7 +34,7 @@ def produce(
     if world != "card_fraud":
         raise ConfigurationError(f"no world named {world!r} - use card_fraud")
     pipeline = find_pipeline(world)
-    settings = connected_settings()
+    settings = connected_settings(needs=("kafka",))
     console.print("simulating")
     records = _records(settings, pipeline, (first_day, first_day + days), seed, labels)
     count = asyncio.run(_publish(settings, pipeline, records, rate))

@@ -53,8 +53,14 @@ def said(event: str, level: str = "warning", **fields: Any) -> dict[str, Any]:
             "trainer: champion was trained on other features, serving the fallback (version 2)",
         ),
         (
-            said("bad records become dead letters", topic="p.feedback", cause="invalid", error="?"),
-            "trainer: bad records become dead letters (topic p.feedback, cause invalid): ?",
+            said(
+                "bad records become dead letters, see `driftloop dlq list`",
+                topic="p.feedback",
+                cause="invalid",
+                error="?",
+            ),
+            "trainer: bad records become dead letters, see `driftloop dlq list` "
+            "(topic p.feedback, cause invalid): ?",
         ),
         (
             said("serving", "info", version=3, threshold=0.5),
