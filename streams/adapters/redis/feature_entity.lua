@@ -2,9 +2,11 @@
 
 -- An entity `e` is one reused table. Its entries are the first `held` ones of `source`, then those
 -- of `tail`. `stored` is the size of the stored string while it begins with the same entries.
+-- `past` is the head as of the latest event that was out of order: the next such event is near it,
+-- as a rule. Whatever moves entries forgets it.
 
 local function load(e, plan, stored)
-  e.plan, e.tail, e.ids = plan, '', ''
+  e.plan, e.tail, e.ids, e.past = plan, '', '', nil
   if not stored then
     e.layout, e.head, e.stored, e.source, e.held, e.count = nil, nil, nil, '', 0, 0
     return
@@ -73,9 +75,10 @@ local function add_entry(e, head, slot, from, at, sign)
   end
 end
 
--- Move every edge on to `offset` seconds after base.
-local function advance(e, offset)
-  local plan, layout, head, count, held = e.plan, e.layout, e.head, e.count, e.held
+-- Move every edge of a head on to `offset` seconds after base, and past what the entity forgets.
+local function advance(e, head, offset)
+  local plan, layout, count, held = e.plan, e.layout, e.count, e.held
+  local least = e.head[plan.oldest]
   local ages, stride, size, time = plan.ages, plan.stride, layout.size, layout.time
   local source, tail = e.source, e.tail
   local slot = ROW + 1
@@ -84,12 +87,53 @@ local function advance(e, offset)
     while i < count do
       local from, at = source, i * size + 1
       if i >= held then from, at = tail, (i - held) * size + 1 end
-      if read(time, from, at) > bound then break end
+      if read(time, from, at) > bound and i >= least then break end
       add_entry(e, head, slot, from, at, 1)
       i = i + 1
     end
     head[slot] = i
     slot = slot + stride
+  end
+end
+
+-- Move every edge of a head back to `offset` seconds after base; not into what the entity forgets.
+local function retreat(e, head, offset)
+  local plan = e.plan
+  local least, slot = e.head[plan.oldest], ROW + 1
+  for edge = 1, plan.edges do
+    local i, bound = head[slot], offset - plan.ages[edge]
+    while i > least and time_of(e, i - 1) > bound do
+      i = i - 1
+      local from, at = entry(e, i)
+      add_entry(e, head, slot, from, at, -1)
+    end
+    head[slot] = i
+    slot = slot + plan.stride
+  end
+end
+
+-- The head as of `offset` seconds after base.
+local function as_of(e, offset)
+  local past = e.past
+  if not past then
+    past = {}
+    for field = 1, e.layout.fields do past[field] = e.head[field] end
+  end
+  retreat(e, past, offset)
+  advance(e, past, offset)
+  e.past = past
+  return past
+end
+
+-- Count an entry that was put in at `offset` into the edges of a head as of `now`.
+local function count_in(e, head, now, offset, bytes)
+  local plan, slot = e.plan, ROW + 1
+  for edge = 1, plan.edges do
+    if offset <= now - plan.ages[edge] then
+      head[slot] = head[slot] + 1
+      add_entry(e, head, slot, bytes, 1, 1)
+    end
+    slot = slot + plan.stride
   end
 end
 
@@ -110,6 +154,7 @@ local function cut(e)
   local plan, head = e.plan, e.head
   local gone = head[plan.oldest]
   merge(e)
+  e.past = nil
   e.source = sub(e.source, gone * e.layout.size + 1)
   e.count = e.count - gone
   e.held = e.count
@@ -155,7 +200,7 @@ local function recode(e, widths, base)
     local time = read(old.time, from, at) - shift
     entries[i + 1] = pack(new.entry, time, spread(values, 1, new.stored))
   end
-  e.source, e.stored, e.held, e.tail, e.layout = concat(entries), nil, e.count, '', new
+  e.source, e.stored, e.held, e.tail, e.layout, e.past = concat(entries), nil, e.count, '', new, nil
   head[1] = base
   if not new.exact then
     head[ROW] = 1
@@ -200,7 +245,7 @@ end
 local function append(e, time, id, values)
   local head, plan = e.head, e.plan
   if time - head[1] > plan.reach then
-    advance(e, time - head[1])
+    advance(e, head, time - head[1])
     cut(e)
     recode(e, e.layout.widths, time - plan.kept)
   end
@@ -209,7 +254,7 @@ local function append(e, time, id, values)
   e.count = e.count + 1
   if id then e.ids = e.ids .. id end
   head[2] = time
-  advance(e, offset)
+  advance(e, head, offset)
   return head
 end
 
@@ -218,6 +263,7 @@ local function insert(e, time, id, values)
   local head, plan, layout = e.head, e.plan, e.layout
   local offset = time - head[1]
   merge(e)
+  local past = as_of(e, offset)
   local place = up_to(e, offset, head[plan.oldest])
   local at = place * layout.size
   local bytes = pack(layout.entry, offset, spread(values, 1, layout.stored))
@@ -226,26 +272,9 @@ local function insert(e, time, id, values)
   if id and before >= 0 then e.ids = sub(e.ids, 1, before) .. id .. sub(e.ids, before + 1) end
   e.count = e.count + 1
   e.held = e.count
-  local seen = {}
-  for edge = 1, plan.edges do
-    local slot = ROW + 1 + (edge - 1) * plan.stride
-    if time <= head[2] - plan.ages[edge] then
-      head[slot] = head[slot] + 1
-      add_entry(e, head, slot, bytes, 1, 1)
-    end
-  end
-  for field = 1, layout.fields do seen[field] = head[field] end
-  for edge = 1, plan.edges do
-    local slot = ROW + 1 + (edge - 1) * plan.stride
-    local i, bound = head[slot], offset - plan.ages[edge]
-    while i > head[plan.oldest] and time_of(e, i - 1) > bound do
-      i = i - 1
-      local from, begin = entry(e, i)
-      add_entry(e, seen, slot, from, begin, -1)
-    end
-    seen[slot] = i
-  end
-  return seen
+  count_in(e, head, head[2] - head[1], offset, bytes)
+  count_in(e, past, offset, offset, bytes)
+  return past
 end
 
 -- Returns what became of a label: 0 no such event, 1 added, 2 added late.
