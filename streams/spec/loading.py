@@ -93,7 +93,9 @@ def _find(name: str) -> ModuleSpec | None:
 def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and whatever an author derives from it
         raise explained(error, str(getattr(_find(name), "origin", ""))) from error
 
 
@@ -168,7 +170,7 @@ def _mend(error: BaseException) -> str:
         near = difflib.get_close_matches(match[2], known, 1)
         return f"write {near[0]}=" if near else f"{match[1]} takes: {', '.join(known)}"
     if match := re.search(r"(\w+)\.__init__\(\) missing .*: (.+)$", said):
-        return f"give {match[2]}"
+        return f"give {match[2]}" + (" by name" if "keyword-only" in said else "")
     return next((hint for kind, hint in _HINTS.items() if isinstance(error, kind)), "correct it")
 
 

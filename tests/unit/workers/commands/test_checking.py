@@ -111,6 +111,10 @@ MISTAKES: dict[str, tuple[Given | str, list[str]]] = {
     "no_package": ("import catboost\n", ["line 1", "No module named 'catboost'", "install"]),
     "no_name": ("from numpy import arrray\n", ["line 1", "'arrray'", "import a name"]),
     "exits": ("raise SystemExit(0)\n", ["line 1", "ends the program"]),
+    "own-kind": (
+        "class Stop(BaseException): ...\nraise Stop('no')\n",
+        ["line 2", "Stop: no - correct it"],
+    ),
     "undefined": (Given(before="top = TOP\n"), ["line ", "name 'TOP' is not defined", "import or"]),
     # calls
     "keyword": (
@@ -257,6 +261,10 @@ MISTAKES: dict[str, tuple[Given | str, list[str]]] = {
     "two_arguments": (
         Given(parts=features('Transform("two", lambda one, other: one["amount"])')),
         ["features.two.function: cannot be called with one argument", "(one, other)"],
+    ),
+    "positional": (
+        Given(parts=features('Sum("shopper", "1h", "amount")')),
+        ["missing 1 required keyword-only argument: 'field' - give 'field' by name"],
     ),
     "network_of_two": (
         Given(parts={"model": "Model(network=lambda features, hidden: None)"}),
