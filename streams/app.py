@@ -12,7 +12,7 @@ from typing import Any
 
 from streams.engine.app import BatchApp
 from streams.errors import DriftloopError
-from streams.preflight import check_application
+from streams.preflight import check
 from streams.settings import load_settings
 from streams.spec.loading import load_pipeline
 from streams.telemetry import configure_logging, serve_metrics
@@ -34,7 +34,7 @@ def _build() -> BatchApp:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # we say it in one line
     settings = load_settings()
     pipeline = load_pipeline(settings.pipeline)
-    asyncio.run(check_application(settings, pipeline, triton=True))
+    asyncio.run(check(settings, pipeline, "score"))
     configure_logging(settings, pipeline=pipeline.name, role="score")
     serve_metrics(settings)
     asyncio.set_event_loop(asyncio.new_event_loop())  # the one that Faust will run

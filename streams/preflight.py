@@ -24,10 +24,10 @@ def exactly_once(settings: Settings, pipeline: Pipeline) -> bool:
     return (settings.delivery or pipeline.policies.delivery) == "exactly_once"
 
 
-async def check_application(settings: Settings, pipeline: Pipeline, *, triton: bool) -> None:
-    """Reach what a scoring or labelling worker needs; creates missing topics.
+async def check(settings: Settings, pipeline: Pipeline, role: Role) -> None:
+    """Reach what a worker of this role needs; creates missing topics.
 
-    Of several Tritons, one has to answer.
+    Of several Tritons one has to answer for scoring, and every one for the trainer.
 
     Raises:
         Unavailable: names the address that does not answer and its setting.
@@ -35,34 +35,18 @@ async def check_application(settings: Settings, pipeline: Pipeline, *, triton: b
             cannot do exactly once where it is asked for.
     """
     workarounds.apply()
-    role: Role = "score" if triton else "label"
     await ensure_topics(settings, pipeline)
     await check_grants(settings, pipeline, role)
-    await check_retention(settings, pipeline)
-    if exactly_once(settings, pipeline):
-        await check_transactions(settings, group_id(pipeline.name, role))
-    state = await RedisFeatureState.of(settings, pipeline)
-    await state.close()
-    if triton:
+    if role != "trainer":
+        await check_retention(settings, pipeline)
+        if exactly_once(settings, pipeline):
+            await check_transactions(settings, group_id(pipeline.name, role))
+    if role in ("score", "label"):
+        state = await RedisFeatureState.of(settings, pipeline)
+        await state.close()
+    if role in ("score", "trainer"):
         control = TritonControls(settings, pipeline.name)
         try:
-            await control.any_alive()
+            await (control.any_alive() if role == "score" else control.alive())
         finally:
             await control.close()
-
-
-async def check_trainer(settings: Settings, pipeline: Pipeline) -> None:
-    """Reach what the trainer needs: Kafka, and every Triton; creates missing topics.
-
-    Raises:
-        Unavailable: names the address that does not answer and its setting.
-        ConfigurationError: a server refuses us, or the brokers do not allow all that is needed.
-    """
-    workarounds.apply()
-    await ensure_topics(settings, pipeline)
-    await check_grants(settings, pipeline, "trainer")
-    control = TritonControls(settings, pipeline.name)
-    try:
-        await control.alive()
-    finally:
-        await control.close()

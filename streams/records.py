@@ -48,6 +48,8 @@ class Scored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """When the event was written to its topic, seconds since 1970, where its own time is later."""
     schema: str = ""
     """Names what the vector means (`Pipeline.schema_hash`); empty in older records."""
+    decision: int = 0
+    """The class that was decided for, by index; left out for class 0."""
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ class FeedbackRecord(msgspec.Struct, frozen=True):
     """When the label was known: ISO 8601, or a number as an event's time may be."""
 
 
-class Example(msgspec.Struct, frozen=True):
+class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """`P.examples`: a served vector with its label. A later one for the same event replaces it."""
 
     event_id: str
@@ -79,6 +81,62 @@ class Example(msgspec.Struct, frozen=True):
     """The event's key."""
     schema: str = ""
     """As in `Scored`."""
+    decision: int = 0
+    """As in `Scored`."""
+    previous: float | None = None
+    """The label of the example that this one replaces; None where it is the event's first."""
+
+
+class Histogram(msgspec.Struct, omit_defaults=True):
+    """Scores of one class, in bins that are finest where scores are high.
+
+    A bin is named by its least place; a place is the log-odds of a score in steps of 1/4096, from
+    -16 to 16. Below each of the `coarse` places bins are twice as wide, and 512 places at most.
+    """
+
+    bins: dict[int, list[int]] = {}
+    """Bin -> events [of other classes, of the class]."""
+    coarse: list[int] = []
+
+
+class Cell(msgspec.Struct, omit_defaults=True):
+    """`P.metrics`: what matured events say of the version that served them.
+
+    A cell is a bucket of event time, a version, an arm and a slice; its record's key names them. A
+    partition has cells of its own, and a later record of a cell replaces the earlier one. All are
+    sums: cells add up, over partitions and over time.
+    """
+
+    start: float
+    """Event time from which its events are, seconds since 1970."""
+    span: float
+    """For so many seconds."""
+    version: int
+    """0 for the fallback."""
+    arm: str
+    """`champion`, or `fallback`."""
+    slice: str
+    """As the pipeline declares it; empty for all events."""
+    next: int = 0
+    """Examples of its partition below this offset are counted."""
+    events: int = 0
+    fed_back: int = 0
+    """Events whose label had come as feedback when they matured."""
+    delay: float = 0.0
+    """Seconds from these events to their labels, summed."""
+    confusion: list[list[int]] = []
+    """[label][decision] -> events."""
+    squared_error: float = 0.0
+    """Summed: (score - label)², or the squared distance of the scores to the label's one-hot
+    vector."""
+    log_loss: float = 0.0
+    """Summed: -log of the probability that the label's class was given, at least 1e-12."""
+    histograms: dict[int, Histogram] = {}
+    """By class: of its scores."""
+    calibration: list[list[float]] = []
+    """Of one score: tenths of its range -> [events, of class 1, scores summed]."""
+    top: dict[str, tuple[float, int]] = {}
+    """Of one score: the keys with the highest scores -> the highest, and events of class 1."""
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ import structlog
 
 from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
-from streams.preflight import check_application, check_trainer
+from streams.preflight import check
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging, serve_metrics
@@ -33,6 +33,7 @@ class Role(StrEnum):
 
     SCORE = "score"
     LABEL = "label"
+    EVALUATE = "evaluate"
     TRAINER = "trainer"
 
 
@@ -43,12 +44,7 @@ def run_role(role: Role, module: str) -> None:
         DriftloopError: in one line what is wrong, before work begins; `Halted` later as well.
     """
     pipeline, settings = find_pipeline(module), connected_settings(module)
-    check = (
-        check_trainer(settings, pipeline)
-        if role is Role.TRAINER
-        else check_application(settings, pipeline, triton=role is Role.SCORE)
-    )
-    asyncio.run(check)
+    asyncio.run(check(settings, pipeline, role.value))
     configure_logging(settings, pipeline=pipeline.name, role=role.value)
     port = serve_metrics(settings)
     log.info("serving metrics", at=f"http://{settings.metrics_host}:{port}/metrics")
@@ -67,6 +63,12 @@ def _label(settings: Settings, pipeline: Pipeline) -> None:
     run_labelling(settings, pipeline)
 
 
+def _evaluate(settings: Settings, pipeline: Pipeline) -> None:
+    from streams.wiring import run_evaluation
+
+    run_evaluation(settings, pipeline)
+
+
 def _train(settings: Settings, pipeline: Pipeline) -> None:
     from workers.training.worker import run_trainer
 
@@ -77,7 +79,12 @@ def _train(settings: Settings, pipeline: Pipeline) -> None:
 
 
 # each loads what it needs by itself: no trainer loads Faust
-_RUN = {Role.SCORE: _score, Role.LABEL: _label, Role.TRAINER: _train}
+_RUN = {
+    Role.SCORE: _score,
+    Role.LABEL: _label,
+    Role.EVALUATE: _evaluate,
+    Role.TRAINER: _train,
+}
 
 
 def main() -> None:

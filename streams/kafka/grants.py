@@ -25,7 +25,7 @@ from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
 
-Role = Literal["score", "label", "trainer"]
+Role = Literal["score", "label", "evaluate", "trainer"]
 
 _READ, _WRITE = 1 << 3, 1 << 4
 """Kafka's bits for them."""
@@ -65,6 +65,12 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
             write=(topics.examples, topics.feedback, topics.dead_letters),
             joined=(label,),
             watched=(score,),
+        )
+    if role == "evaluate":
+        return Grants(
+            read=(topics.examples, topics.metrics),
+            write=(topics.metrics, topics.dead_letters),
+            joined=(group_id(pipeline.name, "evaluate"),),
         )
     return Grants(read=(topics.examples, topics.models), write=(topics.models,))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import chain
@@ -129,19 +130,28 @@ async def read_last(
     settings: Settings, topic: str, partition: int, offsets: int
 ) -> list[SourceRecord]:
     """Committed records of a partition's last offsets, in order; waits while Kafka is away."""
-    tp = TopicPartition(topic, partition)
-    while True:
-        try:
-            async with _reader_at(settings, tp, 0) as consumer:
-                end = (await consumer.end_offsets([tp]))[tp]
-            break
-        except (KafkaError, OSError) as error:
-            log.warning("Kafka does not answer, trying again", reading=topic, error=repr(error))
-            await asyncio.sleep(_READ_AGAIN)
+    end = await _end(settings, topic, partition)
     found: list[SourceRecord] = []
     async for records in read_range(settings, topic, partition, max(0, end - offsets), end):
         found += records
     return found
+
+
+async def read_partition(settings: Settings, topic: str, partition: int) -> list[SourceRecord]:
+    """All committed records of a partition, in order; waits while Kafka is away."""
+    return await read_last(settings, topic, partition, sys.maxsize)
+
+
+async def _end(settings: Settings, topic: str, partition: int) -> int:
+    tp = TopicPartition(topic, partition)
+    while True:
+        try:
+            async with _reader_at(settings, tp, 0) as consumer:
+                ends = await consumer.end_offsets([tp])
+                return int(ends[tp])
+        except (KafkaError, OSError) as error:
+            log.warning("Kafka does not answer, trying again", reading=topic, error=repr(error))
+            await asyncio.sleep(_READ_AGAIN)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
@@ -24,15 +25,31 @@ _DAY = 86_400
 _WEEK = 7 * _DAY
 
 
-def needed(pipeline: Pipeline) -> dict[str, int | None]:
-    """Seconds for which each of the pipeline's topics must keep its records; None: for ever.
+class Kept(NamedTuple):
+    """What a topic must keep."""
+
+    seconds: int | None
+    """For so long; None: for ever."""
+    last: bool = False
+    """The last record of each key is enough."""
+
+    def as_config(self) -> dict[str, str]:
+        """The configuration of a topic that keeps this."""
+        kept = "-1" if self.seconds is None else str(self.seconds * 1000)
+        config = {"retention.ms": kept, "retention.bytes": "-1"}
+        return config | {"cleanup.policy": "compact"} if self.last else config
+
+
+def needed(pipeline: Pipeline) -> dict[str, Kept]:
+    """What each of the pipeline's topics must keep.
 
     - Events, for as long as a window counts them: feature state that is lost is folded again.
     - What was served and what was fed back, for as long as they may meet, and then be counted in
       label windows: a label store, too, is rebuilt from the topics.
     - Examples, for as long as a candidate may be trained on them.
 
-    A week at least, and a day (or a tenth) more than that.
+    A week at least, and a day (or a tenth) more than that. The ledger is kept for ever, and of the
+    metrics the last record of each cell.
     """
     topics, feedback, retrain = pipeline.topics, pipeline.feedback, pipeline.policies.retrain
     kept = max((plan.kept for plan in pipeline.plan.keys), default=0)
@@ -46,20 +63,14 @@ def needed(pipeline: Pipeline) -> dict[str, int | None]:
         topics.predictions: _WEEK,
         topics.dead_letters: 30 * _DAY,
     }
-    found: dict[str, int | None] = {topics.models: None}
-    return found | {name: _with_margin(max(_WEEK, least)) for name, least in seconds.items()}
-
-
-def as_config(seconds: int | None) -> dict[str, str]:
-    """The configuration of a topic that keeps its records for so long."""
-    kept = "-1" if seconds is None else str(seconds * 1000)
-    return {"retention.ms": kept, "retention.bytes": "-1"}
+    found = {topics.models: Kept(None), topics.metrics: Kept(None, last=True)}
+    return found | {name: Kept(_with_margin(max(_WEEK, least))) for name, least in seconds.items()}
 
 
 async def check(
     settings: Settings,
     admin: AIOKafkaAdminClient,
-    wanted: Mapping[str, int | None],
+    wanted: Mapping[str, Kept],
 ) -> list[str]:
     """A line for each topic that keeps too little, with the command that mends it; logged too.
 
@@ -78,29 +89,29 @@ async def check(
                 found[name] = {entry[0]: entry[1] for entry in entries}
     lines = [
         line
-        for name, seconds in wanted.items()
-        if name in found and (line := _complaint(settings, name, seconds, found[name]))
+        for name, kept in wanted.items()
+        if name in found and (line := _complaint(settings, name, kept, found[name]))
     ]
     for line in lines:
         log.warning(line)
     return lines
 
 
-def _complaint(
-    settings: Settings, topic: str, seconds: int | None, config: Mapping[str, str]
-) -> str:
+def _complaint(settings: Settings, topic: str, needs: Kept, config: Mapping[str, str]) -> str:
     """What is wrong with a topic's configuration; empty where nothing is."""
     wrong = {}
     said = []
-    kept = int(config.get("retention.ms", -1))
-    if kept >= 0 and (seconds is None or kept < seconds * 1000):
-        wrong["retention.ms"] = as_config(seconds)["retention.ms"]
+    kept, policy = int(config.get("retention.ms", -1)), config.get("cleanup.policy", "")
+    seconds = needs.seconds
+    deletes = not needs.last or "delete" in policy
+    if deletes and kept >= 0 and (seconds is None or kept < seconds * 1000):
+        wrong["retention.ms"] = needs.as_config()["retention.ms"]
         least = "for ever" if seconds is None else text(seconds)
         said.append(f"keeps records for {text(max(1, kept // 1000))}, and needs to {least}")
     if int(config.get("retention.bytes", -1)) >= 0:
         wrong["retention.bytes"] = "-1"
         said.append(f"drops records above {int(config['retention.bytes']):,} bytes")
-    if "compact" in config.get("cleanup.policy", ""):
+    if "compact" in policy and not needs.last:
         wrong["cleanup.policy"] = "delete"
         said.append("drops all but the last record of a key")
     if not wrong:

@@ -23,7 +23,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from streams.errors import ConfigurationError
 from streams.kafka.connection import MAX_MESSAGE_BYTES, admin_client, away, producer, stop
 from streams.kafka.reaching import not_allowed
-from streams.kafka.retention import as_config, check, needed
+from streams.kafka.retention import check, needed
 from streams.settings import Settings
 from streams.spec import Pipeline
 
@@ -34,8 +34,19 @@ _ANSWERS = 3
 
 
 def group_id(pipeline: str, role: str) -> str:
-    """The consumer group of a pipeline's workers; `role` is `score` or `label`."""
+    """The consumer group of a pipeline's workers; `role` is `score`, `label` or `evaluate`."""
     return f"driftloop.{pipeline}.{role}"
+
+
+def groups(pipeline: Pipeline) -> dict[str, str]:
+    """The consumer group that reads each topic; topics that no group reads are left out."""
+    topics, name = pipeline.topics, pipeline.name
+    return {
+        topics.events: group_id(name, "score"),
+        topics.scored: group_id(name, "label"),
+        topics.feedback: group_id(name, "label"),
+        topics.examples: group_id(name, "evaluate"),
+    }
 
 
 async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
@@ -58,7 +69,7 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
         wanted = dict.fromkeys(topics.partitioned, count) | {topics.models: 1}
         keep = needed(pipeline)
         for name in wanted.keys() - found.keys():
-            config = as_config(keep[name])
+            config = keep[name].as_config()
             if name == topics.dead_letters:
                 config["max.message.bytes"] = str(MAX_MESSAGE_BYTES)
             await _create(settings, admin, name, wanted[name], config)

@@ -252,8 +252,10 @@ class Join:
         overlay.put(changed)
         changes.append(LabelChange(changed, label.value - (before.value if before else 0.0)))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
-        if served.matured and (before is not None or label.value != self._feedback.missing):
-            corrections.append(_example(changed, label, "correction"))
+        missing = self._feedback.missing
+        if served.matured and (before is not None or label.value != missing):
+            known = before.value if before else missing
+            corrections.append(_example(changed, label, "correction", known))
 
     def _check_store(self, error: Exception) -> None:
         """Raise the error where the store does not answer: no record is at fault."""
@@ -264,7 +266,9 @@ class Join:
             raise error from None
 
 
-def _example(served: ServedEvent, label: Label, origin: str) -> OutputRecord:
+def _example(
+    served: ServedEvent, label: Label, origin: str, previous: float | None = None
+) -> OutputRecord:
     scored = _decode_scored(served.payload)
     example = Example(
         event_id=served.event_id,
@@ -277,5 +281,7 @@ def _example(served: ServedEvent, label: Label, origin: str) -> OutputRecord:
         origin=origin,
         key=served.key.decode(errors="replace"),
         schema=scored.schema,
+        decision=scored.decision,
+        previous=previous,
     )
     return served.key, encode(example), []

@@ -21,7 +21,7 @@ def predicted(
     pipeline: Pipeline, decoded: Decoded, served: ServedScores, topic: str
 ) -> list[OutputRecord]:
     """The records of `P.predictions`, one for each event of the topic of this name or id."""
-    scores, decisions = _scores(served), _decisions(pipeline, served)
+    scores, classes = _scores(served), pipeline.decision.classes
     versions = served.versions.tolist()
     return [
         (
@@ -44,7 +44,7 @@ def predicted(
             decoded.ids,
             decoded.times.tolist(),
             scores,
-            decisions,
+            [classes[index] for index in _decided(served)],
             versions,
             strict=True,
         )
@@ -69,11 +69,12 @@ def what_was_served(
                     version,
                     written,
                     schema,
+                    decision,
                 )
             ),
             NO_HEADERS,
         )
-        for record, event_id, at, entities, vector, score, version, written in zip(
+        for record, event_id, at, entities, vector, score, version, written, decision in zip(
             decoded.records,
             decoded.ids,
             decoded.times.tolist(),
@@ -82,6 +83,7 @@ def what_was_served(
             _scores(served),
             served.versions.tolist(),
             _written_before(decoded),
+            _decided(served),
             strict=True,
         )
     ]
@@ -105,13 +107,16 @@ def _scores(served: ServedScores) -> list[Any]:
     return found
 
 
-def _decisions(pipeline: Pipeline, served: ServedScores) -> list[str]:
-    classes, scores = pipeline.decision.classes, served.scores
-    if scores.shape[1] == 1:
-        chosen = (scores[:, 0] >= served.thresholds).astype(int)
-    else:
-        chosen = scores.argmax(axis=1)
-    return [classes[index] for index in chosen.tolist()]
+def _decided(served: ServedScores) -> list[int]:
+    """Of each event the class that is decided for, by index."""
+    scores = served.scores
+    chosen = (
+        (scores[:, 0] >= served.thresholds).astype(int)
+        if scores.shape[1] == 1
+        else scores.argmax(axis=1)
+    )
+    found: list[int] = chosen.tolist()
+    return found
 
 
 def _label_entities(pipeline: Pipeline, decoded: Decoded) -> list[dict[str, str]]:

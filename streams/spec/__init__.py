@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
 from streams.spec.features import (
     Bucket,
@@ -30,6 +31,7 @@ __all__ = [
     "Columns",
     "Count",
     "Decision",
+    "Evaluate",
     "Event",
     "Fallback",
     "Feature",
@@ -43,6 +45,7 @@ __all__ = [
     "Pipeline",
     "Policies",
     "Retrain",
+    "Slices",
     "Sum",
     "Transform",
 ]

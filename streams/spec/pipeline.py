@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
+from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
 from streams.spec.features import Block, Feature, LabelRate, Window
 from streams.spec.feedback import Feedback
@@ -21,42 +22,8 @@ from streams.spec.fields import optional, require_default
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
+from streams.spec.topics import Topics
 from streams.spec.windows import FoldPlan, Select, compile_plan, select
-
-
-@dataclass(frozen=True)
-class Topics:
-    """The topics of a pipeline."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        for role in ("events", "feedback", "predictions", "scored", "examples", "models"):
-            object.__setattr__(self, role, f"{self.name}.{role}")
-
-    events: str = field(init=False)
-    feedback: str = field(init=False)
-    predictions: str = field(init=False)
-    scored: str = field(init=False)
-    examples: str = field(init=False)
-    models: str = field(init=False)
-
-    @property
-    def dead_letters(self) -> str:
-        """Bad records with their cause."""
-        return f"{self.name}.dead-letters"
-
-    @property
-    def partitioned(self) -> tuple[str, ...]:
-        """Topics that share the events' partitioning."""
-        return (
-            self.events,
-            self.feedback,
-            self.predictions,
-            self.scored,
-            self.examples,
-            self.dead_letters,
-        )
 
 
 @dataclass(frozen=True)
@@ -107,6 +74,7 @@ class Pipeline:
         self._check_missing()
         self._check_labels()
         self._check_classes()
+        compile_slices(self.policies.evaluate.slices, self.feature_names)
 
     def _check_classes(self) -> None:
         classes = max(2, self.model.outputs)
@@ -186,6 +154,11 @@ class Pipeline:
     def plan(self) -> FoldPlan:
         """What the feature state keeps and returns."""
         return compile_plan(self.event, self.windows, self.cleaning.duplicates_seconds)
+
+    @cached_property
+    def slices(self) -> tuple[Slice, ...]:
+        """Parts of the events whose quality is followed by itself."""
+        return compile_slices(self.policies.evaluate.slices, self.feature_names)
 
     @cached_property
     def topics(self) -> Topics:

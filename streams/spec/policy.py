@@ -6,14 +6,21 @@ from dataclasses import dataclass, field
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
+from streams.spec.evaluation import Evaluate
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
-__all__ = ["Decision", "Delivery", "Fallback", "Gate", "Invalid", "Policies", "Retrain"]
+__all__ = ["Decision", "Delivery", "Evaluate", "Fallback", "Gate", "Invalid", "Policies", "Retrain"]
 
 
-_PARTS = {"fallback": Fallback, "invalid": Invalid, "retrain": Retrain, "gate": Gate}
+_PARTS = {
+    "fallback": Fallback,
+    "invalid": Invalid,
+    "retrain": Retrain,
+    "gate": Gate,
+    "evaluate": Evaluate,
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Policies:
     """When a candidate is made, and from what."""
     gate: Gate = field(default_factory=Gate)
     """When a candidate replaces the champion."""
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    """How the quality of what was served is measured."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 

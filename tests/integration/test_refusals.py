@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from streams.errors import ConfigurationError, DriftloopError
 from streams.kafka.offsets import offsets_client
 from streams.kafka.topics import check_transactions, ensure_topics, group_id, topic_exists
-from streams.preflight import check_application
+from streams.preflight import check
 from streams.settings import Settings, load_settings
 from tests.synthetic import declare
 from tests.waiting import until_sync
@@ -76,7 +76,7 @@ def settings(at: str, **changes: object) -> Settings:
 async def refused(given: Settings) -> str:
     begun = time.monotonic()
     with pytest.raises(ConfigurationError) as caught:
-        await check_application(given, PIPELINE, triton=False)
+        await check(given, PIPELINE, "label")
     assert time.monotonic() - begun < 3.0
     said = str(caught.value)
     assert "\n" not in said

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import orjson
 import pytest
@@ -19,11 +20,12 @@ from pydantic import SecretStr
 from streams.adapters.redis.state import RedisFeatureState
 from streams.errors import DriftloopError
 from streams.kafka.connection import Producer, producer
+from streams.kafka.grants import Role
 from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import ensure_topics
 from streams.kafka.writing import send_all
-from streams.preflight import check_application, check_trainer
+from streams.preflight import check
 from streams.records import Example, Prediction, decoder
 from streams.settings import Settings
 from tests.secured import PASSWORD, Asked, Grant, Secured, commands, documented, secured
@@ -35,7 +37,7 @@ from workers.operations.dead_letters import read_dead_letters, replay
 from workers.operations.resetting import require_idle, reset
 
 ROOT = Path(__file__).parents[2]
-ROLES = ("score", "label", "trainer")
+ROLES: dict[str, Role] = {role: role for role in get_args(Role)}
 _decode = decoder(Prediction).decode
 
 
@@ -196,13 +198,6 @@ async def refusal(check: Awaitable[object]) -> str:
     return said
 
 
-def check(role: str, settings: Settings) -> Awaitable[None]:
-    """What a worker of this role does first."""
-    if role == "trainer":
-        return check_trainer(settings, pipeline)
-    return check_application(settings, pipeline, triton=role == "score")
-
-
 async def test_each_missing_grant_has_its_line(servers: Secured) -> None:
     await servers.grant(*documented(pipeline.name))
     await ensure_topics(servers.of("operator"), pipeline)
@@ -211,7 +206,7 @@ async def test_each_missing_grant_has_its_line(servers: Secured) -> None:
         if grant.user not in ROLES or grant.operation == "DESCRIBE_CONFIGS":
             continue
         async with servers.without(grant):
-            said = await refusal(check(grant.user, servers.of(grant.user)))
+            said = await refusal(check(servers.of(grant.user), pipeline, ROLES[grant.user]))
         named = grant.name.rstrip("*")
         if grant.operation not in said or named not in said or grant.user not in said:
             unsaid.append((grant, said))
@@ -239,7 +234,7 @@ async def test_who_we_are(servers: Secured, tmp_path: Path) -> None:
     stranger = certificates(tmp_path)
 
     async def said(**changes: object) -> str:
-        return await refusal(check("score", servers.of("score", **changes)))
+        return await refusal(check(servers.of("score", **changes), pipeline, "score"))
 
     wrong = SecretStr("hunter2")
     assert "does not accept user 'score' with this" in await said(kafka_password=wrong)

@@ -16,13 +16,14 @@ from streams.ledger.topic import read_entries
 from streams.records import LedgerEntry, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.commands.quality import quality
 from workers.environment import connected_settings, find_pipeline
 from workers.releases.repository import Repository
 from workers.terminal import Module, console, out, plain
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, help="Versions of a pipeline's model: list, show.")
+app = typer.Typer(no_args_is_help=True, help="Versions of a pipeline's model: list, show, quality.")
 
 Version = Annotated[int, typer.Argument(min=1, help="Version number, as `models list` shows it.")]
 
@@ -50,6 +51,9 @@ def list_models(module: Module) -> None:
     out.print(
         f"champion: version {now.champion}" if now.champion else "no version serves: fallback"
     )
+
+
+app.command("quality")(quality)
 
 
 @app.command("show")

@@ -31,6 +31,11 @@ def label(module: Module) -> None:
     run_role(Role.LABEL, module)
 
 
+def evaluate(module: Module) -> None:
+    """Measure live quality from matured examples, by version: one worker of its group."""
+    run_role(Role.EVALUATE, module)
+
+
 def trainer(module: Module) -> None:
     """Follow the retrain policy: make, judge and publish candidates until stopped."""
     run_role(Role.TRAINER, module)
@@ -40,7 +45,7 @@ def up(
     module: Module,
     workers: Annotated[int, typer.Option(min=1, help="Scoring workers to run.")] = 1,
 ) -> None:
-    """Run the whole loop: servers where none are given, scoring, labelling and the trainer."""
+    """Run the whole loop: servers where none are given, and every worker."""
     asyncio.run(_run_up(module, find_pipeline(module), workers))
 
 

@@ -18,7 +18,7 @@ from streams.ledger.topic import decode
 from streams.ports.batches import SourceRecord
 from streams.records import Action, LedgerEntry, Prediction, Scored, unpack
 from streams.settings import Settings
-from streams.spec.pipeline import Topics
+from streams.spec.topics import Topics
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from streams.kafka.offsets import OffsetsClient, offsets_client
 from streams.kafka.reading import TopicFollower
-from streams.kafka.topics import group_id
+from streams.kafka.topics import groups
 from streams.settings import Settings
 from streams.spec import Pipeline
 
@@ -53,11 +53,9 @@ async def rates(settings: Settings, pipeline: Pipeline) -> AsyncIterator[list[To
 
 
 async def _lags(asked: OffsetsClient, pipeline: Pipeline) -> dict[str, int]:
-    name, topics = pipeline.name, pipeline.topics
-    readers = {topics.events: "score", topics.scored: "label", topics.feedback: "label"}
     lags = {}
-    for topic, role in readers.items():
+    for topic, group in groups(pipeline).items():
         ends = await asked.ends(topic)
-        found = await asked.committed(group_id(name, role), topic, ends)
+        found = await asked.committed(group, topic, ends)
         lags[topic] = sum(end - (found[number] or 0) for number, end in ends.items())
     return lags

@@ -8,7 +8,7 @@ from streams.dead_letters import dead_letter
 from streams.errors import BadRecord, ConfigurationError
 from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import read_exactly
-from streams.kafka.topics import group_id
+from streams.kafka.topics import groups
 from streams.kafka.writing import append_past
 from streams.ledger.topic import user
 from streams.ports.batches import TopicPartition
@@ -25,13 +25,12 @@ def parse_place(pipeline: Pipeline, text: str) -> Place:
     Raises:
         ConfigurationError: it is not written like that, or no worker reads the topic.
     """
-    topics = pipeline.topics
-    read = (topics.events, topics.scored, topics.feedback)
+    read = [*groups(pipeline)]
     match = re.fullmatch(r"(.+)-(\d{1,9})-(\d{1,18})", text)
     if match is None or match[1] not in read:
         raise ConfigurationError(
             f"{text!r} is not a record that a worker reads - write TOPIC-PARTITION-OFFSET, as in "
-            f"{topics.events}-0-117; the topics are {', '.join(read)}"
+            f"{read[0]}-0-117; the topics are {', '.join(read)}"
         )
     return match[1], int(match[2]), int(match[3])
 
@@ -47,7 +46,7 @@ async def skip(settings: Settings, pipeline: Pipeline, place: Place) -> None:
         Unavailable: no broker answers.
     """
     topic, partition, offset = place
-    group = group_id(pipeline.name, "score" if topic == pipeline.topics.events else "label")
+    group = groups(pipeline)[topic]
     async with offsets_client(settings) as asked:
         at = (await asked.committed(group, topic, [partition]))[partition]
     if at != offset:

@@ -12,7 +12,7 @@ from pathlib import Path
 from streams.adapters.redis.server import greet
 from streams.adapters.triton.control import TritonControls
 from streams.kafka.connection import admin_client
-from streams.preflight import check_application
+from streams.preflight import check
 from streams.settings import Settings
 from workers.devstack.cache import Notify
 from workers.devstack.stack import Stack
@@ -57,7 +57,8 @@ async def running_loop(
 ) -> AsyncIterator[Loop]:
     """The whole loop, ended in order when the context is left.
 
-    `environments` adds environment variables to processes by name: score-1, label, trainer.
+    `environments` adds environment variables to processes by name: score-1, label, evaluate,
+    trainer.
 
     Raises:
         ConfigurationError, Unavailable: in one line, before anything is left running.
@@ -74,7 +75,7 @@ async def running_loop(
             settings = with_addresses(settings, at)
         await _check_given(settings)
         async with _own_stack(settings, report) as (stack, settings):
-            await check_application(settings, pipeline, triton=True)
+            await check(settings, pipeline, "score")
             commands = _commands(module, settings, workers, environments or {})
             async with Supervisor(commands, logs, report) as supervisor:
                 yield Loop(settings, supervisor, stack, logs)
@@ -120,6 +121,7 @@ def _commands(
     roles = [
         *((f"score-{n}", "score") for n in range(1, workers + 1)),
         ("label", "label"),
+        ("evaluate", "evaluate"),
         ("trainer", "trainer"),
     ]
     shared = {

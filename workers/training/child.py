@@ -27,7 +27,7 @@ from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
-from workers.training.slices import Slices, cut, require_support, slices_at
+from workers.training.slices import Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:
     from workers.training.fit import Candidate
@@ -74,7 +74,7 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
     report(Step("read", examples=len(reading.examples)))
     watermark = reading.watermark if job.label_watermark is None else job.label_watermark
     slices = (
-        Slices.from_manifest(job.slices)
+        Spans.from_manifest(job.slices)
         if job.slices
         else slices_at(pipeline.policies.retrain, watermark)
     )
@@ -99,7 +99,7 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
 
 
 def _train(
-    pipeline: Pipeline, job: Job, examples: Examples, slices: Slices, report: OnStep
+    pipeline: Pipeline, job: Job, examples: Examples, slices: Spans, report: OnStep
 ) -> Candidate:
     from workers.training.fit import Epoch, train
 
@@ -118,7 +118,7 @@ def _train(
     return train(pipeline, examples, slices, tell, job.threads)
 
 
-def _manifest(pipeline: Pipeline, candidate: Candidate, slices: Slices) -> Manifest:
+def _manifest(pipeline: Pipeline, candidate: Candidate, slices: Spans) -> Manifest:
     return msgspec.structs.replace(
         blank(pipeline),
         slices=slices.as_manifest(),

@@ -21,7 +21,7 @@ from streams.spec import Pipeline
 from workers.evaluation.metrics import point
 from workers.examples.reading import Examples
 from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
-from workers.training.slices import Sliced, Slices, cut, require_support
+from workers.training.slices import Sliced, Spans, cut, require_support
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class _Fit:
 def train(
     pipeline: Pipeline,
     examples: Examples,
-    slices: Slices,
+    slices: Spans,
     report: OnEpoch = lambda progress: None,
     threads: int = 1,
 ) -> Candidate:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from streams.spec import Retrain
 from workers.examples.index import Index
 from workers.examples.reading import OffsetRanges
-from workers.training.slices import Slices, lacking, slices_at
+from workers.training.slices import Spans, lacking, slices_at
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Due:
     watermark: float
     """Labels are mature up to this event time."""
     window: OffsetRanges
-    slices: Slices
+    slices: Spans
 
 
 def due(
@@ -57,7 +57,7 @@ def _target(policy: Retrain, index: Index, decided: float, expected: Set[int]) -
     return since + steps * policy.every_seconds if steps >= 1 else None
 
 
-def _lacking(policy: Retrain, index: Index, slices: Slices, classes: int) -> str:
+def _lacking(policy: Retrain, index: Index, slices: Spans, classes: int) -> str:
     """What there is too little of for a training run (corrections count twice)."""
     spans = (slices.train, slices.validate, slices.evaluate)
     train, validate, evaluate = map(index.labels, spans)

@@ -18,7 +18,7 @@ Labels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Slices:
+class Spans:
     """Three consecutive spans without overlap; training never sees the later ones."""
 
     train: Span
@@ -36,19 +36,19 @@ class Slices:
         }
 
     @staticmethod
-    def from_manifest(slices: dict[str, list[float]]) -> Slices:
+    def from_manifest(slices: dict[str, list[float]]) -> Spans:
         """The inverse of `as_manifest`."""
         spans = {name: (span[0], span[1]) for name, span in slices.items()}
-        return Slices(spans["train"], spans["validate"], spans["evaluate"])
+        return Spans(spans["train"], spans["validate"], spans["evaluate"])
 
 
-def slices_at(policy: Retrain, watermark: float) -> Slices:
+def slices_at(policy: Retrain, watermark: float) -> Spans:
     """The slices of a candidate made when labels are mature up to `watermark` (inclusive)."""
     end = math.nextafter(watermark, math.inf)
     evaluate = watermark - policy.evaluate_seconds
     validate = evaluate - policy.validate_seconds
     start = watermark - policy.window_seconds
-    return Slices((start, validate), (validate, evaluate), (evaluate, end))
+    return Spans((start, validate), (validate, evaluate), (evaluate, end))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Sliced:
         }
 
 
-def cut(examples: Examples, slices: Slices) -> Sliced:
+def cut(examples: Examples, slices: Spans) -> Sliced:
     """The examples of each slice; those outside all of them are left out."""
     return Sliced(
         examples.between(*slices.train),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
 
-from streams.kafka.retention import as_config, check, needed
+from streams.kafka.retention import Kept, check, needed
 from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.settings import Settings
 from streams.spec import Policies, Retrain
@@ -20,23 +20,24 @@ DAY = 86_400
 def test_each_topic_is_kept_for_as_long_as_it_is_read() -> None:
     found = needed(card_fraud)
     topics = card_fraud.topics
-    days = {name: seconds and seconds // DAY for name, seconds in found.items()}
+    days = {name: kept.seconds and kept.seconds // DAY for name, kept in found.items()}
     # windows of 30 days that begin 7 days ago, a day of lag, a tenth more
     assert days[topics.events] == int(38 * 1.1)
     assert days[topics.models] is None
     feedback = card_fraud.feedback
     assert found[topics.feedback] == found[topics.scored]
-    assert (found[topics.scored] or 0) > feedback.keep_seconds + 38 * DAY
+    assert (found[topics.scored].seconds or 0) > feedback.keep_seconds + 38 * DAY
     retrain = card_fraud.policies.retrain
     least = retrain.window_seconds + retrain.every_seconds + feedback.horizon_seconds
-    assert (found[topics.examples] or 0) >= least + DAY
+    assert (found[topics.examples].seconds or 0) >= least + DAY
+    assert found[topics.metrics] == Kept(None, last=True)
     assert set(found) == {*topics.partitioned, topics.models}
 
 
 def test_a_week_is_kept_at_least() -> None:
     retrain = Retrain(every="1h", window="4h", validate="1h", evaluate="1h")
     found = needed(declare(policies=Policies(retrain=retrain)))
-    assert min(seconds for seconds in found.values() if seconds) == 8 * DAY
+    assert min(kept.seconds for kept in found.values() if kept.seconds) == 8 * DAY
 
 
 class Admin:
@@ -69,7 +70,7 @@ async def test_a_topic_that_keeps_too_little_is_said_with_the_command(
     config: dict[str, str], said: str
 ) -> None:
     admin: Any = Admin(t=config)
-    lines = await check(Settings(kafka="here:1"), admin, {"t": 2 * DAY, "gone": DAY})
+    lines = await check(Settings(kafka="here:1"), admin, {"t": Kept(2 * DAY), "gone": Kept(DAY)})
     assert len(lines) == bool(said)
     for line in lines:
         assert said in line
@@ -80,9 +81,17 @@ async def test_a_topic_that_keeps_too_little_is_said_with_the_command(
 
 async def test_brokers_that_do_not_let_us_look_are_no_error() -> None:
     admin: Any = Admin()
-    assert await check(Settings(kafka="here:1"), admin, {"t": DAY}) == []
+    assert await check(Settings(kafka="here:1"), admin, {"t": Kept(DAY)}) == []
 
 
 def test_for_ever_is_minus_one() -> None:
-    assert as_config(None) == {"retention.ms": "-1", "retention.bytes": "-1"}
-    assert as_config(60)["retention.ms"] == "60000"
+    assert Kept(None).as_config() == {"retention.ms": "-1", "retention.bytes": "-1"}
+    assert Kept(60).as_config()["retention.ms"] == "60000"
+
+
+async def test_a_compacted_topic_keeps_the_last_record_of_each_key() -> None:
+    cells = Kept(None, last=True)
+    assert cells.as_config()["cleanup.policy"] == "compact"
+    for policy, lines in (("compact", 0), ("compact,delete", 1), ("delete", 1)):
+        admin: Any = Admin(t={"cleanup.policy": policy, "retention.ms": str(DAY * 1000)})
+        assert len(await check(Settings(kafka="here:1"), admin, {"t": cells})) == lines

@@ -1,0 +1,1 @@
+"""Evaluation: what matured examples say of the versions that served their events."""

@@ -1,0 +1,198 @@
+"""The evaluator's work on one partition: `P.examples` become cells of `P.metrics`.
+
+A cell that a micro-batch changes is written whole, with the batch's offsets: what is committed is
+what was written. Cells that no label can change any more are forgotten here, and stay in the topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams import telemetry
+from streams.breaker import FirstOfEachCause
+from streams.dead_letters import Rejected, dead_letter
+from streams.errors import BadRecord
+from streams.evaluation.cells import Counted, add
+from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
+from streams.records import Cell, Example, decoder, encode, unpack
+from streams.spec import Pipeline
+
+ReadCells = Callable[[int], Awaitable[Iterable[SourceRecord]]]
+"""All records of a partition of `P.metrics`, oldest first."""
+
+_decode = decoder(Example).decode
+_decode_cell = decoder(Cell).decode
+
+
+class CellName(NamedTuple):
+    """What a cell is of; the key of its record, as a JSON list."""
+
+    start: int
+    version: int
+    arm: str
+    slice: str
+
+
+class Evaluation:
+    """Counts one partition's examples."""
+
+    def __init__(self, pipeline: Pipeline, partition: int, read_cells: ReadCells) -> None:
+        self._pipeline = pipeline
+        self._partition = partition
+        self._read_cells = read_cells
+        self._span = pipeline.policies.evaluate.every_seconds
+        self._classes = max(2, pipeline.model.outputs)
+        self._width = len(pipeline.feature_names)
+        self._bad = FirstOfEachCause(pipeline.topics.examples)
+        self._cells: dict[CellName, Cell] = {}
+
+    async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
+        """Take up the cells as they were written last."""
+        for record in await self._read_cells(self._partition):
+            if record.key and record.value:
+                cell = _decode_cell(record.value)
+                name = CellName(int(cell.start), cell.version, cell.arm, cell.slice)
+                if cell.span == self._span:
+                    self._cells[name] = cell
+        self._forget()
+        return {}
+
+    async def process(self, batch: MicroBatch) -> Outputs:
+        """The cells that a micro-batch changes, and dead letters for what is no example."""
+        name, topics = self._pipeline.name, self._pipeline.topics
+        telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
+        with telemetry.STAGE_SECONDS.labels(name, "evaluate").time():
+            examples, rejected = self._read(batch.records)
+            changed = self._count(examples, batch.next) if examples else []
+        self._forget()
+        self._bad.observe([error for _, error in rejected])
+        for _, error in rejected:
+            telemetry.DEAD_LETTERS.labels(name, error.cause).inc()
+        return {
+            topics.metrics: changed,
+            topics.dead_letters: [dead_letter(*one) for one in rejected],
+        }
+
+    async def commit(self) -> None:
+        """Nothing: what was written is all there is."""
+
+    async def close(self) -> None:
+        """Forget the cells."""
+        self._cells = {}
+
+    def _read(self, records: Sequence[SourceRecord]) -> tuple[list[_Read], list[Rejected]]:
+        found, rejected = [], []
+        for record in records:
+            if record.value is None:  # erased
+                continue
+            try:
+                found.append(_Read(record.offset, self._checked(record.value)))
+            except BadRecord as error:
+                rejected.append((record, error))
+        return found, rejected
+
+    def _checked(self, value: bytes) -> Example:
+        """An example whose label is a class and whose scores are as many as the model's.
+
+        Raises:
+            BadRecord: it is none.
+        """
+        try:
+            example: Example = _decode(value)
+        except msgspec.ValidationError as error:
+            raise BadRecord("invalid", str(error)) from None
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise BadRecord("malformed", str(error)) from None
+        scores = example.score if isinstance(example.score, list) else [example.score]
+        labels = {example.label, example.previous or 0.0}
+        if not labels <= set(range(self._classes)) or example.decision not in range(self._classes):
+            raise BadRecord("label", f"{example.label} is no class of {self._classes}")
+        if len(scores) != self._pipeline.model.outputs or not all(0 <= one <= 1 for one in scores):
+            raise BadRecord("invalid", f"{example.score} is no score of this pipeline's model")
+        return example
+
+    def _count(self, read: Sequence[_Read], following: int) -> list[OutputRecord]:
+        """Count examples into their cells; returns the records of those that have changed."""
+        rows = [(one, one.example.label, 1) for one in read]
+        rows += [(o, o.example.previous, -1) for o in read if o.example.previous is not None]
+        offsets = np.array([one.offset for one, _, _ in rows], np.int64)
+        examples = [one.example for one, _, _ in rows]
+        counted = _counted(examples, [label for _, label, _ in rows], [w for _, _, w in rows])
+        starts = np.array([one.event_time // self._span for one in examples]).astype(np.int64)
+        versions = np.array([one.version for one in examples], np.int64)
+        masks = self._masks(examples)
+        groups, group_of = np.unique(
+            np.stack([starts, versions], axis=1), axis=0, return_inverse=True
+        )
+        changed: list[OutputRecord] = []
+        for number, (start, version) in enumerate(groups.tolist()):
+            here = group_of.reshape(-1) == number
+            for slice_name, mask in masks.items():
+                name = CellName(start * self._span, version, _arm(version), slice_name)
+                cell = self._cells.get(name) or self._new(name)
+                chosen = np.flatnonzero(here & mask & (offsets >= cell.next))
+                if len(chosen):
+                    top = 0 if slice_name else 2 * self._pipeline.policies.evaluate.top
+                    add(cell, counted.select(chosen), self._classes, top)
+                    cell.next = following
+                    self._cells[name] = cell
+                    changed.append((encode(name), encode(cell), NO_HEADERS))
+        return changed
+
+    def _new(self, name: CellName) -> Cell:
+        return Cell(name.start, self._span, name.version, name.arm, name.slice)
+
+    def _masks(self, examples: Sequence[Example]) -> dict[str, NDArray[np.bool_]]:
+        """Which examples are in each slice, by its name; all are in the one without a name.
+
+        Those of other features than the pipeline's are in no other.
+        """
+        masks = {"": np.ones(len(examples), bool)}
+        if not self._pipeline.slices:
+            return masks
+        width = 4 * self._width
+        ours = np.array([len(one.vector) == width for one in examples])
+        blank = bytes(width)
+        vectors = unpack([one.vector if len(one.vector) == width else blank for one in examples])
+        return masks | {one.name: one.mask(vectors) & ours for one in self._pipeline.slices}
+
+    def _forget(self) -> None:
+        """Drop the cells that are older than any label that may come."""
+        newest = max((name.start for name in self._cells), default=0)
+        before = newest - self._pipeline.feedback.keep_seconds - self._span
+        for name in [name for name in self._cells if name.start < before]:
+            del self._cells[name]
+
+
+class _Read(NamedTuple):
+    offset: int
+    example: Example
+
+
+def _arm(version: int) -> str:
+    return "champion" if version else "fallback"
+
+
+def _counted(
+    examples: Sequence[Example], labels: Sequence[float | None], weights: Sequence[int]
+) -> Counted:
+    scores = np.array([one.score for one in examples], np.float64).reshape(len(examples), -1)
+    fed_back = np.array([one.origin == "feedback" for one in examples], np.int64)
+    return Counted(
+        labels=np.array(labels, np.int64),
+        scores=scores,
+        decisions=np.array([one.decision for one in examples], np.int64),
+        weights=np.array(weights, np.int64),
+        keys=[one.key for one in examples],
+        fed_back=fed_back,
+        delays=_delays(examples) * fed_back,
+    )
+
+
+def _delays(examples: Sequence[Example]) -> NDArray[np.float64]:
+    return np.array([max(0.0, one.labelled_at - one.event_time) for one in examples], np.float64)

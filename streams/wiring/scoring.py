@@ -1,0 +1,56 @@
+"""The application that scores `P.events`."""
+
+from __future__ import annotations
+
+from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.engine.app import BatchApp
+from streams.kafka.past import TopicPredictions
+from streams.kafka.progress import GroupProgress
+from streams.kafka.topic_watch import TopicWatch
+from streams.ledger.topic import LedgerFollower
+from streams.scoring.partition import PartitionScoring
+from streams.scoring.processor import Scoring
+from streams.settings import Settings
+from streams.spec import Pipeline
+from streams.wiring.application import StatefulParts, application, range_reader
+
+
+def scoring_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
+    """The application that scores `P.events`."""
+    parts = _ScoringParts(settings, pipeline)
+    return application(settings, pipeline, parts, "score", (pipeline.topics.events,))
+
+
+class _ScoringParts(StatefulParts):
+    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+        topics = pipeline.topics
+        read = (topics.events, topics.models)
+        written = (topics.predictions, topics.scored, topics.dead_letters)
+        super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, written))
+        self._champion = LedgerFollower(settings, pipeline)
+        self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
+        self._scoring: Scoring | None = None
+
+    async def start(self) -> None:
+        await super().start()
+        await self._connected(self._champion.start)
+        self._scorer.watch(lambda: self._champion.version)
+        topics = self._pipeline.topics
+        self._scoring = Scoring(
+            self._pipeline,
+            self._state,
+            self._scorer,
+            self._champion,
+            range_reader(self._settings),
+            TopicPredictions(self._settings, topics.predictions, self._topics.id_of(topics.events)),
+            GroupProgress(self._settings, self._pipeline),
+        )
+
+    async def stop(self) -> None:
+        await self._champion.stop()
+        await self._scorer.close()
+        await super().stop()
+
+    def processor(self, partition: int) -> PartitionScoring:
+        assert self._scoring is not None, "the application has not started"
+        return self._scoring.partition(partition)
