@@ -27,6 +27,7 @@ from workers.releases.lifecycle import Lifecycle
 
 SCORERS = ("score-1", "score-2")
 LABELLERS = ("label-1", "label-2")
+EVALUATORS = ("evaluate-1", "evaluate-2")
 _SKEWS = (3000, -86_400)
 """Seconds: brokers refuse records from more than an hour ahead."""
 _DROPS = b"drops keys when its memory is full"
@@ -98,13 +99,14 @@ class Cluster:
     async def start(self) -> None:
         """A first version serves, and every worker is up."""
         await self.publish()
-        for name in (*SCORERS, *LABELLERS, "trainer-1"):
+        for name in (*SCORERS, *LABELLERS, *EVALUATORS, "trainer-1"):
             self.crew.start(name)
         await self.whole()
 
     async def whole(self) -> None:
         """Return when every worker is in its group: one that stays out of it works on nothing."""
-        for role, names in (("score", SCORERS), ("label", LABELLERS)):
+        for names in (SCORERS, LABELLERS, EVALUATORS):
+            role = names[0].partition("-")[0]
             complete, said = partial(self._complete, role, names), partial(self.crew.said, names)
             await until(complete, f"{' and '.join(names)} are in their group", _START, said)
 
@@ -140,9 +142,13 @@ class Cluster:
             case Kind.trainer_kill:
                 await self._kill_trainer()
             case Kind.trainer_stop:
-                self.crew["trainer-1"].suspend()
-                await asyncio.sleep(fault.lasts)
-                self.crew["trainer-1"].resume()
+                await self._suspend("trainer-1", fault)
+            case Kind.evaluate_kill:
+                name = self._random.choice(EVALUATORS)
+                await self._joined(name)
+                self.crew.kill(name)
+            case Kind.evaluate_stop:
+                await self._suspend(self._random.choice(EVALUATORS), fault)
             case Kind.rebalance:
                 await self._rebalance(fault)
             case Kind.clock_skew:
@@ -211,6 +217,11 @@ class Cluster:
 
         await until(settled, f"{name}, woken, works or has ended", _START, worker.said)
         await self._worker_mark(f"{fault.kind}, woken", woken, stream)
+
+    async def _suspend(self, name: str, fault: Fault) -> None:
+        self.crew[name].suspend()
+        await asyncio.sleep(fault.lasts)
+        self.crew[name].resume()
 
     async def _kill_trainer(self) -> None:
         killed = self.crew.kill("trainer-1")

@@ -79,7 +79,7 @@ class Workers:
         self._ending.close()
 
     def start(self, role: str, program: Sequence[str] = (), **changes: Any) -> Worker:
-        """Start `score`, `label` or `trainer`, with some settings changed.
+        """Start `score`, `label`, `evaluate` or `trainer`, with some settings changed.
 
         `program`: another module to run, and its arguments before the pipeline's module.
         """

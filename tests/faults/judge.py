@@ -33,6 +33,7 @@ OFFENCES = {
     "examples doubled": "examples beyond one of an event",
     "examples wrong": "examples with another vector, label or origin",
     "invented": "outputs of no event",
+    "cells wrong": "cells of live quality that are not those of the examples",
 }
 
 

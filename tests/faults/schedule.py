@@ -19,6 +19,8 @@ class Kind(StrEnum):
     """A scoring worker joins, and leaves again (SIGTERM)."""
     label_kill = "label-kill"
     label_stop = "label-stop"
+    evaluate_kill = "evaluate-kill"
+    evaluate_stop = "evaluate-stop"
     trainer_kill = "trainer-kill"
     trainer_stop = "trainer-stop"
     triton_kill = "triton-kill"

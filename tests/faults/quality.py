@@ -1,0 +1,69 @@
+"""Whether `P.metrics` says what the examples say, once the evaluators have read all of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import pytest
+
+from streams.kafka.offsets import offsets_client
+from streams.kafka.reading import TopicFollower
+from streams.kafka.topics import groups
+from streams.ports.batches import SourceRecord
+from streams.records import Cell, Example, decoder
+from streams.settings import Settings
+from streams.spec import Pipeline
+from tests.reference.quality import by_cell, measures
+from tests.waiting import until
+from workers.evaluation.progressive import Total
+
+_CAUGHT_UP = 60.0
+_decode_example, _decode_cell = decoder(Example).decode, decoder(Cell).decode
+
+
+async def wrong_cells(settings: Settings, pipeline: Pipeline) -> list[str]:
+    """The cells that are missing, too many, or not those of brute force."""
+    examples = await _by_partition(settings, pipeline.topics.examples)
+    ends = {number: records[-1].offset + 1 for number, records in examples.items()}
+    await until(lambda: _counted(settings, pipeline, ends), "the evaluators are done", _CAUGHT_UP)
+    latest = await _by_partition(settings, pipeline.topics.metrics)
+    wrong = []
+    for number in examples | latest:
+        truth = by_cell(pipeline, [_decode_example(one.value or b"") for one in examples[number]])
+        newest = {one.key: _decode_cell(one.value or b"") for one in latest[number]}
+        cells = {(c.start, c.version, c.slice): c for c in newest.values() if c.events}
+        wrong += [
+            f"{number}: {name}"
+            for name in truth.keys() | cells.keys()
+            if name not in truth or name not in cells or not _same(cells[name], truth[name])
+        ]
+    return wrong
+
+
+def _same(cell: Cell, examples: list[Example]) -> bool:
+    """Rankings are left out: the versions of a run give scores that are closer than a bin."""
+    found, expected = Total.of([cell]).measures(), measures(examples)
+    exact = expected.keys() - {"average_precision", "roc_auc"}
+    return cell.events == len(examples) and all(
+        found.get(name) == pytest.approx(expected[name], abs=1e-9) for name in exact
+    )
+
+
+async def _counted(settings: Settings, pipeline: Pipeline, ends: Mapping[int, int]) -> bool:
+    topic = pipeline.topics.examples
+    async with offsets_client(settings) as asked:
+        found = await asked.committed(groups(pipeline)[topic], topic, ends)
+    return all((found[number] or 0) >= end for number, end in ends.items())
+
+
+async def _by_partition(settings: Settings, topic: str) -> defaultdict[int, list[SourceRecord]]:
+    follower = TopicFollower(settings, topic)
+    await follower.start()
+    found = defaultdict[int, list[SourceRecord]](list)
+    try:
+        for record in await follower.read_to_end():
+            found[record.partition].append(record)
+    finally:
+        await follower.stop()
+    return found
