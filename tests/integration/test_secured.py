@@ -33,6 +33,7 @@ from tests.synthetic import declare, made, pipeline
 from tests.waiting import Said, until
 from workers.devstack.private import certificates
 from workers.environment import environment
+from workers.evaluation.progressive import read_cells
 from workers.operations.dead_letters import read_dead_letters, replay
 from workers.operations.resetting import require_idle, reset
 
@@ -105,18 +106,22 @@ async def test_the_whole_loop(servers: Secured, tmp_path: Path) -> None:
     with ExitStack() as running:
         start("score")
         start("label")
+        start("evaluate")
         async with producer(servers.of("producer")) as sending:
             await send_all(sending, records())
             await learnable(operator, 1500, said)
             start("trainer")
             assert await served(servers, sending, said) == {0, 1}
+        await measured(operator, said)
     await operate(operator)
     asked = servers.asked()
     assert {one for one in asked if not one.allowed} == set()
-    # a label is passed on only where events have moved
-    idle = Grant("label", "topic", pipeline.topics.feedback, "WRITE")
+    idle = {  # a label is passed on only where events have moved; examples are ours
+        Grant("label", "topic", pipeline.topics.feedback, "WRITE"),
+        Grant("evaluate", "topic", pipeline.topics.dead_letters, "WRITE"),
+    }
     ours = {one for one in documented(pipeline.name) if one.user in ROLES}
-    assert {one for one in ours if not used(one, asked)} == {idle}
+    assert {one for one in ours if not used(one, asked)} == idle
 
 
 def used(grant: Grant, asked: set[Asked]) -> bool:
@@ -155,6 +160,15 @@ async def learnable(settings: Settings, least: int, said: Said) -> None:
             return sum((await asked.ends(pipeline.topics.examples)).values()) >= least
 
         await until(there, "the examples are there", said=said)
+
+
+async def measured(settings: Settings, said: Said) -> None:
+    """Return when the quality of the fallback, which answered them, is known."""
+
+    async def known() -> bool:
+        return bool(await read_cells(settings, pipeline))
+
+    await until(known, "live quality is known", said=said)
 
 
 async def served(servers: Secured, sending: Producer, said: Said) -> set[int]:
