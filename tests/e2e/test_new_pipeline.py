@@ -162,7 +162,7 @@ async def test_from_the_first_check_to_a_version_that_serves(
     folder: Folder, settings: Settings, workers: list[subprocess.Popen[bytes]]
 ) -> None:
     assert "ok biopsies" in await asyncio.to_thread(folder.run, "check", "biopsies")
-    workers += [folder.start("score", "biopsies"), folder.start("label", "biopsies")]
+    workers += [folder.start(role, "biopsies") for role in ("score", "label", "evaluate")]
     events, labels = samples()
     early, late = events[:500], events[500:]
     await until_topics(settings)
@@ -183,6 +183,7 @@ async def test_from_the_first_check_to_a_version_that_serves(
     truth = {str(i): label for i, label in enumerate(labels)}
     assert all(example["label"] == truth[example["event_id"]] for example in examples)
 
+    assert await measured(folder, settings) >= 450
     said = await asyncio.to_thread(folder.run, "train", "biopsies")
     assert "version 1 serves" in said, said
     listed = await asyncio.to_thread(folder.run, "models", "list", "biopsies")
@@ -198,7 +199,15 @@ async def test_from_the_first_check_to_a_version_that_serves(
 
     for process in workers:
         process.send_signal(signal.SIGINT)
-    assert [await asyncio.to_thread(process.wait, 30) for process in workers] == [0, 0]
+    assert [await asyncio.to_thread(process.wait, 30) for process in workers] == [0, 0, 0]
+
+
+async def measured(folder: Folder, settings: Settings) -> int:
+    """Of how many events it is known how good their answers were, as it is shown."""
+    await read(settings, "biopsies.metrics", 1)
+    shown = await asyncio.to_thread(folder.run, "models", "quality", "biopsies")
+    [row] = [line.split() for line in shown.splitlines() if "fallback" in line]
+    return int(row[2].replace(",", ""))
 
 
 async def until_topics(settings: Settings) -> None:

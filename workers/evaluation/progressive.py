@@ -7,6 +7,7 @@ All others are exact.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -176,3 +177,13 @@ def top_precision(cells: Sequence[Cell], top: int) -> float:
     keys = [(-score, key, hits > 0) for cell in cells for key, (score, hits) in cell.top.items()]
     chosen = sorted(keys)[:top]
     return sum(hit for *_, hit in chosen) / len(chosen) if chosen else _NAN
+
+
+def mean_top_precision(cells: Iterable[Cell], top: int) -> dict[str, float]:
+    """`top_precision` as the mean over buckets; empty where no keys were kept."""
+    buckets = defaultdict[float, list[Cell]](list)
+    for cell in cells:
+        buckets[cell.start].append(cell)
+    found = np.array([top_precision(one, top) for one in buckets.values()])
+    found = found[np.isfinite(found)]
+    return {"top_precision": float(found.mean())} if len(found) else {}
