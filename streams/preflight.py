@@ -27,7 +27,7 @@ def exactly_once(settings: Settings, pipeline: Pipeline) -> bool:
 async def check(settings: Settings, pipeline: Pipeline, role: Role) -> None:
     """Reach what a worker of this role needs; creates missing topics.
 
-    Of several Tritons one has to answer for scoring, and every one for the trainer.
+    Of several Tritons one has to answer for scores, and every one for the trainer.
 
     Raises:
         Unavailable: names the address that does not answer and its setting.
@@ -44,9 +44,9 @@ async def check(settings: Settings, pipeline: Pipeline, role: Role) -> None:
     if role in ("score", "label"):
         state = await RedisFeatureState.of(settings, pipeline)
         await state.close()
-    if role in ("score", "trainer"):
+    if role in ("score", "shadow", "trainer"):
         control = TritonControls(settings, pipeline.name)
         try:
-            await (control.any_alive() if role == "score" else control.alive())
+            await (control.alive() if role == "trainer" else control.any_alive())
         finally:
             await control.close()

@@ -139,6 +139,32 @@ class Cell(msgspec.Struct, omit_defaults=True):
     """Of one score: the keys with the highest scores -> the highest, and events of class 1."""
 
 
+class Shadowed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`P.shadow`: what champion and challenger say of one served vector, keyed as the event was.
+
+    One record for what was served, without a label, and one for each of its examples, with it.
+    """
+
+    event_id: str
+    event_time: float
+    champion: int
+    """The version that the challenger is compared with."""
+    champion_score: float | list[float]
+    challenger: int
+    challenger_score: float | list[float]
+    served: int
+    """The version whose score was served; 0 for the fallback."""
+    key: str
+    entities: dict[str, str] | list[str] = {}
+    """As in `Scored`; of an example none."""
+    early: bool = False
+    """Whether the event had happened before the comparison began."""
+    label: float | None = None
+    """Of an example, as its `labelled_at` and `origin`."""
+    labelled_at: float | None = None
+    origin: str | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What a model version came from; stored beside it and in the ledger."""
 
@@ -178,6 +204,8 @@ class Action(StrEnum):
     REJECT = "reject"
     INCONCLUSIVE = "inconclusive"
     ROLLBACK = "rollback"
+    SHADOW = "shadow"
+    """The version scores live events, and nobody is served its scores."""
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):
@@ -195,6 +223,8 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     manifest: Manifest | None = None
     who: str = ""
     """Of an operator's action: user and host."""
+    event_time: float = 0.0
+    """How far event time was when it was decided; 0 where that played no part."""
 
 
 _FLOAT = np.dtype("<f4")

@@ -28,6 +28,14 @@ INVALID_RATIO = Gauge(
 DUPLICATES = Counter("driftloop_duplicates", "Events seen before and dropped.", ["pipeline"])
 LABELS = Counter("driftloop_labels", "Labels by what became of them.", ["pipeline", "outcome"])
 EXAMPLES = Counter("driftloop_examples", "Examples written.", ["pipeline"])
+SHADOWED = Counter(
+    "driftloop_shadowed",
+    "Served events and examples by what the shadow made of them.",
+    ["pipeline", "outcome"],
+)
+CHALLENGER_VERSION = Gauge(
+    "driftloop_challenger_version", "Challenger's version; 0 for none.", ["pipeline"]
+)
 TRIMMED = Counter(
     "driftloop_trimmed",
     "Records that retention deleted before they were read.",
@@ -49,7 +57,7 @@ BATCH_RECORDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "driftloop_stage_seconds",
-    "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join.",
+    "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join, shadow.",
     ["pipeline", "stage"],
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from streams.adapters.triton.client import NotServing
 from streams.errors import ModelError
 from streams.ledger.state import LedgerState
-from streams.ledger.topic import append, new_entry
+from streams.ledger.topic import append, new_entry, read_state
 from streams.records import Action, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -72,6 +72,30 @@ async def promote_first(settings: Settings, pipeline: Pipeline, data: bytes) -> 
     """Version 1 serves."""
     first = await publish_first(settings, pipeline, data)
     await append(settings, pipeline, new_entry(Action.PROMOTE, first, LedgerState(), "first"))
+
+
+async def publish_rivals(
+    settings: Settings, pipeline: Pipeline, champion: bytes, challenger: bytes
+) -> Manifest:
+    """Version 1 serves; version 2 is loaded beside it, and no ledger names it yet."""
+    await promote_first(settings, pipeline, champion)
+    second = manifest(pipeline, 2, challenger, parent=1)
+    publisher = Publisher(settings, pipeline)
+    try:
+        publisher.stage(second, challenger, "")
+        await publisher.serve(2, await read_state(settings, pipeline))
+    finally:
+        await publisher.close()
+    return second
+
+
+async def challenge(
+    settings: Settings, pipeline: Pipeline, challenger: Manifest, since: float = 0.0
+) -> None:
+    """The ledger says that the version is in the shadow, since this event time."""
+    state = await read_state(settings, pipeline)
+    entry = new_entry(Action.SHADOW, challenger, state, "by a test")
+    await append(settings, pipeline, msgspec.structs.replace(entry, event_time=since))
 
 
 class MemoryTriton:

@@ -27,6 +27,9 @@ from workers.processes.supervisor import end_with_parent
 
 log = structlog.get_logger(__name__)
 
+_YIELDING = 19
+"""The nice value of a process that takes what others leave."""
+
 
 class Role(StrEnum):
     """What a worker does."""
@@ -34,6 +37,7 @@ class Role(StrEnum):
     SCORE = "score"
     LABEL = "label"
     EVALUATE = "evaluate"
+    SHADOW = "shadow"
     TRAINER = "trainer"
 
 
@@ -69,6 +73,13 @@ def _evaluate(settings: Settings, pipeline: Pipeline) -> None:
     run_evaluation(settings, pipeline)
 
 
+def _shadow(settings: Settings, pipeline: Pipeline) -> None:
+    from streams.wiring import run_shadowing
+
+    os.nice(_YIELDING)  # on a machine that is busy, those come first for whom somebody waits
+    run_shadowing(settings, pipeline)
+
+
 def _train(settings: Settings, pipeline: Pipeline) -> None:
     from workers.training.worker import run_trainer
 
@@ -83,6 +94,7 @@ _RUN = {
     Role.SCORE: _score,
     Role.LABEL: _label,
     Role.EVALUATE: _evaluate,
+    Role.SHADOW: _shadow,
     Role.TRAINER: _train,
 }
 

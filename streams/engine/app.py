@@ -53,7 +53,7 @@ class Work:
 
     pipeline: str
     role: str
-    """`score` or `label`; part of the consumer group's name."""
+    """`score`, `label` and so on; part of the consumer group's name."""
     topics: tuple[str, ...]
     exactly_once: bool
     new_processor: Callable[[int], Processor]

@@ -25,7 +25,7 @@ from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
 
-Role = Literal["score", "label", "evaluate", "trainer"]
+Role = Literal["score", "label", "evaluate", "shadow", "trainer"]
 
 _READ, _WRITE = 1 << 3, 1 << 4
 """Kafka's bits for them."""
@@ -71,6 +71,12 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
             read=(topics.examples, topics.metrics),
             write=(topics.metrics, topics.dead_letters),
             joined=(group_id(pipeline.name, "evaluate"),),
+        )
+    if role == "shadow":
+        return Grants(
+            read=(topics.scored, topics.examples, topics.models),
+            write=(topics.shadow,),
+            joined=(group_id(pipeline.name, "shadow"),),
         )
     return Grants(read=(topics.examples, topics.models), write=(topics.models,))
 

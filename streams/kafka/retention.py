@@ -46,7 +46,8 @@ def needed(pipeline: Pipeline) -> dict[str, Kept]:
     - Events, for as long as a window counts them: feature state that is lost is folded again.
     - What was served and what was fed back, for as long as they may meet, and then be counted in
       label windows: a label store, too, is rebuilt from the topics.
-    - Examples, for as long as a candidate may be trained on them.
+    - Examples, for as long as a candidate may be trained on them; what champion and challenger say
+      of them, for as long.
 
     A week at least, and a day (or a tenth) more than that. The ledger is kept for ever, and of the
     metrics the last record of each cell.
@@ -60,6 +61,7 @@ def needed(pipeline: Pipeline) -> dict[str, Kept]:
         topics.feedback: feedback.keep_seconds + labelled,
         topics.scored: feedback.keep_seconds + labelled,
         topics.examples: trained,
+        topics.shadow: trained,
         topics.predictions: _WEEK,
         topics.dead_letters: 30 * _DAY,
     }

@@ -34,7 +34,7 @@ _ANSWERS = 3
 
 
 def group_id(pipeline: str, role: str) -> str:
-    """The consumer group of a pipeline's workers; `role` is `score`, `label` or `evaluate`."""
+    """The consumer group of a pipeline's workers: of those that `score`, `label`, and so on."""
     return f"driftloop.{pipeline}.{role}"
 
 

@@ -27,11 +27,20 @@ class LedgerState:
     """Versions that were champion when an operator went back to another, and not promoted since."""
     decided: float = 0.0
     """Largest label watermark that a candidate was decided on; its window is not tried again."""
+    challenger: int = 0
+    """The version that is compared with the champion on live events; 0 for none."""
+    since: float = 0.0
+    """Event time at which that comparison began."""
 
     @property
     def manifest(self) -> Manifest | None:
         """The champion's."""
         return self.versions.get(self.champion)
+
+    @property
+    def incumbent(self) -> int:
+        """The version that the challenger is compared with."""
+        return self.champion
 
     def after(self, entry: LedgerEntry) -> LedgerState:
         """What the ledger says after one more entry."""
@@ -42,6 +51,8 @@ class LedgerState:
                 versions={**state.versions, entry.version: manifest},
                 decided=max(state.decided, manifest.label_watermark),
             )
+        if entry.action is Action.SHADOW:
+            return replace(state, challenger=entry.version, since=entry.event_time)
         if entry.action not in _MAKES_CHAMPION:
             return state
         before = tuple(version for version in state.promoted if version != entry.version)
@@ -55,6 +66,8 @@ class LedgerState:
             threshold=entry.threshold,
             promoted=(*before, entry.version),
             rolled_back=bad,
+            challenger=0,
+            since=0.0,
         )
 
 

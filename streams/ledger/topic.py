@@ -7,7 +7,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -118,8 +118,15 @@ def decode(records: Iterable[SourceRecord]) -> list[LedgerEntry]:
 class LedgerFollower:
     """Keeps `state` up to date while it runs; a `Champion` for the scoring path."""
 
-    def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        changed: Callable[[], None] | None = None,
+    ) -> None:
+        """`changed` is called after new entries, in place of saying which version serves."""
         self._pipeline = pipeline
+        self._changed = changed
         self._topic = TopicFollower(settings, pipeline.topics.models)
         self._task: asyncio.Task[None] | None = None
         self._complained = ""
@@ -144,7 +151,7 @@ class LedgerFollower:
         except BaseException:
             await self._topic.stop()
             raise
-        if self.state.champion == 0:
+        if self._changed is None and self.state.champion == 0:
             log.info("no version serves yet, the fallback answers until the trainer publishes one")
         self._task = asyncio.create_task(self._follow(), name="ledger")
 
@@ -178,6 +185,9 @@ class LedgerFollower:
         before = self.version
         for entry in entries:
             self.state = self.state.after(entry)
+        if self._changed is not None:
+            self._changed()
+            return
         telemetry.SERVING_VERSION.labels(self._pipeline.name).set(self.version)
         if entries and not self._fits():
             log.error(

@@ -25,6 +25,30 @@ class Scorer(Protocol):
         ...
 
 
+class Challenger(Protocol):
+    """Which version is compared with the champion on live events, as the ledger says."""
+
+    @property
+    def version(self) -> int:
+        """The challenger's version; 0 while none is compared."""
+        ...
+
+    @property
+    def champion(self) -> int:
+        """The version that it is compared with; 0 for none."""
+        ...
+
+    @property
+    def since(self) -> float:
+        """Event time at which the comparison began, seconds since 1970."""
+        ...
+
+    @property
+    def unseen(self) -> float:
+        """Event time from which on no event had a part in making either version."""
+        ...
+
+
 class Champion(Protocol):
     """Which version serves, as the ledger says."""
 

@@ -13,8 +13,9 @@ from streams.wiring.application import run_application
 from streams.wiring.evaluation import evaluation_app
 from streams.wiring.labelling import labelling_app
 from streams.wiring.scoring import scoring_app
+from streams.wiring.shadowing import shadowing_app
 
-__all__ = ["run_evaluation", "run_labelling", "run_scoring", "scoring_app"]
+__all__ = ["run_evaluation", "run_labelling", "run_scoring", "run_shadowing", "scoring_app"]
 
 
 def run_scoring(settings: Settings, pipeline: Pipeline) -> None:
@@ -30,3 +31,8 @@ def run_labelling(settings: Settings, pipeline: Pipeline) -> None:
 def run_evaluation(settings: Settings, pipeline: Pipeline) -> None:
     """Count `P.examples` in this process, until SIGINT or SIGTERM; raises so, too."""
     run_application(partial(evaluation_app, settings, pipeline), settings)
+
+
+def run_shadowing(settings: Settings, pipeline: Pipeline) -> None:
+    """Compare what was served with a challenger, until SIGINT or SIGTERM; raises so, too."""
+    run_application(partial(shadowing_app, settings, pipeline), settings)

@@ -81,12 +81,16 @@ async def write_events(settings: Settings, pipeline: Pipeline, events: Iterable[
 
 async def publish_network(settings: Settings, pipeline: Pipeline) -> None:
     """Publish the pipeline's network, untrained, as the version that serves."""
+    await promote_first(settings, pipeline, untrained(pipeline, 1))
+
+
+def untrained(pipeline: Pipeline, seed: int) -> bytes:
+    """The ONNX file of the pipeline's network before training."""
     torch.set_num_threads(1)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     features = len(pipeline.feature_names)
     plain = Normalise(np.zeros(features), np.ones(features))
-    data = export(ExportedModel(plain, build(pipeline), np.zeros(1)), features)
-    await promote_first(settings, pipeline, data)
+    return export(ExportedModel(plain, build(pipeline), np.zeros(1)), features)
 
 
 async def prepare(settings: Settings, workload: Workload, count: int) -> None:

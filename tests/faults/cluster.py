@@ -257,7 +257,7 @@ class Cluster:
 
     async def _crash_at_point(self, fault: Fault) -> None:
         """A guest takes part until it kills itself."""
-        program = ("tests.faults.crash_points", fault.kind, str(fault.passes))
+        program = ("tests.faults.crash_points", fault.kind, str(fault.passes), "score")
         guest = self._workers.start("score", program)
         code = await guest.exit_code(_START)
         assert code == -signal.SIGKILL, guest.said()

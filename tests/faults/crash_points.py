@@ -1,4 +1,4 @@
-"""A scoring worker that kills itself: `python -m tests.faults.crash_points POINT PASSES MODULE`.
+"""A worker that kills itself: `python -m tests.faults.crash_points POINT PASSES ROLE MODULE`.
 
 The worker is the product's own; one method is wrapped so that the process gets SIGKILL, without a
 chance to tidy up, at the given pass of the point.
@@ -29,9 +29,9 @@ Crash = Callable[[], None]
 
 def main(arguments: list[str]) -> None:
     """Install the crash and run the worker."""
-    point, passes, module = Kind(arguments[0]), int(arguments[1]), arguments[2]
+    point, passes = Kind(arguments[0]), int(arguments[1])
     install(point, countdown(passes, _die))
-    sys.argv = ["driftloop", "score", module]
+    sys.argv = ["driftloop", *arguments[2:]]
     from workers.cli import main as driftloop
 
     driftloop()

@@ -1,4 +1,4 @@
-"""`up`, `score`, `label`, `trainer`: the loop, and each of its workers."""
+"""`up`, `score`, `label`, `evaluate`, `shadow`, `trainer`: the loop, and each of its workers."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def label(module: Module) -> None:
 def evaluate(module: Module) -> None:
     """Measure live quality from matured examples, by version: one worker of its group."""
     run_role(Role.EVALUATE, module)
+
+
+def shadow(module: Module) -> None:
+    """Have a challenger score what was served, for nobody but the roll-out: one of its group."""
+    run_role(Role.SHADOW, module)
 
 
 def trainer(module: Module) -> None:

@@ -58,7 +58,7 @@ async def running_loop(
     """The whole loop, ended in order when the context is left.
 
     `environments` adds environment variables to processes by name: score-1, label, evaluate,
-    trainer.
+    shadow, trainer.
 
     Raises:
         ConfigurationError, Unavailable: in one line, before anything is left running.
@@ -122,6 +122,7 @@ def _commands(
         *((f"score-{n}", "score") for n in range(1, workers + 1)),
         ("label", "label"),
         ("evaluate", "evaluate"),
+        *([("shadow", "shadow")] if settings.shadow else []),
         ("trainer", "trainer"),
     ]
     shared = {

@@ -21,6 +21,8 @@ _NEWS = frozenset(
         "no version serves yet, the fallback answers until the trainer publishes one",
         "events whose id came before are dropped",
         "a Triton gets requests again",
+        "shadowing",
+        "the challenger answers again",
         "no longer degraded",
         "no longer waiting",
         "Redis drops no keys any more",
@@ -32,6 +34,9 @@ _LAST = "lane failed"
 """The worker ends for it, and whoever keeps it running says so."""
 _ENDS = {
     "no longer degraded": "degraded",
+    "the challenger answers again": (
+        "the challenger does not answer, the shadow goes on without its scores"
+    ),
     "a Triton gets requests again": "a Triton fails, others get its requests until it answers",
 }
 """The first is told where the second was, which may come again then."""

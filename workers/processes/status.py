@@ -81,7 +81,7 @@ class Status:
             _counted(sum(predictions.values()), "prediction", {"by the fallback": fallback}),
             _counted(labels, "label", {"without an event": unmatched}),
             _counted(sum(letters.values()), "dead letter", letters),
-            f"lag {int(self._total('lag_records')):,}",
+            f"lag {int(self._total('lag_records') - self._total('lag_records', 'shadow')):,}",
             self._serving(),
         ]
         return " | ".join([*parts, self.decision] if self.decision else parts)

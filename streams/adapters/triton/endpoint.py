@@ -54,12 +54,15 @@ class Endpoint:
         pipeline: str,
         address: str,
         scorer: Scorer,
-        control: Restoring,
+        control: Restoring | None,
         clock: Callable[[], float] = time.monotonic,
         *,
         alone: bool = False,
     ) -> None:
-        """One that is `alone` leaves it to others to say that it is away: everybody waits then."""
+        """One that is `alone` leaves it to others to say that it is away: everybody waits then.
+
+        Without a `control`, what it has lost is for others to bring back.
+        """
         self.address = address
         self.lacks = ""
         """What it said of a version that it does not serve; empty where it does, or is away."""
@@ -111,8 +114,8 @@ class Endpoint:
         except NotServing as error:
             self.lacks = str(error)
             self._failed(begun, certain=error.died)
-            if begun >= self._repaired:
-                self._repair(version, vectors[:1], error)
+            if self._control is not None and begun >= self._repaired:
+                self._repair(self._control, version, vectors[:1], error)
             raise
         except TimeoutError:
             self.lacks = ""
@@ -134,7 +137,8 @@ class Endpoint:
         if self._repairing is not None:
             await cancel(self._repairing)
         await self._scorer.close()
-        await self._control.close()
+        if self._control is not None:
+            await self._control.close()
 
     def _failed(self, begun: float, *, certain: bool = False) -> None:
         if begun < self._repaired:
@@ -153,15 +157,19 @@ class Endpoint:
         self.lacks = ""
         self.circuit.succeeded()
 
-    def _repair(self, version: int, vector: NDArray[np.float32], lost: NotServing) -> None:
+    def _repair(
+        self, control: Restoring, version: int, vector: NDArray[np.float32], lost: NotServing
+    ) -> None:
         if self._repairing is None or self._repairing.done():
-            self._repairing = asyncio.create_task(self._restore(version, vector, lost))
+            self._repairing = asyncio.create_task(self._restore(control, version, vector, lost))
 
-    async def _restore(self, version: int, vector: NDArray[np.float32], lost: NotServing) -> None:
+    async def _restore(
+        self, control: Restoring, version: int, vector: NDArray[np.float32], lost: NotServing
+    ) -> None:
         await asyncio.sleep(_SPREAD * random.random())  # noqa: S311 - only so that workers differ
         try:
             if still := await self._still(version, vector, lost):
-                await self._control.restore(version, died=still.died)
+                await control.restore(version, died=still.died)
                 await self._scorer.infer(version, vector)
         except DriftloopError as error:
             log.warning("Triton does not serve what it lost", error=str(error))

@@ -44,10 +44,13 @@ class TritonEndpoints:
         settings: Settings,
         pipeline: Pipeline,
         known: Callable[[], Mapping[int, Manifest]] = dict,
+        *,
+        repairing: bool = True,
     ) -> TritonEndpoints:
         """Every Triton that the settings name; connects with the first request.
 
-        `known` are the versions that the ledger names: no file that differs is loaded again.
+        `known` are the versions that the ledger names: no file that differs is loaded again. One
+        that is not `repairing` leaves it to others to load what a Triton has lost.
 
         Raises:
             ConfigurationError: they name none.
@@ -59,7 +62,7 @@ class TritonEndpoints:
                 name,
                 one.triton,
                 TritonScorer(one, name, outputs),
-                TritonControl(one, name, known),
+                TritonControl(one, name, known) if repairing else None,
                 alone=len(each_one) == 1,
             )
             for one in each_one

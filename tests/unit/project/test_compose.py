@@ -25,7 +25,9 @@ PROMETHEUS = OPS / "prometheus" / "prometheus.yml"
 ALERTS = OPS / "prometheus" / "alerts.yml"
 TELEMETRY = ROOT / "streams" / "telemetry.py"
 
-WORKERS = ("score", "label", "trainer")
+STATEFUL = ("score", "label", "trainer")
+"""Workers that use a directory."""
+WORKERS = (*STATEFUL, "evaluate", "shadow")
 RUN_AS_ROOT: dict[str, str] = {}
 """Services that run as root, each with its reason: none does."""
 
@@ -191,8 +193,10 @@ def test_workers_get_settings_that_exist_and_parse(
     assert settings.triton_instances == 2
     assert settings.redis.get_secret_value() == "redis://redis:6379/0"
     assert settings.pipeline == services[worker]["command"][2]
-    mounted = {volume.split(":")[1] for volume in services[worker]["volumes"]}
-    assert {str(settings.model_repository), str(settings.state_dir)} <= mounted
+    mounted = {volume.split(":")[1] for volume in services[worker].get("volumes", ())}
+    assert ({str(settings.model_repository), str(settings.state_dir)} <= mounted) == (
+        worker in STATEFUL
+    )
 
 
 def test_image_sets_only_settings_that_exist_and_parse(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -263,6 +263,17 @@ async def test_what_an_endpoint_lost_is_brought_back_and_its_circuit_closed(
     await scorer.close()
 
 
+async def test_one_without_a_control_leaves_repairs_to_others(clock: Clock) -> None:
+    server = Triton(1.0)
+    alone = Endpoint("orders", "t1", server, None, clock)
+    scorer = TritonEndpoints([alone], features=2, outputs=1)
+    server.error = not_serving(died=True)
+    await fails(lambda: scorer.infer(1, ONE), Unavailable)
+    await asyncio.sleep(0)
+    assert server.restored == []
+    await scorer.close()
+
+
 async def test_what_another_worker_has_repaired_is_left_alone(clock: Clock) -> None:
     server = Triton(1, clock)
     scorer = of(clock, server)

@@ -139,6 +139,13 @@ class TestFollower:
         found = self.follower(pipeline, said(Action.PROMOTE, 1, threshold=0.25))
         assert (found.version, found.threshold) == (1, 0.25)
 
+    def test_who_serves_nothing_is_told_of_changes_instead(self) -> None:
+        changes: list[int] = []
+        found = LedgerFollower(Settings(kafka="nowhere:1"), pipeline, lambda: changes.append(1))
+        with structlog.testing.capture_logs() as logs:
+            found.take([said(Action.PROMOTE, 1)])
+        assert (len(changes), found.state.champion, logs) == (1, 1, [])
+
     def test_the_pipelines_own_threshold_wins(self) -> None:
         strict = _with_threshold(0.9)
         found = self.follower(strict, said(Action.PROMOTE, 1, threshold=0.25))

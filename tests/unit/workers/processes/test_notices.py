@@ -196,3 +196,22 @@ def test_why_a_worker_ended() -> None:
 def test_a_line_is_read_behind_what_faust_tells_a_terminal() -> None:
     assert parsed('\x08\x1b[?25h{"event": "x"}') == {"event": "x"}
     assert parsed("[1]") == parsed("{") == parsed("") == {}
+
+
+def test_a_challenger_that_does_not_answer_is_told_and_that_it_answers_again(
+    notices: Notices,
+) -> None:
+    silent = said(
+        "the challenger does not answer, the shadow goes on without its scores",
+        "error",
+        version=4,
+        waited=60.0,
+        error=f"version 4: {AWAY}",
+    )
+    back = said("the challenger answers again", "info", version=4)
+    assert notices.of("shadow", back) is None
+    assert (notices.of("shadow", silent) or "").startswith("shadow: the challenger does not answer")
+    assert notices.of("shadow", silent) is None
+    assert notices.of("score-1", said("waiting", stage="fold", error=AWAY)) is not None
+    assert notices.of("shadow", back) == "shadow: the challenger answers again (version 4)"
+    assert notices.of("shadow", silent) is not None

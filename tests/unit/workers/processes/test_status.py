@@ -115,3 +115,10 @@ def test_labels_that_all_miss_their_events_are_a_warning() -> None:
     assert "none of 100 labels has found its event" in status.warning()
     status.take("label", labels.count("labels", 1, outcome="joined").text)
     assert status.warning() == ""
+
+
+def test_what_the_shadow_has_not_read_delays_nobody() -> None:
+    status = Status()
+    status.take("label", Worker().gauge("lag_records", 7, topic="p.scored").text)
+    status.take("shadow", Worker().gauge("lag_records", 900, topic="p.scored").text)
+    assert "| lag 7 |" in status.line()

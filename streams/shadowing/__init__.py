@@ -1,0 +1,1 @@
+"""Shadowing: a challenger scores what was served, off the consumers' path."""
