@@ -19,7 +19,7 @@ from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline
 from streams.spec.policy import Policies
-from streams.spec.rollout import Gate
+from streams.spec.rollout import Gate, RollOut
 from streams.spec.serving import Decision, Fallback, Invalid
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Pipeline",
     "Policies",
     "Retrain",
+    "RollOut",
     "Sum",
     "Transform",
 ]

@@ -7,13 +7,27 @@ from dataclasses import dataclass, field
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
 from streams.spec.learning import Retrain
-from streams.spec.rollout import Gate
+from streams.spec.rollout import Gate, RollOut
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
-__all__ = ["Decision", "Delivery", "Fallback", "Gate", "Invalid", "Policies", "Retrain"]
+__all__ = [
+    "Decision",
+    "Delivery",
+    "Fallback",
+    "Gate",
+    "Invalid",
+    "Policies",
+    "Retrain",
+    "RollOut",
+]
 
-
-_PARTS = {"fallback": Fallback, "invalid": Invalid, "retrain": Retrain, "gate": Gate}
+_PARTS = {
+    "fallback": Fallback,
+    "invalid": Invalid,
+    "retrain": Retrain,
+    "gate": Gate,
+    "rollout": RollOut,
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,8 @@ class Policies:
     """When a candidate is made, and from what."""
     gate: Gate = field(default_factory=Gate)
     """When a candidate replaces the champion."""
+    rollout: RollOut = field(default_factory=RollOut.at_once)
+    """How a candidate that the gate lets through replaces it: at once, or by degrees."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 
