@@ -15,27 +15,37 @@ from workers.evaluation.sequential import ConfidenceSequence, brier
 DIFFERENCES = st.lists(st.floats(-1.0, 1.0), min_size=1, max_size=200)
 
 
-def by_the_book(differences: list[float], confidence: float) -> tuple[float, float]:
-    """Theorem 2 of Waudby-Smith and Ramdas, one observation after the other."""
-    error, xs = math.log(2 / (1 - confidence)), [(1 + d) / 2 for d in differences]
-    mean, variance, squares, total = 0.5, 0.25, 0.0, 0.0
-    bets = weighted = width = 0.0
-    for t, x in enumerate(xs, 1):
-        bet = min(math.sqrt(2 * error / (variance * t * math.log(1 + t))), 0.75)
-        psi = (-math.log(1 - bet) - bet) / 4
-        width += 4 * (x - mean) ** 2 * psi
-        bets, weighted, total = bets + bet, weighted + bet * x, total + x
-        mean = (0.5 + total) / (t + 1)
-        squares += (x - mean) ** 2
-        variance = (0.25 + squares) / (t + 1)
-    centre, radius = weighted / bets, (error + width) / bets
-    return max(-1.0, 2 * (centre - radius) - 1), min(1.0, 2 * (centre + radius) - 1)
+def wealth(differences: list[float], mean: float) -> float:
+    """What ten bets of fixed size, on differences above `mean`, have made of 1 on average."""
+    made = []
+    for halved in range(10):
+        slope = 0.9 / 2**halved
+        price = -math.log(1 - slope) - slope
+        exponent = sum(slope * (d - mean) - price * d * d for d in differences)
+        made.append(math.exp(exponent))
+    return sum(made) / len(made)
 
 
 @given(DIFFERENCES, st.sampled_from([0.8, 0.95, 0.999]))
-def test_it_is_what_the_source_says(differences: list[float], confidence: float) -> None:
-    found = ConfidenceSequence(confidence).update(np.array(differences)).interval
-    assert found == pytest.approx(by_the_book(differences, confidence), abs=1e-9)
+def test_at_its_ends_a_bet_has_won_two_over_the_error(
+    differences: list[float], confidence: float
+) -> None:
+    low, high = ConfidenceSequence(confidence).update(np.array(differences)).interval
+    won = 2 / (1 - confidence)
+    if low > -1.0:
+        assert wealth(differences, low) == pytest.approx(won, rel=1e-6)
+    if high < 1.0:
+        assert wealth([-d for d in differences], -high) == pytest.approx(won, rel=1e-6)
+
+
+@given(st.integers(0, 20), st.floats(-0.9, 0.9), st.floats(0.0, 0.95))
+def test_each_bet_is_fair(halved: int, mean: float, width: float) -> None:
+    """A coin between two differences wins nothing on average, whatever they are."""
+    one, two = max(-1.0, mean - width), min(1.0, mean + width)
+    slope = 0.9 / 2**halved
+    price = -math.log(1 - slope) - slope
+    expected = sum(math.exp(slope * (d - (one + two) / 2) - price * d * d) for d in (one, two))
+    assert expected / 2 <= 1.0 + 1e-12
 
 
 @given(DIFFERENCES, st.lists(st.integers(0, 200), max_size=6))

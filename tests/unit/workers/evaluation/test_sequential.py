@@ -13,7 +13,7 @@ START = ConfidenceSequence(0.95)
 
 def test_nothing_is_known_before_the_first_difference() -> None:
     assert (START.interval, START.mean) == ((-1.0, 1.0), 0.0)
-    assert START.update(np.zeros(0)) is START
+    assert START.update(np.zeros(0)) == START
 
 
 def test_the_interval_closes_around_the_mean() -> None:
