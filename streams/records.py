@@ -198,14 +198,30 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Action(StrEnum):
-    """What was done about a version."""
+    """What was done about a version.
+
+    Only `promote` and `rollback` change the champion. Workers that are older than another action
+    pass over its entries, and go on serving the champion.
+    """
 
     PROMOTE = "promote"
     REJECT = "reject"
+    """The gate's verdict, or the end of a roll-out: the version serves nobody any more."""
     INCONCLUSIVE = "inconclusive"
     ROLLBACK = "rollback"
+    """The version, an earlier champion, is champion again."""
+    CANDIDATE = "candidate"
+    """The gate let the version through; its roll-out begins when no other is on its way."""
     SHADOW = "shadow"
     """The version scores live events, and nobody is served its scores."""
+    CANARY = "canary"
+    """The version serves `share` of the entities."""
+    FREEZE = "freeze"
+    """Roll-outs go no further; a version can still be taken back."""
+    THAW = "thaw"
+    """Roll-outs go on."""
+    SETTLE = "settle"
+    """The new champion has been watched for long enough, and holds."""
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):
@@ -218,13 +234,20 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     at: float
     reason: str
     by: str
-    """`gate` or `operator`."""
+    """`gate`, `operator` or `rollout`."""
     threshold: float
     manifest: Manifest | None = None
     who: str = ""
     """Of an operator's action: user and host."""
+    share: float = 0.0
+    """Of the entities that the version serves from now on; of a canary and a watched promotion."""
+    evidence: dict[str, float] = {}
+    """The numbers that it was decided on, by name."""
     event_time: float = 0.0
     """How far event time was when it was decided; 0 where that played no part."""
+    decided_on: int | None = None
+    """`LedgerState.length` when it was decided: on a ledger that has grown since, it counts for
+    nothing. None of an entry that counts in any case, as an operator's does."""
 
 
 _FLOAT = np.dtype("<f4")

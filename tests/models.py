@@ -94,8 +94,9 @@ async def challenge(
 ) -> None:
     """The ledger says that the version is in the shadow, since this event time."""
     state = await read_state(settings, pipeline)
-    entry = new_entry(Action.SHADOW, challenger, state, "by a test")
-    await append(settings, pipeline, msgspec.structs.replace(entry, event_time=since))
+    for action in (Action.CANDIDATE, Action.SHADOW):
+        entry = new_entry(action, challenger, state, "by a test")
+        await append(settings, pipeline, msgspec.structs.replace(entry, event_time=since))
 
 
 class MemoryTriton:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streams.ledger.state import LedgerState
+from streams.ledger.state import LedgerState, Stage
 from streams.spec import Pipeline
 
 
@@ -21,7 +21,11 @@ class LedgerChallenger:
         """The challenger's version; 0 while none is compared that fits the pipeline's features."""
         state = self._state()
         pair = (state.challenger, state.incumbent)
-        if not all(pair) or not all(self._fits(state, version) for version in pair):
+        if (
+            state.stage is Stage.CANDIDATE
+            or not all(pair)
+            or not all(self._fits(state, version) for version in pair)
+        ):
             return 0
         return state.challenger
 

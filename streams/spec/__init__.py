@@ -20,7 +20,7 @@ from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline
 from streams.spec.policy import Policies
-from streams.spec.rollout import Gate
+from streams.spec.rollout import Gate, RollOut
 from streams.spec.serving import Decision, Fallback, Invalid
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Pipeline",
     "Policies",
     "Retrain",
+    "RollOut",
     "Slices",
     "Sum",
     "Transform",

@@ -8,11 +8,20 @@ from streams.errors import PipelineError
 from streams.spec.declared import check_fields
 from streams.spec.evaluation import Evaluate
 from streams.spec.learning import Retrain
-from streams.spec.rollout import Gate
+from streams.spec.rollout import Gate, RollOut
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
-__all__ = ["Decision", "Delivery", "Evaluate", "Fallback", "Gate", "Invalid", "Policies", "Retrain"]
-
+__all__ = [
+    "Decision",
+    "Delivery",
+    "Evaluate",
+    "Fallback",
+    "Gate",
+    "Invalid",
+    "Policies",
+    "Retrain",
+    "RollOut",
+]
 
 _PARTS = {
     "fallback": Fallback,
@@ -20,6 +29,7 @@ _PARTS = {
     "retrain": Retrain,
     "gate": Gate,
     "evaluate": Evaluate,
+    "rollout": RollOut,
 }
 
 
@@ -40,6 +50,8 @@ class Policies:
     """When a candidate replaces the champion."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """How the quality of what was served is measured."""
+    rollout: RollOut = field(default_factory=RollOut.at_once)
+    """How a candidate that the gate lets through replaces it: at once, or by degrees."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 
@@ -52,6 +64,12 @@ class Policies:
                     f"{value!r} is no {expected.__name__}",
                     f"write {expected.__name__}(...)",
                 )
+        if self.rollout.gradual:
+            raise PipelineError(
+                "policies.rollout",
+                "by degrees is not carried out by any worker yet",
+                "leave it out: what the gate lets through serves at once",
+            )
         if self.keep_versions < 2:
             raise PipelineError(
                 "policies.keep_versions",

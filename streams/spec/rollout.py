@@ -1,12 +1,14 @@
-"""How a candidate comes to serve: the gate."""
+"""How a candidate comes to serve: the gate, and the roll-out by degrees."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
+from streams.spec.durations import Duration, seconds
 
 
 @dataclass(frozen=True)
@@ -50,4 +52,104 @@ class Gate:
         if self.resamples < 100:
             raise PipelineError(
                 "policies.gate.resamples", f"{self.resamples} is too few", "use 100+"
+            )
+
+
+@dataclass(frozen=True)
+class RollOut:
+    """How a version that the gate let through comes to serve everybody, step by step.
+
+    It scores live events in the shadow first, then serves a growing share of the entities, then
+    all of them while its predecessor is the shadow. Versions are compared by the difference of
+    their losses on the same labelled events. The version goes one step further when it has been
+    proven harmless; it is taken back once it is proven worse. All times are event time.
+    """
+
+    shadow: Duration = "3d"
+    """How long it is in the shadow at least, and how long it is watched after its promotion."""
+    canary: tuple[float, ...] = (0.01, 0.05, 0.25)
+    """The shares of entities that it serves before it serves all, rising."""
+    every: Duration = "1d"
+    """How long each share lasts at least. The roll-out freezes when no feedback came for longer."""
+    least: int = 1000
+    """Labelled events that each step takes at least."""
+    harm: float = 0.002
+    """Harmless is a mean loss proven to be above the champion's by less than this; losses are
+    between 0 and 1."""
+    confidence: float = 0.95
+    """With this probability no conclusion of a whole roll-out is wrong, however often one looks."""
+    holdout: float = 0.0
+    """Share of entities that stays with the predecessor while the new champion is watched."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "policies.rollout")
+        self._check_times()
+        self._check_shares()
+        if self.least < 1:
+            raise PipelineError(
+                "policies.rollout.least", f"{self.least} proves nothing", "use 1000 or so"
+            )
+        if not 0.0 < self.harm < 1.0:
+            raise PipelineError(
+                "policies.rollout.harm", f"{self.harm} is not in (0, 1)", "use 0.002 or so"
+            )
+        if not 0.5 <= self.confidence < 1.0:
+            raise PipelineError(
+                "policies.rollout.confidence",
+                f"{self.confidence} is not in [0.5, 1)",
+                "use 0.95 or 0.99",
+            )
+
+    @classmethod
+    def at_once(cls) -> RollOut:
+        """What the gate lets through serves everybody at once, and nobody watches it."""
+        return cls(shadow="0s", canary=())
+
+    @property
+    def gradual(self) -> bool:
+        """Whether there is any step between the gate and serving everybody."""
+        return self.shadow_seconds > 0
+
+    @property
+    def shadow_seconds(self) -> int:
+        """Event-time seconds in the shadow."""
+        return seconds(self.shadow, "policies.rollout.shadow")
+
+    @property
+    def every_seconds(self) -> int:
+        """Event-time seconds of a share, and without feedback."""
+        return seconds(self.every, "policies.rollout.every")
+
+    def step_confidence(self, intervals: int = 1) -> float:
+        """The confidence of one step's interval; of each, where it looks at several.
+
+        The probability of error is split evenly over the steps (shadow, shares, watch) and a
+        step's intervals, by the union bound: all of them hold together with `confidence`.
+        """
+        return 1.0 - (1.0 - self.confidence) / ((len(self.canary) + 2) * intervals)
+
+    def _check_times(self) -> None:
+        if self.every_seconds < 1:
+            raise PipelineError("policies.rollout.every", "is zero", "use 1h or more")
+        if self.canary and not self.shadow_seconds:
+            raise PipelineError(
+                "policies.rollout.shadow",
+                "is zero: the canary would begin without evidence",
+                "use 1h or more, or RollOut.at_once()",
+            )
+
+    def _check_shares(self) -> None:
+        rising = all(before < after for before, after in pairwise((0.0, *self.canary, 1.0)))
+        if not rising:
+            raise PipelineError(
+                "policies.rollout.canary",
+                f"{self.canary} does not rise between 0 and 1",
+                "write (0.01, 0.05, 0.25)",
+            )
+        largest = max(self.canary, default=0.0)
+        if not 0.0 <= self.holdout <= 1.0 - largest:
+            raise PipelineError(
+                "policies.rollout.holdout",
+                f"{self.holdout} is not in [0, {1.0 - largest:g}], what the last canary leaves",
+                "use 0.05 or so",
             )

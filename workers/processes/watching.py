@@ -31,6 +31,12 @@ _DECIDED = {
     Action.REJECT: "rejected",
     Action.INCONCLUSIVE: "inconclusive",
     Action.ROLLBACK: "rolled back to",
+    Action.CANDIDATE: "waits to be rolled out:",
+    Action.SHADOW: "in the shadow:",
+    Action.CANARY: "canary:",
+    Action.FREEZE: "frozen:",
+    Action.THAW: "thawed:",
+    Action.SETTLE: "holds as champion:",
 }
 
 

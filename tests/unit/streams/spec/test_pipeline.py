@@ -27,6 +27,7 @@ from streams.spec import (
     OneHot,
     Policies,
     Retrain,
+    RollOut,
     Transform,
 )
 from streams.spec.loading import load_pipeline
@@ -97,6 +98,19 @@ PARTS: list[tuple[Any, str]] = [
     (lambda: Gate(resamples=1), "policies.gate.resamples"),
     (lambda: Policies(delivery="maybe"), "policies.delivery"),  # type: ignore[arg-type]
     (lambda: Policies(keep_versions=1), "policies.keep_versions"),
+    (lambda: Policies(rollout="fast"), "policies.rollout"),  # type: ignore[arg-type]
+    (lambda: RollOut(shadow="soon"), "policies.rollout.shadow"),
+    (lambda: RollOut(shadow="0s"), "policies.rollout.shadow"),
+    (lambda: RollOut(every="0s"), "policies.rollout.every"),
+    (lambda: RollOut(canary=("1 %",)), "policies.rollout.canary"),  # type: ignore[arg-type]
+    (lambda: RollOut(canary=0.01), "policies.rollout.canary"),  # type: ignore[arg-type]
+    (lambda: RollOut(canary=(0.05, 0.01)), "policies.rollout.canary"),
+    (lambda: RollOut(canary=(0.5, 1.0)), "policies.rollout.canary"),
+    (lambda: RollOut(canary=(0.0, 0.5)), "policies.rollout.canary"),
+    (lambda: RollOut(least=0), "policies.rollout.least"),
+    (lambda: RollOut(harm=0), "policies.rollout.harm"),
+    (lambda: RollOut(confidence=1), "policies.rollout.confidence"),
+    (lambda: RollOut(holdout=0.8), "policies.rollout.holdout"),
 ]
 
 
