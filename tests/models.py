@@ -94,8 +94,11 @@ async def challenge(
 ) -> None:
     """The ledger says that the version is in the shadow, since this event time."""
     state = await read_state(settings, pipeline)
-    for action in (Action.CANDIDATE, Action.SHADOW):
-        entry = new_entry(action, challenger, state, "by a test")
+    steps = [(Action.CANDIDATE, challenger), (Action.SHADOW, challenger)]
+    if state.challenger:  # who was it before has to go
+        steps.insert(0, (Action.REJECT, state.versions[state.challenger]))
+    for action, made in steps:
+        entry = new_entry(action, made, state, "by a test")
         await append(settings, pipeline, msgspec.structs.replace(entry, event_time=since))
 
 
