@@ -31,6 +31,7 @@ _DECIDED = {
     Action.REJECT: "rejected",
     Action.INCONCLUSIVE: "inconclusive",
     Action.ROLLBACK: "rolled back to",
+    Action.SHADOW: "in the shadow:",
 }
 
 
