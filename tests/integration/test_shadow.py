@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 
+from streams.adapters.triton.scorer import TritonScorer
 from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.faults.harness import Output, Workers, card_fraud_module, caught_up, publish
 from tests.models import challenge, linear, publish_rivals
 from tests.shadowing import T0, compared, examples, served, vectors
+from tests.stack import own_stack
 from tests.waiting import until
 from workers.releases.onnx_files import run, session
 
@@ -94,3 +99,43 @@ async def test_no_challenger_and_a_dead_one_hold_nothing_up(
             await out.wait(EVENTS)
         assert worker.alive, worker.said()
     assert {one.challenger for one in compared(out.records)} == {2}
+
+
+async def test_a_challenger_that_hangs_delays_neither_the_champion_nor_the_shadow_for_long(
+    tmp_path: Path,
+) -> None:
+    pipeline = card_fraud_module(tmp_path / "work", "shadow-hangs")
+    topics, width = pipeline.topics, len(pipeline.feature_names)
+    with ExitStack() as ending:
+        stack, settings = ending.enter_context(own_stack(tmp_path / "stack"))
+        await ensure_topics(settings, pipeline)
+        second = await publish_rivals(settings, pipeline, linear(width), linear(width, 0.5))
+        await challenge(settings, pipeline, second)
+        hanging = model_processes(stack.pids()["triton"], pipeline.name, 2)
+        assert hanging
+        for process in hanging:
+            process.suspend()
+            ending.callback(process.kill)
+        champion = TritonScorer(settings, pipeline.name, 1)
+        workers = ending.enter_context(Workers(settings, pipeline, tmp_path / "work"))
+        worker = workers.start("shadow", shadow_patience=2.0)
+        await publish(settings, topics.scored, served(pipeline, EVENTS))
+        gave_up = b"the challenger does not answer"
+        while not worker.times_said(gave_up):
+            async with asyncio.timeout(1.0):
+                await champion.infer(1, vectors(pipeline, 50))
+            await asyncio.sleep(0.05)
+            assert worker.alive, worker.said()
+        await until(
+            lambda: caught_up(settings, pipeline, "shadow", topics.scored),
+            "all committed",
+            said=worker.said,
+        )
+        assert worker.times_said(gave_up) == 1
+        await champion.close()
+
+
+def model_processes(triton: int, name: str, version: int) -> list[psutil.Process]:
+    """The processes in which the embedded Triton runs a version."""
+    children = psutil.Process(triton).children(recursive=True)
+    return [one for one in children if f"/{name}/{version}/" in " ".join(one.cmdline())]
