@@ -11,9 +11,10 @@ import pytest
 from streams.spec import Gate
 from tests.unit.workers.evaluation.cases import case, noisy, world
 from workers.evaluation.evidence import Case, Contender
-from workers.evaluation.gate import GateDecision, Rule, decide
+from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import Gain, History
 from workers.evaluation.metrics import measures
+from workers.evaluation.rules import Rule
 
 LABELS, SCORES = world()
 RULES = {
