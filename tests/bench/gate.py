@@ -23,7 +23,7 @@ from streams.ledger.state import LedgerState, state_after
 from streams.records import Action, LedgerEntry, Manifest
 from streams.spec import Gate
 from tests.reference.handbook_features import fast_features
-from workers.evaluation.evidence import Case, Contender
+from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart, history
 from workers.evaluation.metrics import metric, point
@@ -149,7 +149,7 @@ def bad_candidates(
     for _ in range(10):
         yield judged("inverted", bench.champion, sign=-1.0)
     for hours in np.linspace(1, 6, 12):
-        rows = slice(first := int(random.integers(0, len(y) // 2)), first + int(hours * 160))
+        rows = slice(first := int(random.integers(0, len(y) // 2)), first + int(hours * 79))
         yield judged("tiny window, 1 to 6 hours", fitted(x[rows], y[rows]))
     for level in np.linspace(0, 1, 12):
         number += 1
@@ -179,7 +179,7 @@ def proven_worse(window: Slice, loss: float, random: np.random.Generator) -> Flo
             if lost > loss - 0.001:
                 break
         if lost < loss + 0.002:
-            drawn = resampled([metric(AP, worse, labels), base], labels, 200, 1)
+            drawn = resampled([metric(AP, worse, labels), base], labels, 500, 1)
             if np.quantile(drawn[:, 0] - drawn[:, 1], 0.95) < 0:
                 return worse
     raise RuntimeError(f"no candidate that is proven to lose {loss}")
@@ -281,7 +281,7 @@ def judged_plainly(y: Floats, ours: Floats, theirs: Floats, seed: int) -> GateDe
 
 def creep(bench: Bench) -> None:
     """(c) Twenty candidates, each a little worse than the champion of its moment."""
-    draws, first = Draws(bench, 6), 0.5
+    draws, first = Draws(bench, 4), 0.5
     noise = draws.noise_of_loss(first, CREEP * np.arange(GATES + 1))
     print("\n| Creep over 20 gates, 30 seeds | Mean loss | Largest loss | Promoted on average |")
     print("|---|---|---|---|")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
 from streams.spec import Gate
+from workers.evaluation.case import Case, Contender
 from workers.evaluation.estimates import deviations
-from workers.evaluation.evidence import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.metrics import Labels, Scores, metric, point
 from workers.evaluation.resampling import resampled

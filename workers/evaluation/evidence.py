@@ -4,50 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.spec import Gate
+from workers.evaluation.case import Case, Contender, Mask, rarest, scored_rows
 from workers.evaluation.estimates import UNKNOWN, Estimate, pooled
-from workers.evaluation.history import Gain, History
+from workers.evaluation.history import Gain
 from workers.evaluation.metrics import Labels, Metric, Scores, Weights, metric
-from workers.evaluation.resampling import Entities, resampled
-
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A version on the evaluation slice: candidate, champion or anchor."""
-
-    version: int = 0
-    """0 where there is none, and for the candidate."""
-    scores: Scores | None = None
-    """[n] or [n, outputs], of the same examples; None where there are none to compare."""
-    threshold: float = 0.5
-    served: Mask | None = None
-    """[n] the examples whose scores are those that it served; None where it scored all anew."""
-    problem: str = ""
-    """Why it did not score the examples anew."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """All that the gate is told of a candidate."""
-
-    labels: Labels
-    """[n] of the evaluation slice."""
-    candidate: Contender
-    champion: Contender = Contender()
-    anchor: Contender = Contender()
-    validation: int | None = None
-    """Examples of the rarest class where the threshold was chosen; None where none was."""
-    earlier: History = field(default_factory=History)
-    """Its run holds only what is independent of this evaluation slice (`history.apart`)."""
-    entities: Entities | None = None
-    """[n] what to resample by; None for single examples."""
+from workers.evaluation.resampling import resampled
 
 
 @dataclass(frozen=True)
@@ -61,6 +28,9 @@ class Comparison:
     """The other version's."""
     gain: Estimate = UNKNOWN
     """Candidate minus the other, on this slice."""
+    drawn_high: float = math.nan
+    """Upper end of the gain's percentile interval of `Gate.confidence` (Efron & Tibshirani, An
+    Introduction to the Bootstrap, 1993, ch. 13): few examples that decide all make it skew."""
     pooled: Estimate = UNKNOWN
     """Together with the gains of the candidates before it that were left open."""
     windows: int = 1
@@ -130,7 +100,7 @@ def gather(policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> E
         calibration=drawn.ratio("mean score", "prevalence"),
         slices={
             name: SliceGain(
-                rarest(case, rows & _rows(case, case.champion)),
+                rarest(case, rows & scored_rows(case, case.champion)),
                 drawn.difference(f"candidate in {name}", f"champion in {name}"),
             )
             for name, rows in slices.items()
@@ -152,25 +122,6 @@ def chance(name: str, labels: Labels) -> float:
     return float(shares[1] if len(shares) == 2 else shares[shares > 0].mean())
 
 
-def rarest(case: Case, rows: Mask) -> int:
-    """Examples of the rarest class among these rows; entities that have one, where those count."""
-    scores = case.candidate.scores
-    outputs = 1 if scores is None or scores.ndim == 1 else scores.shape[1]
-    counts = []
-    for one in range(max(2, outputs)):
-        members = rows & (case.labels == one)
-        of = members.nonzero()[0] if case.entities is None else np.unique(case.entities[members])
-        counts.append(len(of))
-    return min(counts)
-
-
-def _rows(case: Case, other: Contender) -> Mask:
-    """The examples that another version has scores of."""
-    if other.scores is None:
-        return np.zeros(len(case.labels), bool)
-    return np.ones(len(case.labels), bool) if other.served is None else other.served
-
-
 def _compare(case: Case, other: Contender, drawn: _Drawn) -> Comparison:
     is_champion = other is case.champion
     name = "champion" if is_champion else "anchor"
@@ -178,7 +129,7 @@ def _compare(case: Case, other: Contender, drawn: _Drawn) -> Comparison:
         return Comparison(other.version, note=other.problem)
     served = other.served is not None
     note = f"by the scores that it served ({other.problem})" if served else ""
-    support = rarest(case, _rows(case, other))
+    support = rarest(case, scored_rows(case, other))
     if not support:
         return Comparison(other.version, support, note=note)
     ours = f"candidate beside {name}" if served else "candidate"
@@ -193,6 +144,7 @@ def _compare(case: Case, other: Contender, drawn: _Drawn) -> Comparison:
         support=support,
         metric=drawn.difference(name).value,
         gain=gain,
+        drawn_high=drawn.upper_end(ours, name),
         pooled=pooled([gain, *past]),
         windows=1 + len(past),
         look=looks + 1,
@@ -215,6 +167,7 @@ class _Drawn:
 
     def __init__(self, policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> None:
         statistics = _statistics(policy, case, slices)
+        self._confidence = policy.confidence
         ones = np.ones((1, len(case.labels)))
         self._points = {name: float(one(ones)[0]) for name, one in statistics.items()}
         drawn = resampled(
@@ -229,6 +182,11 @@ class _Drawn:
         minus = 0.0 if other is None else self._points[other]
         drawn = self._drawn[name] - (0.0 if other is None else self._drawn[other])
         return Estimate(self._points[name] - minus, _deviation(drawn))
+
+    def upper_end(self, name: str, other: str) -> float:
+        """The upper end of the percentile interval of a difference."""
+        drawn = self._drawn[name] - self._drawn[other]
+        return float(np.nanquantile(drawn, (1 + self._confidence) / 2))
 
     def ratio(self, name: str, other: str) -> Estimate | None:
         """The logarithm of a sum over another; half an example is added, as either may be 0."""
@@ -253,7 +211,7 @@ def _statistics(policy: Gate, case: Case, slices: Mapping[str, Mask]) -> dict[st
     for name, other in (("champion", champion), ("anchor", case.anchor)):
         if other.scores is None or (name == "anchor" and other.version == champion.version):
             continue
-        rows = _rows(case, other)
+        rows = scored_rows(case, other)
         if not rarest(case, rows):
             continue
         found[name] = _on(policy, other.scores, labels, rows)
@@ -261,7 +219,7 @@ def _statistics(policy: Gate, case: Case, slices: Mapping[str, Mask]) -> dict[st
             found[f"candidate beside {name}"] = _on(policy, candidate.scores, labels, rows)
     if "champion" in found and champion.scores is not None:
         for name, mask in slices.items():
-            rows = mask & _rows(case, champion)
+            rows = mask & scored_rows(case, champion)
             if rarest(case, rows):
                 found[f"champion in {name}"] = _on(policy, champion.scores, labels, rows)
                 found[f"candidate in {name}"] = _on(policy, candidate.scores, labels, rows)
@@ -277,7 +235,7 @@ def _sums(case: Case, compared: bool) -> dict[str, Metric]:
     scores = ours.scores.reshape(len(case.labels))
     found = {"mean score": _sum(scores), "prevalence": _sum(case.labels)}
     if compared and theirs.scores is not None:
-        rows = _rows(case, theirs)
+        rows = scored_rows(case, theirs)
         others = theirs.scores.reshape(len(case.labels))
         found["alerts"] = _sum((scores >= ours.threshold) & rows)
         found["champion's alerts"] = _sum((others >= theirs.threshold) & rows)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from streams.records import Action
 from streams.spec import Gate
-from workers.evaluation.evidence import Case, Evidence, Mask, gather
+from workers.evaluation.case import Case, Mask
+from workers.evaluation.evidence import Evidence, gather
 from workers.evaluation.history import VERDICT
 from workers.evaluation.rules import Rule, Verdict, apply, careful
 from workers.releases.manifests import RULE

@@ -8,7 +8,7 @@ import structlog
 from streams.errors import ModelError
 from streams.records import Manifest
 from streams.spec import Pipeline
-from workers.evaluation.evidence import Contender
+from workers.evaluation.case import Contender
 from workers.evaluation.metrics import Scores
 from workers.examples.reading import Examples
 from workers.releases.onnx_files import check_signature, run, session

@@ -20,7 +20,7 @@ from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging
 from workers.environment import find_pipeline
-from workers.evaluation.evidence import Case, Contender
+from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart
 from workers.evaluation.metrics import Scores, measures

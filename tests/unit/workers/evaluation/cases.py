@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.evaluation.evidence import Case, Contender
+from workers.evaluation.case import Case, Contender
 from workers.evaluation.metrics import Labels, Scores
 
 

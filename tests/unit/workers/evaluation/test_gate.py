@@ -10,7 +10,7 @@ import pytest
 
 from streams.spec import Gate
 from tests.unit.workers.evaluation.cases import case, noisy, world
-from workers.evaluation.evidence import Case, Contender
+from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import Gain, History
 from workers.evaluation.metrics import measures
