@@ -16,6 +16,9 @@ from workers.evaluation.history import Gain
 from workers.evaluation.metrics import Labels, Metric, Scores, Weights, metric
 from workers.evaluation.resampling import resampled
 
+_LEAST_BEYOND = 10
+"""Resamples beyond the end of a percentile interval, for the end to be known."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -30,7 +33,8 @@ class Comparison:
     """Candidate minus the other, on this slice."""
     drawn_high: float = math.nan
     """Upper end of the gain's percentile interval of `Gate.confidence` (Efron & Tibshirani, An
-    Introduction to the Bootstrap, 1993, ch. 13): few examples that decide all make it skew."""
+    Introduction to the Bootstrap, 1993, ch. 13): few examples that decide all make it skew.
+    NaN where it is not known."""
     pooled: Estimate = UNKNOWN
     """Together with the gains of the candidates before it that were left open."""
     windows: int = 1
@@ -184,8 +188,10 @@ class _Drawn:
         return Estimate(self._points[name] - minus, _deviation(drawn))
 
     def upper_end(self, name: str, other: str) -> float:
-        """The upper end of the percentile interval of a difference."""
+        """The upper end of a difference's percentile interval; NaN where few draws tell it."""
         drawn = self._drawn[name] - self._drawn[other]
+        if len(drawn) * (1 - self._confidence) / 2 < _LEAST_BEYOND:
+            return math.nan
         return float(np.nanquantile(drawn, (1 + self._confidence) / 2))
 
     def ratio(self, name: str, other: str) -> Estimate | None:

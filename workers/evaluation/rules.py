@@ -161,7 +161,8 @@ def _worse(name: str, other: str, e: Evidence, found: Comparison) -> Rule:
     missing = _not_compared(name, other, e, found)
     if missing is not None:
         return missing
-    high = min(found.gain.high(_plain(e)), found.drawn_high, found.pooled.high(_plain(e)))
+    ends = found.gain.high(_plain(e)), found.drawn_high, found.pooled.high(_plain(e))
+    high = min(end for end in ends if not math.isnan(end))
     said = f"{_gain(e, other, found, _plain(e))}, upper end {high:+.4f}"
     return Rule(name, _passed_or_failed(not high < 0), high, 0.0, said)
 
