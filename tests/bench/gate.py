@@ -13,6 +13,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import msgspec
@@ -242,20 +243,21 @@ class Draws:
         return found
 
 
-def equal(bench: Bench, repeats: int = 60) -> None:
+def equal(bench: Bench, repeats: int = 40) -> None:
     """(b) Candidates as good as the champion: the same scores, each with noise of its own."""
     draws = Draws(bench, 20)
     print(
-        "\n| Frauds | SE of the gain | Before, margin .02: promoted | rejected | left open "
+        "\n| Noise on logits | Frauds | SE of the gain "
+        "| Before, margin .02: promoted | rejected | left open "
         "| Now: promoted | rejected | left open |"
     )
-    print("|---|---|---|---|---|---|---|---|")
-    for frauds in (25, 50, 100, 200, 400):
+    print("|---|---|---|---|---|---|---|---|---|")
+    for noise, frauds in product((0.7, 1.5), (25, 50, 100, 200, 400)):
         before, now, errors = Counter[Action](), Counter[Action](), list[float]()
         for seed in range(repeats if frauds < 400 else repeats // 2):
             random = np.random.default_rng([frauds, seed])
             y, logit = draws.window(frauds, random)
-            ours, theirs = (chance(logit + 0.7 * random.normal(size=len(y))) for _ in "ab")
+            ours, theirs = (chance(logit + noise * random.normal(size=len(y))) for _ in "ab")
             before[old_gate(y, ours, theirs, 0.02, seed)] += 1
             found = judged_plainly(y, ours, theirs, seed)
             now[found.action] += 1
@@ -266,7 +268,8 @@ def equal(bench: Bench, repeats: int = 60) -> None:
             for counted in (before, now)
             for action in (Action.PROMOTE, Action.REJECT, Action.INCONCLUSIVE)
         ]
-        print(f"| {frauds} | {np.mean(errors):.3f} | {' | '.join(shares)} |")
+        cells = [f"{noise:g}", str(frauds), f"{np.mean(errors):.3f}", *shares]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 RANKING = Gate(alerts=1e9, calibration=1e9)
