@@ -98,7 +98,7 @@ pipeline = Pipeline(
     feedback=Feedback(horizon="7d", missing=0, keep="21d", classes=("genuine", "fraud")),
     policies=Policies(
         retrain=Retrain(every="6d", window="16d", validate="2d", evaluate="3d"),
-        # three days hold some 150 frauds: intervals are wide, and fresher is better as a rule
-        gate=Gate(margin=0.05),
+        # frauds come in series on one card: they are no independent evidence
+        gate=Gate(margin=0.05, resample="entity"),
     ),
 )

@@ -23,7 +23,7 @@ from streams.ledger.state import LedgerState, Stage
 from streams.records import Action
 from streams.spec import RollOut
 from workers.evaluation.sequential import ConfidenceSequence, brier
-from workers.releases.rollout import Evidence, decide
+from workers.releases.rollout import StageEvidence, decide
 
 POLICY = RollOut()
 RUNS, DAYS, A_DAY = 500, 200, 1000
@@ -89,7 +89,7 @@ def rolled_out(error: float, seed: int, begins: Stage = Stage.SHADOW) -> End:
             harmful |= state.stage is begins
             counted += A_DAY * harmful
             sequence = sequence.update(world.day(error if harmful else ERROR))
-        evidence = Evidence(2, state.since, sequence.count, now, sequence.interval)
+        evidence = StageEvidence(2, state.since, sequence.count, now, sequence.interval)
         if (found := decide(POLICY, state, evidence, now)) is None:
             continue
         promoted |= found.action is Action.PROMOTE

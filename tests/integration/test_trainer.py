@@ -79,7 +79,7 @@ async def test_versions_are_trained_published_and_reproduced(
     manifest = now.versions[2]
     assert manifest.parent == 1
     assert manifest.label_watermark == pytest.approx(START + 8 * DAY, abs=3600)
-    assert {"gain", "gain_low", "champion_average_precision"} <= set(manifest.metrics)
+    assert {"gain", "gain_se", "anchor_low", "champion_average_precision"} <= set(manifest.metrics)
 
 
 async def _a_restart_decides_nothing_again(settings: Settings, before: LedgerState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
 from streams.spec import Gate
-from workers.evaluation.gate import Opponent, decide
+from workers.evaluation.case import Case, Contender
+from workers.evaluation.estimates import deviations
+from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.metrics import Labels, Scores, metric, point
-from workers.evaluation.resampling import paired
+from workers.evaluation.resampling import resampled
 
-GATE = Gate(resamples=100, least_support=2)
+GATE = Gate(resamples=100, least_support=2, alerts=1e9, calibration=1e9)
 SKLEARN = {"average_precision": average_precision_score, "roc_auc": roc_auc_score}
 
 
@@ -31,6 +34,12 @@ def scored(draw: st.DrawFn) -> tuple[Labels, Scores, Scores]:
         (np.round(random.random((count, 1)) * steps) / steps).astype(np.float32) for _ in "ab"
     )
     return labels, first, second
+
+
+def judge(data: tuple[Labels, Scores, Scores], gate: Gate = GATE, seed: int = 0) -> GateDecision:
+    """The first scores as the candidate's, the second as the champion's."""
+    labels, ours, theirs = data
+    return decide(gate, Case(labels, Contender(0, ours), Contender(1, theirs)), seed=seed)
 
 
 @given(scored(), st.sampled_from(["average_precision", "roc_auc"]), st.integers(0, 99))
@@ -56,10 +65,8 @@ def test_accuracy_is_that_of_scikit_learn(data: tuple[Labels, Scores, Scores]) -
 @given(scored())
 def test_a_model_never_loses_against_itself(data: tuple[Labels, Scores, Scores]) -> None:
     labels, scores, _ = data
-    found = decide(GATE, labels, scores, Opponent(1, scores))
-    assert found.action in ("promote", "inconclusive")
-    if found.action == "promote":
-        assert (found.gain, found.low, found.high) == (0.0, 0.0, 0.0)
+    found = judge((labels, scores, scores))
+    assert all(one.verdict == "passed" for one in found.rules if one.name in ("worse", "margin"))
 
 
 @settings(max_examples=50)
@@ -67,8 +74,7 @@ def test_a_model_never_loses_against_itself(data: tuple[Labels, Scores, Scores])
 def test_the_same_input_gives_the_same_decision(
     data: tuple[Labels, Scores, Scores], seed: int
 ) -> None:
-    labels, first, second = data
-    one, two = (decide(GATE, labels, first, Opponent(1, second), seed) for _ in "ab")
+    one, two = (judge(data, seed=seed) for _ in "ab")
     assert repr(one) == repr(two)
 
 
@@ -77,10 +83,11 @@ def test_the_same_input_gives_the_same_decision(
 def test_changing_sides_turns_the_gain_round(data: tuple[Labels, Scores, Scores]) -> None:
     labels, first, second = data
     assume(min(labels.sum(), (1 - labels).sum()) >= GATE.least_support)
-    one = decide(GATE, labels, first, Opponent(1, second))
-    two = decide(GATE, labels, second, Opponent(1, first))
-    assert two.gain == pytest.approx(-one.gain)
-    assert (two.low, two.high) == pytest.approx((-one.high, -one.low))
+    one, two = (
+        judge(pair).evidence.champion.gain
+        for pair in ((labels, first, second), (labels, second, first))
+    )
+    assert (two.value, two.error) == pytest.approx((-one.value, one.error))
 
 
 @settings(max_examples=50)
@@ -97,12 +104,8 @@ def test_a_rising_transformation_of_scores_changes_nothing(
 @settings(max_examples=30)
 @given(scored())
 def test_a_wider_margin_never_takes_a_promotion_back(data: tuple[Labels, Scores, Scores]) -> None:
-    labels, first, second = data
     actions = [
-        decide(
-            Gate(resamples=100, least_support=2, margin=margin), labels, first, Opponent(1, second)
-        ).action
-        for margin in (0.0, 0.1, 1.0)
+        judge(data, dataclasses.replace(GATE, margin=margin)).action for margin in (0.0, 0.1, 1.0)
     ]
     promoted = [action == "promote" for action in actions]
     assert promoted == sorted(promoted)
@@ -121,12 +124,11 @@ def test_the_interval_covers_the_true_gain() -> None:
 
     labels, first, second = sample(400_000)
     truth = point("roc_auc", first, labels) - point("roc_auc", second, labels)
-    covered = 0
+    covered, z = 0, deviations(0.1)
     for number in range(300):
-        labels, first, second = sample(1000)
-        gate = Gate(metric="roc_auc", resamples=200)
-        found = decide(gate, labels, first, Opponent(1, second), number)
-        covered += found.low <= truth <= found.high
+        found = judge(sample(1000), Gate(metric="roc_auc", resamples=200), number)
+        gain = found.evidence.champion.gain
+        covered += gain.low(z) <= truth <= gain.high(z)
     assert 0.85 <= covered / 300 <= 0.95
 
 
@@ -134,8 +136,8 @@ def test_thirty_thousand_rows_are_judged_in_seconds() -> None:
     random = np.random.default_rng(1)
     labels = (random.random(30_000) < 0.01).astype(np.float32)
     scores = (random.random((30_000, 2)) + labels[:, None]).astype(np.float32)
-    metrics = tuple(metric("average_precision", scores[:, i], labels) for i in range(2))
+    metrics = [metric("average_precision", scores[:, i], labels) for i in range(2)]
     begun = time.monotonic()
-    found = paired((metrics[0], metrics[1]), labels, 500, seed=1)
+    found = resampled(metrics, labels, 500, seed=1)
     assert found.shape == (500, 2)
     assert time.monotonic() - begun < 5

@@ -12,7 +12,7 @@ from streams.records import Action, LedgerEntry, decoder, encode
 from streams.spec import RollOut
 from tests.models import manifest
 from tests.synthetic import pipeline
-from workers.releases.rollout import Evidence, decide
+from workers.releases.rollout import StageEvidence, decide
 
 POLICY = RollOut(shadow="2s", every="1s", canary=(0.05, 0.25), least=10)
 MADE = {version: manifest(pipeline, version, b"", created_at=0.0) for version in range(1, 50)}
@@ -29,10 +29,12 @@ class Moment:
     failed: tuple[str, ...]
     candidate: bool
 
-    def evidence(self, state: LedgerState, now: float) -> Evidence:
+    def evidence(self, state: LedgerState, now: float) -> StageEvidence:
         labels, interval = int(now - state.since) * 10, self.interval
         latest = now - self.label_age
-        return Evidence(state.challenger, state.since, labels, latest, interval, failed=self.failed)
+        return StageEvidence(
+            state.challenger, state.since, labels, latest, interval, failed=self.failed
+        )
 
 
 MOMENTS = st.builds(

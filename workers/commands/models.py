@@ -18,6 +18,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.commands.quality import quality
 from workers.environment import connected_settings, find_pipeline
+from workers.releases.manifests import gate_rules, plain_metrics
 from workers.releases.repository import Repository
 from workers.terminal import Module, console, out, plain
 
@@ -168,8 +169,10 @@ def _describe(manifest: Manifest) -> None:
         )
     table.add_row("offsets", _offsets(manifest))
     table.add_row("threshold", f"{manifest.threshold:.4f}")
-    for name, value in manifest.metrics.items():
+    for name, value in plain_metrics(manifest.metrics).items():
         table.add_row(name, f"{value:g}")
+    for rule, verdict, number, bound in gate_rules(manifest.metrics):
+        table.add_row(plain(f"gate: {rule}"), f"{verdict} ({number}, bound {bound})")
     for name, text in (*manifest.parameters.items(), *manifest.environment.items()):
         table.add_row(plain(name), plain(text))
     table.add_row("schema", manifest.schema_hash)

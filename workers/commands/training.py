@@ -18,7 +18,6 @@ from workers.environment import connected_settings, find_pipeline
 from workers.terminal import Module, console, out, plain
 
 if TYPE_CHECKING:
-    from streams.ledger.state import LedgerState
     from streams.records import LedgerEntry
     from workers.releases.candidate import Judged
     from workers.training.job import Job, OnStep, Step
@@ -68,10 +67,12 @@ def train(
 async def _train(
     settings: Settings, pipeline: Pipeline, options: tuple[str | None, str | None, bool, int]
 ) -> None:
+    import msgspec
+
     from streams.ledger.topic import read_state
     from workers.examples.reading import parse_ranges
     from workers.releases.lifecycle import Lifecycle
-    from workers.training.job import Job
+    from workers.training.job import Job, against
 
     last, offsets, publish, threads = options
     topic = pipeline.topics.examples
@@ -80,7 +81,8 @@ async def _train(
         job = Job(settings.pipeline, parse_ranges(topic, offsets).offsets(topic))
     else:
         job = await _recent(settings, pipeline, last)
-    judged = await _run(settings, _against(job, now, threads))
+    job = msgspec.structs.replace(against(job, pipeline, now), threads=threads)
+    judged = await _run(settings, job)
     out.print(f"gate: [bold]{judged.action}[/]: {plain(judged.reason)}")
     if not publish:
         out.print("nothing published (--no-publish)")
@@ -193,14 +195,6 @@ def _reporter(bar: Progress) -> OnStep:
             bar.update(task, description="judging", total=None)
 
     return report
-
-
-def _against(job: Job, now: LedgerState, threads: int) -> Job:
-    import msgspec
-
-    return msgspec.structs.replace(
-        job, champion=now.champion, champion_manifest=now.manifest, threads=threads
-    )
 
 
 def _publish_file(settings: Settings, pipeline: Pipeline, publish: bool) -> None:

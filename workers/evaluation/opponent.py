@@ -1,13 +1,14 @@
-"""Scores of candidate and champion on the same later slice."""
+"""Scores of candidate, champion and anchor on the same later slice."""
 
 from __future__ import annotations
 
+import numpy as np
 import structlog
 
 from streams.errors import ModelError
 from streams.records import Manifest
 from streams.spec import Pipeline
-from workers.evaluation.gate import Opponent
+from workers.evaluation.case import Contender
 from workers.evaluation.metrics import Scores
 from workers.examples.reading import Examples
 from workers.releases.onnx_files import check_signature, run, session
@@ -28,23 +29,38 @@ def evaluate(data: bytes, examples: Examples) -> Scores:
 def opponent(
     pipeline: Pipeline,
     repository: Repository,
-    champion: int,
+    version: int,
     manifest: Manifest | None,
     examples: Examples,
-) -> Opponent:
-    """The champion's scores of the same examples, or why it has none.
+) -> Contender:
+    """Another version's scores of the same examples, those that it served, or why it has none.
 
     `manifest` is the ledger's: the file on disk must still be the one that was promoted.
     """
-    if champion == 0:
-        return Opponent()
+    if version == 0:
+        return Contender()
     try:
-        said = manifest or repository.manifest(champion)
+        said = manifest or repository.manifest(version)
         if said.schema_hash != pipeline.schema_hash:
             raise ModelError("it was trained on other features")
-        data = repository.model(champion, said.model_sha256)
+        data = repository.model(version, said.model_sha256)
         check_signature(data, len(pipeline.feature_names), pipeline.model.outputs)
-        return Opponent(champion, evaluate(data, examples))
+        at = threshold(pipeline, said.threshold)
+        return Contender(version, evaluate(data, examples), at)
     except ModelError as error:
-        log.warning("champion cannot be evaluated", version=champion, error=str(error))
-        return Opponent(champion, None, str(error))
+        log.warning("a version cannot be evaluated", version=version, error=str(error))
+        at = threshold(pipeline, manifest.threshold if manifest else 0.5)
+        return _as_served(version, at, str(error), examples)
+
+
+def threshold(pipeline: Pipeline, chosen: float) -> float:
+    """What a version decides by: the pipeline's threshold, or else the version's own."""
+    declared = pipeline.decision.threshold
+    return chosen if declared is None else declared
+
+
+def _as_served(version: int, at: float, problem: str, examples: Examples) -> Contender:
+    """A version by the scores that it served, where it served any."""
+    served = (examples.version == version) & np.isfinite(examples.score).all(axis=1)
+    scores = examples.score if served.any() else None
+    return Contender(version, scores, at, served, problem)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,35 @@ def blank(pipeline: Pipeline) -> Manifest:
     )
 
 
+RULE = "gate."
+"""How a gate's rule is named among a manifest's metrics: `gate.NAME`, `.bound` and `.verdict`."""
+_VERDICTS = {1.0: "passed", 0.0: "open", -1.0: "failed"}
+
+
+def gate_rules(metrics: Mapping[str, float]) -> list[tuple[str, str, str, str]]:
+    """The gate's rules among a manifest's metrics: name, verdict, number and bound, in words."""
+    ending = ".verdict"
+    names = [name[: -len(ending)] for name in metrics if name.endswith(ending)]
+
+    def shown(name: str) -> str:
+        return f"{metrics[name]:g}" if name in metrics else "-"
+
+    return [
+        (
+            name.removeprefix(RULE),
+            _VERDICTS.get(metrics[f"{name}{ending}"], "-"),
+            shown(name),
+            shown(f"{name}.bound"),
+        )
+        for name in names
+    ]
+
+
+def plain_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A manifest's metrics without the gate's rules."""
+    return {name: value for name, value in metrics.items() if not name.startswith(RULE)}
+
+
 def model_card(manifest: Manifest, decision: str) -> str:
     """The manifest in words, as Markdown."""
     lines = [
@@ -78,8 +108,10 @@ def model_card(manifest: Manifest, decision: str) -> str:
         "## Judged by",
         "",
         *_table(
-            ("Metric", "Value"), [(name, f"{value:g}") for name, value in manifest.metrics.items()]
+            ("Metric", "Value"),
+            [(name, f"{value:g}") for name, value in plain_metrics(manifest.metrics).items()],
         ),
+        *_table(("Gate's rule", "Verdict", "Number", "Bound"), gate_rules(manifest.metrics)),
         f"Decides for class 1 from a score of {manifest.threshold:.4f}. Compared with "
         + (f"version {manifest.parent}." if manifest.parent else "no earlier version."),
         "",
@@ -102,7 +134,7 @@ def model_card(manifest: Manifest, decision: str) -> str:
     return "\n".join(lines)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     if not rows:
         return []
     rule = tuple("---" for _ in head)

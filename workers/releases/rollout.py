@@ -24,7 +24,7 @@ _BY = "rollout"
 
 
 @dataclass(frozen=True)
-class Evidence:
+class StageEvidence:
     """What is known of the challenger beside the incumbent, since its stage or share began.
 
     Intervals are of the mean of paired differences in loss, the challenger's minus the
@@ -86,7 +86,7 @@ class Transition:
 
 
 def decide(
-    policy: RollOut, state: LedgerState, evidence: Evidence, now: float
+    policy: RollOut, state: LedgerState, evidence: StageEvidence, now: float
 ) -> Transition | None:
     """The next step; None while there is none.
 
@@ -110,7 +110,7 @@ def decide(
     return _forwards(policy, state, evidence) if lasted and _proven_good(policy, evidence) else None
 
 
-def _is_about(state: LedgerState, evidence: Evidence) -> bool:
+def _is_about(state: LedgerState, evidence: StageEvidence) -> bool:
     return (evidence.version, evidence.since) == (state.challenger, state.since)
 
 
@@ -123,7 +123,7 @@ def _begin(policy: RollOut, state: LedgerState) -> Transition:
     return Transition(Action.SHADOW, version, f"shadow of version {state.champion}")
 
 
-def _proven_bad(policy: RollOut, evidence: Evidence) -> str:
+def _proven_bad(policy: RollOut, evidence: StageEvidence) -> str:
     """Why it has to be taken back; empty while nothing says so."""
     if evidence.failed:
         return "; ".join(evidence.failed)
@@ -136,7 +136,7 @@ def _proven_bad(policy: RollOut, evidence: Evidence) -> str:
     return ""
 
 
-def _proven_good(policy: RollOut, evidence: Evidence) -> bool:
+def _proven_good(policy: RollOut, evidence: StageEvidence) -> bool:
     return evidence.labelled >= policy.least and evidence.interval[1] < policy.harm
 
 
@@ -144,7 +144,7 @@ def _least_seconds(policy: RollOut, state: LedgerState) -> int:
     return policy.every_seconds if state.stage is Stage.CANARY else policy.shadow_seconds
 
 
-def _take_back(state: LedgerState, evidence: Evidence, reason: str) -> Transition:
+def _take_back(state: LedgerState, evidence: StageEvidence, reason: str) -> Transition:
     numbers = _numbers(evidence)
     if state.stage is Stage.WATCH:
         return Transition(Action.ROLLBACK, state.previous, reason, evidence=numbers)
@@ -162,7 +162,7 @@ def _freeze_or_thaw(policy: RollOut, state: LedgerState, silence: float) -> Tran
     return None
 
 
-def _forwards(policy: RollOut, state: LedgerState, evidence: Evidence) -> Transition:
+def _forwards(policy: RollOut, state: LedgerState, evidence: StageEvidence) -> Transition:
     low, high = evidence.interval
     reason = (
         f"proven harmless: loss {low:+.4f} to {high:+.4f}, below {policy.harm:+g}, after "
@@ -177,7 +177,7 @@ def _forwards(policy: RollOut, state: LedgerState, evidence: Evidence) -> Transi
     return Transition(action, state.challenger, reason, share, _numbers(evidence))
 
 
-def _numbers(evidence: Evidence) -> dict[str, float]:
+def _numbers(evidence: StageEvidence) -> dict[str, float]:
     low, high = evidence.interval
     named = {"labelled": float(evidence.labelled), "low": low, "high": high}
     for name, (low, high) in evidence.slices.items():

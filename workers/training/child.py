@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import structlog
 
 from streams.errors import ConfigurationError, DriftloopError, PipelineError, TrainingError
@@ -19,15 +20,17 @@ from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging
 from workers.environment import find_pipeline
+from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
-from workers.evaluation.metrics import measures
-from workers.evaluation.opponent import evaluate, opponent
+from workers.evaluation.history import apart
+from workers.evaluation.metrics import Scores, measures
+from workers.evaluation.opponent import evaluate, opponent, threshold
 from workers.examples.reading import Examples, OffsetRanges, read_examples
 from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
-from workers.training.slices import Spans, cut, require_support, slices_at
+from workers.training.slices import Sliced, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:
     from workers.training.fit import Candidate
@@ -73,29 +76,57 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
     gc.enable()
     report(Step("read", examples=len(reading.examples)))
     watermark = reading.watermark if job.label_watermark is None else job.label_watermark
-    slices = (
+    spans = (
         Spans.from_manifest(job.slices)
         if job.slices
         else slices_at(pipeline.policies.retrain, watermark)
     )
-    sliced = cut(reading.examples, slices)
+    sliced = cut(reading.examples, spans)
     # before torch is imported, which takes seconds
     require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
-    candidate = _train(pipeline, job, reading.examples, slices, report)
+    candidate = _train(pipeline, job, reading.examples, spans, report)
     report(Step("judge"))
-    held = sliced.evaluate
-    scores = evaluate(candidate.onnx, held)
+    scores = evaluate(candidate.onnx, sliced.evaluate)
     repository = Repository(settings.model_repository, pipeline.name)
-    champion = opponent(pipeline, repository, job.champion, job.champion_manifest, held)
-    decision = decide(pipeline.policies.gate, held.label, scores, champion, candidate.seed)
+    case = _case(pipeline, repository, job, sliced, (scores, candidate.threshold))
+    slices = {one.name: one.mask(sliced.evaluate.vector) for one in pipeline.slices}
+    decision = decide(pipeline.policies.gate, case, slices, candidate.seed)
     manifest = msgspec.structs.replace(
-        _manifest(pipeline, candidate, slices),
+        _manifest(pipeline, candidate, spans),
         parent=job.champion,
         offsets=job.offsets,
         label_watermark=watermark,
-        metrics=_metrics(candidate, measures(scores, held.label), decision),
+        metrics=_metrics(candidate, measures(scores, sliced.evaluate.label), decision),
     )
     return JobOutcome(manifest, decision.action, decision.reason), candidate.onnx
+
+
+def _case(
+    pipeline: Pipeline,
+    repository: Repository,
+    job: Job,
+    sliced: Sliced,
+    candidate: tuple[Scores, float],
+) -> Case:
+    """What the gate is told; the candidate as its scores and its threshold."""
+    held, earlier = sliced.evaluate, job.history
+    scores, chosen = candidate
+    champion = opponent(pipeline, repository, job.champion, job.champion_manifest, held)
+    anchor = champion
+    if earlier.anchor != job.champion:
+        anchor = opponent(pipeline, repository, earlier.anchor, earlier.anchor_manifest, held)
+    chooses = pipeline.decision.threshold is None and pipeline.model.outputs == 1
+    positives = int(np.count_nonzero(sliced.validate.label))
+    start = float(held.event_time[0])
+    return Case(
+        labels=held.label,
+        candidate=Contender(0, scores, threshold(pipeline, chosen)),
+        champion=champion,
+        anchor=anchor,
+        validation=min(positives, len(sliced.validate) - positives) if chooses else None,
+        earlier=msgspec.structs.replace(earlier, run=tuple(apart(earlier.run, start))),
+        entities=held.key if pipeline.policies.gate.resample == "entity" else None,
+    )
 
 
 def _train(

@@ -18,10 +18,13 @@ from pathlib import Path
 import msgspec
 
 from streams.errors import DriftloopError, ModelError, PipelineError, TrainingError, Unavailable
+from streams.ledger.state import LedgerState
 from streams.records import Action, Manifest
 from streams.settings import Settings
+from streams.spec import Pipeline
 from workers.devstack.servers import ended
 from workers.environment import environment
+from workers.evaluation.history import History, history
 from workers.processes.supervisor import PARENT
 from workers.releases.candidate import Judged
 
@@ -43,7 +46,19 @@ class Job(msgspec.Struct, frozen=True):
     champion: int = 0
     """Version to compare with; 0 for none."""
     champion_manifest: Manifest | None = None
+    history: History = History()
+    """What the ledger says of earlier candidates."""
     threads: int = 1
+
+
+def against(job: Job, pipeline: Pipeline, now: LedgerState) -> Job:
+    """The job with what the ledger says: its champion, its anchor and its earlier candidates."""
+    return msgspec.structs.replace(
+        job,
+        champion=now.champion,
+        champion_manifest=now.manifest,
+        history=history(now, pipeline.policies.gate.metric, pipeline.schema_hash),
+    )
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ from streams.spec import Pipeline
 from workers.examples.index import ExampleFollower
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
-from workers.training.job import Job, Step, run_job
+from workers.training.job import Job, Step, against, run_job
 from workers.training.schedule import Due, due, why_not
 
 log = structlog.get_logger(__name__)
@@ -139,10 +139,8 @@ class Trainer:
             offsets=found.window.offsets(self._pipeline.topics.examples),
             label_watermark=found.watermark,
             slices=found.slices.as_manifest(),
-            champion=now.champion,
-            champion_manifest=now.manifest,
         )
-        return await run_job(self._settings, job, self._report)
+        return await run_job(self._settings, against(job, self._pipeline, now), self._report)
 
     async def _next(self) -> Due | None:
         """Read for a while; return the candidate that is due now, if any."""

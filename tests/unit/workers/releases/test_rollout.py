@@ -12,7 +12,7 @@ from streams.records import Action
 from streams.spec import RollOut
 from tests.models import manifest
 from tests.synthetic import pipeline
-from workers.releases.rollout import Evidence, decide
+from workers.releases.rollout import StageEvidence, decide
 
 DAY = 86_400.0
 POLICY = RollOut(holdout=0.1)
@@ -28,8 +28,8 @@ def at(stage: Stage, share: float = 0.0, **fields: Any) -> LedgerState:
     return replace(state, stage=stage, share=share, length=5, **fields)
 
 
-def seen(**fields: Any) -> Evidence:
-    after_four_days = Evidence(2, DAY, 5000, 5 * DAY, GOOD)
+def seen(**fields: Any) -> StageEvidence:
+    after_four_days = StageEvidence(2, DAY, 5000, 5 * DAY, GOOD)
     return replace(after_four_days, **fields)
 
 
@@ -65,7 +65,7 @@ def test_what_is_proven_harmless_goes_one_step_further(
     ],
     ids=["few labels", "open", "too early", "of another stage", "of another", "guard of another"],
 )
-def test_it_stays_where_it_is(stage: Stage, evidence: Evidence, now: float) -> None:
+def test_it_stays_where_it_is(stage: Stage, evidence: StageEvidence, now: float) -> None:
     assert decide(POLICY, at(stage, 0.01), evidence, now) is None
 
 
@@ -81,7 +81,7 @@ def test_it_stays_where_it_is(stage: Stage, evidence: Evidence, now: float) -> N
     ],
 )
 def test_what_is_bad_is_taken_back_from_any_stage(
-    stage: Stage, frozen: str, evidence: Evidence, why: str
+    stage: Stage, frozen: str, evidence: StageEvidence, why: str
 ) -> None:
     found = decide(POLICY, at(stage, frozen=frozen), evidence, 5 * DAY)
     assert found is not None
@@ -123,7 +123,7 @@ def test_what_an_operator_froze_goes_no_further_on_its_own(stage: Stage) -> None
 
 def test_at_once_promotes_a_candidate_and_watches_nothing() -> None:
     state = at(Stage.CANDIDATE)
-    found = decide(RollOut.at_once(), state, Evidence(2, DAY), 2 * DAY)
+    found = decide(RollOut.at_once(), state, StageEvidence(2, DAY), 2 * DAY)
     assert found is not None
     assert found.action is Action.PROMOTE
     now = state.after(found.entry(state, 2 * DAY, 0.0))
@@ -132,7 +132,7 @@ def test_at_once_promotes_a_candidate_and_watches_nothing() -> None:
 
 def test_the_first_version_has_nothing_to_be_compared_with() -> None:
     state = replace(at(Stage.CANDIDATE), champion=0)
-    found = decide(POLICY, state, Evidence(2, DAY), 2 * DAY)
+    found = decide(POLICY, state, StageEvidence(2, DAY), 2 * DAY)
     assert found is not None
     assert (found.action, found.version) == (Action.PROMOTE, 2)
 

@@ -1,0 +1,48 @@
+"""What the training process tells the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from tests.models import linear, manifest
+from tests.synthetic import in_columns, made, pipeline, scores_of
+from workers.evaluation.gate import decide
+from workers.evaluation.history import Gain, History
+from workers.releases.repository import Repository
+from workers.training.child import _case
+from workers.training.job import Job
+from workers.training.slices import cut, slices_at
+
+
+def test_the_gate_is_told_of_champion_anchor_and_earlier_candidates(tmp_path: Path) -> None:
+    repository = Repository(tmp_path, pipeline.name)
+    manifests = {}
+    for version, bias in ((1, 0.0), (2, 0.1)):
+        data = linear(4, bias)
+        manifests[version] = manifest(pipeline, version, data)
+        files = {"model.onnx": data, "manifest.json": msgspec.json.encode(manifests[version])}
+        repository.add(version, files)
+    examples = in_columns(made())
+    sliced = cut(examples, slices_at(pipeline.policies.retrain, float(examples.event_time[-1])))
+    start = float(sliced.evaluate.event_time[0])
+    before, beside = Gain((start - 9, start), 0.1, 0.1), Gain((start, start + 9), 0.2, 0.1)
+    job = Job(
+        "synthetic",
+        {},
+        champion=2,
+        champion_manifest=manifests[2],
+        history=History(1, manifests[1], looks=2, run=(beside, before)),
+    )
+    scores = scores_of(sliced.evaluate.vector)
+    case = _case(pipeline, repository, job, sliced, (scores, 0.4))
+    assert (case.champion.version, case.anchor.version) == (2, 1)
+    assert case.candidate.threshold == 0.4
+    assert case.validation == np.count_nonzero(sliced.validate.label)
+    assert case.earlier.run == (before,)
+    assert case.entities is None
+    found = decide(pipeline.policies.gate, case).evidence
+    assert (found.champion.version, found.champion.windows) == (2, 2)
+    assert (found.anchor.version, found.anchor.windows) == (1, 1)
