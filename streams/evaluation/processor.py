@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from streams import telemetry
@@ -21,6 +22,8 @@ from streams.evaluation.cells import Counted, add
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
 from streams.records import Cell, Example, decoder, encode, unpack
 from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
 
 ReadCells = Callable[[int], Awaitable[Iterable[SourceRecord]]]
 """All records of a partition of `P.metrics`, oldest first."""
@@ -49,6 +52,7 @@ class Evaluation:
         self._classes = max(2, pipeline.model.outputs)
         self._width = len(pipeline.feature_names)
         self._bad = FirstOfEachCause(pipeline.topics.examples)
+        self._said = False
         self._cells: dict[CellName, Cell] = {}
 
     async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
@@ -68,7 +72,7 @@ class Evaluation:
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
         with telemetry.STAGE_SECONDS.labels(name, "evaluate").time():
             examples, rejected = self._read(batch.records)
-            changed = self._count(examples, batch.next) if examples else []
+            changed = self._count(examples, batch.next)
         self._forget()
         self._bad.observe([error for _, error in rejected])
         for _, error in rejected:
@@ -97,7 +101,7 @@ class Evaluation:
         return found, rejected
 
     def _checked(self, value: bytes) -> Example:
-        """An example whose label is a class and whose scores are as many as the model's.
+        """An example whose scores are as many as the model's.
 
         Raises:
             BadRecord: it is none.
@@ -109,17 +113,19 @@ class Evaluation:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise BadRecord("malformed", str(error)) from None
         scores = example.score if isinstance(example.score, list) else [example.score]
-        labels = {example.label, example.previous or 0.0}
-        if not labels <= set(range(self._classes)) or example.decision not in range(self._classes):
-            raise BadRecord("label", f"{example.label} is no class of {self._classes}")
+        if example.decision not in range(self._classes):
+            raise BadRecord("invalid", f"{example.decision} is no class of {self._classes}")
         if len(scores) != self._pipeline.model.outputs or not all(0 <= one <= 1 for one in scores):
             raise BadRecord("invalid", f"{example.score} is no score of this pipeline's model")
         return example
 
     def _count(self, read: Sequence[_Read], following: int) -> list[OutputRecord]:
         """Count examples into their cells; returns the records of those that have changed."""
-        rows = [(one, one.example.label, 1) for one in read]
-        rows += [(o, o.example.previous, -1) for o in read if o.example.previous is not None]
+        every = [(one, one.example.label, 1) for one in read]
+        every += [(o, o.example.previous, -1) for o in read if o.example.previous is not None]
+        rows = [row for row in every if self._is_class(row[1])]
+        if not rows:
+            return []
         offsets = np.array([one.offset for one, _, _ in rows], np.int64)
         examples = [one.example for one, _, _ in rows]
         counted = _counted(examples, [label for _, label, _ in rows], [w for _, _, w in rows])
@@ -143,6 +149,15 @@ class Evaluation:
                     self._cells[name] = cell
                     changed.append((encode(name), encode(cell), NO_HEADERS))
         return changed
+
+    def _is_class(self, label: float) -> bool:
+        """Whether a label is a class: what a number says of a score is not known here."""
+        if label in range(self._classes):
+            return True
+        if not self._said:
+            log.warning("labels that are no class are not measured", label=label)
+        self._said = True
+        return False
 
     def _new(self, name: CellName) -> Cell:
         return Cell(name.start, self._span, name.version, name.arm, name.slice)
@@ -179,7 +194,7 @@ def _arm(version: int) -> str:
 
 
 def _counted(
-    examples: Sequence[Example], labels: Sequence[float | None], weights: Sequence[int]
+    examples: Sequence[Example], labels: Sequence[float], weights: Sequence[int]
 ) -> Counted:
     scores = np.array([one.score for one in examples], np.float64).reshape(len(examples), -1)
     fed_back = np.array([one.origin == "feedback" for one in examples], np.int64)

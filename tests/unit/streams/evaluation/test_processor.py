@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from aiokafka import ConsumerRecord
+from structlog.testing import capture_logs
 
 from streams.evaluation.processor import Evaluation
 from streams.ports.batches import MicroBatch, OutputRecord, SourceRecord
@@ -169,16 +170,31 @@ async def test_what_is_no_example_of_the_pipeline_is_set_aside_alone() -> None:
     bad = [
         b"{",
         b'{"event_id": 1}',
-        replaced(counted[0], label=2.0),
         replaced(counted[0], score=[0.1, 0.9]),
         replaced(counted[0], score=1.5),
         replaced(counted[0], decision=7),
-        replaced(counted[0], previous=-1.0),
     ]
     await topics.count(await topics.evaluator(), [*counted, None, *bad])
     check_against_brute_force(topics, counted)
     causes = [dict(headers)["cause"].decode() for _, _, headers in topics.letters]
-    assert causes == ["malformed", "invalid", "label", "invalid", "invalid", "label", "label"]
+    assert causes == ["malformed", *["invalid"] * 4]
+
+
+async def test_labels_that_are_no_class_are_left_out_and_said_once() -> None:
+    topics, counted = Topics(), examples(60, seed=8)
+    evaluator = await topics.evaluator()
+    numbers = [msgspec.structs.replace(one, label=100.89) for one in counted[40:]]
+    with capture_logs() as logs:
+        await topics.count(evaluator, numbers[:5])
+        await topics.count(evaluator, [*counted[:40], *numbers[5:]])
+    check_against_brute_force(topics, counted[:40])
+    assert [line["event"] for line in logs] == ["labels that are no class are not measured"]
+    assert topics.letters == []
+    # once they are classes, and where they were
+    await topics.count(evaluator, [corrected(one, 1.0) for one in numbers])
+    await topics.count(evaluator, [corrected(one, 7.5) for one in counted[:10]])
+    ones = [msgspec.structs.replace(one, label=1.0) for one in numbers]
+    check_against_brute_force(topics, [*counted[10:40], *ones])
 
 
 async def test_events_of_other_features_are_in_no_slice() -> None:
