@@ -122,8 +122,8 @@ async def arrivals(
 
 def metrics(worker: Worker) -> list[Sample]:
     """What a worker's metrics say now."""
-    url = next(line for line in worker.log.read_text().splitlines() if '"metrics"' in line)
-    with urlopen(json.loads(url[url.index("{") :])["metrics"]) as answer:
+    url = next(line for line in worker.log.read_text().splitlines() if "serving metrics" in line)
+    with urlopen(json.loads(url[url.index("{") :])["at"]) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return [sample for family in families for sample in family.samples]
 
