@@ -136,6 +136,7 @@ class Workload:
                         score,
                         VERSION,
                         schema=schema,
+                        decision=int(score >= THRESHOLD),
                     )
                 ),
             )

@@ -64,7 +64,7 @@ def label(example: Example) -> tuple[str, bytes, bytes]:
 
 def records() -> list[tuple[str, bytes, bytes]]:
     """Labels and events of a week, and one bad record of each."""
-    examples, bad, topics = made(7, per_day=300), b"no JSON", pipeline.topics
+    examples, bad, topics = made(7, per_day=900), b"no JSON", pipeline.topics
     labels = [label(example) for example in examples if example.label]
     strays = [(topic, b"machine-1", bad) for topic in (topics.events, topics.feedback)]
     return [*labels, *map(event, examples), *strays]
@@ -105,20 +105,22 @@ async def test_the_whole_loop(servers: Secured, tmp_path: Path) -> None:
 
     with ExitStack() as running:
         start("score")
-        start("label")
-        start("evaluate")
+        for role in ("label", "evaluate", "shadow"):
+            start(role)
         async with producer(servers.of("producer")) as sending:
             await send_all(sending, records())
-            await learnable(operator, 1500, said)
+            await learnable(operator, 4500, said)
             start("trainer")
             assert await served(servers, sending, said) == {0, 1}
         await measured(operator, said)
     await operate(operator)
     asked = servers.asked()
     assert {one for one in asked if not one.allowed} == set()
-    idle = {  # a label is passed on only where events have moved; examples are ours
+    # a label is passed on only where events have moved, examples are ours, nobody is in the shadow
+    idle = {
         Grant("label", "topic", pipeline.topics.feedback, "WRITE"),
         Grant("evaluate", "topic", pipeline.topics.dead_letters, "WRITE"),
+        Grant("shadow", "topic", pipeline.topics.shadow, "WRITE"),
     }
     ours = {one for one in documented(pipeline.name) if one.user in ROLES}
     assert {one for one in ours if not used(one, asked)} == idle
