@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
 from streams.spec.features import (
@@ -31,6 +32,7 @@ __all__ = [
     "Columns",
     "Count",
     "Decision",
+    "Drift",
     "Evaluate",
     "Event",
     "Fallback",

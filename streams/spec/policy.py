@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
+from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate, RollOut
@@ -14,6 +15,7 @@ from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 __all__ = [
     "Decision",
     "Delivery",
+    "Drift",
     "Evaluate",
     "Fallback",
     "Gate",
@@ -29,6 +31,7 @@ _PARTS = {
     "retrain": Retrain,
     "gate": Gate,
     "evaluate": Evaluate,
+    "drift": Drift,
     "rollout": RollOut,
 }
 
@@ -50,6 +53,8 @@ class Policies:
     """When a candidate replaces the champion."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """How the quality of what was served is measured."""
+    drift: Drift = field(default_factory=Drift)
+    """When what is served has drifted from what a version was trained on."""
     rollout: RollOut = field(default_factory=RollOut.at_once)
     """How a candidate that the gate lets through replaces it: at once, or by degrees."""
     keep_versions: int = 2
