@@ -30,16 +30,16 @@ class ReferenceColumn(msgspec.Struct, frozen=True, omit_defaults=True):
     events share has a bin of its own."""
     counts: list[int]
     """Examples by bin."""
-    spread: list[float]
-    """By edge: how far the angle of the share below it strays from one bucket to another, as a
-    standard deviation (`workers.evaluation.drift`). Empty without enough buckets."""
     low: float
     """The least value."""
     high: float
     """The largest value."""
     mean: float
-    buckets: int
-    """Buckets that `counts` are of."""
+    spread: list[float] = []
+    """By edge: how far a new bucket strays from `counts`, as the standard deviation of the angle
+    of the share below (`workers.evaluation.drift`). Empty without enough buckets."""
+    usual: float = 0.0
+    """The largest stability index that a training bucket has against the others."""
     filled: float | None = None
     """What cleaning puts in place of a missing value."""
 

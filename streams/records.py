@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.distributions import Reference
+
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
     """`P.predictions`: one per event, keyed as the event was."""
@@ -195,6 +197,11 @@ class Manifest(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
     model_sha256: str
     created_at: float
+    reference: Reference | None = None
+    """How features and scores were distributed; None in older manifests, and of an ONNX file that
+    the pipeline brings."""
+    cause: str = ""
+    """The drift that it was made for; empty where it was made because its time had come."""
 
 
 class Action(StrEnum):

@@ -57,7 +57,8 @@ BATCH_RECORDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "driftloop_stage_seconds",
-    "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join, shadow.",
+    "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join, shadow, "
+    "evaluate, drift.",
     ["pipeline", "stage"],
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
@@ -71,6 +72,26 @@ STANDBY_LAG = Gauge(
 )
 REDIS_EVICTED = Gauge(
     "driftloop_redis_evicted_keys", "Keys that Redis has dropped since it started, for memory."
+)
+LATE_EVENTS = Counter(
+    "driftloop_late_events",
+    "Served events that came too late to be counted in their bucket.",
+    ["pipeline"],
+)
+DRIFT_RATIO = Gauge(
+    "driftloop_drift_ratio",
+    "The champion's largest shift in the latest bucket, over the level of an alarm.",
+    ["pipeline", "version"],
+)
+DRIFT_INDEX = Gauge(
+    "driftloop_drift_stability_index",
+    "Of each feature and score, the population stability index in the latest bucket.",
+    ["pipeline", "column"],
+)
+DRIFT_ALARMS = Gauge(
+    "driftloop_drift_alarms",
+    "Features and scores that drifted in the champion's latest bucket.",
+    ["pipeline", "version"],
 )
 SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
 EVENT_TIME = Gauge("driftloop_event_time_seconds", "Largest event time scored.", ["pipeline"])

@@ -68,8 +68,8 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
         )
     if role == "evaluate":
         return Grants(
-            read=(topics.examples, topics.metrics),
-            write=(topics.metrics, topics.dead_letters),
+            read=(topics.examples, topics.scored, topics.models, topics.metrics, topics.drift),
+            write=(topics.metrics, topics.drift, topics.dead_letters),
             joined=(group_id(pipeline.name, "evaluate"),),
         )
     if role == "shadow":
@@ -78,7 +78,8 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
             write=(topics.shadow,),
             joined=(group_id(pipeline.name, "shadow"),),
         )
-    return Grants(read=(topics.examples, topics.models), write=(topics.models,))
+    read = (topics.examples, topics.drift, topics.models)
+    return Grants(read=read, write=(topics.models,))
 
 
 async def check_grants(settings: Settings, pipeline: Pipeline, role: Role) -> None:

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.distributions import Reference
+
 
 class Scorer(Protocol):
     """A model server."""
@@ -60,4 +62,12 @@ class Champion(Protocol):
     @property
     def threshold(self) -> float:
         """Score from which the champion decides for class 1."""
+        ...
+
+
+class References(Protocol):
+    """What versions were trained on, as the ledger says."""
+
+    async def of(self, version: int) -> Reference | None:
+        """A version's reference; None where it has none, or is of other features."""
         ...

@@ -28,12 +28,24 @@ from streams.spec import Pipeline
 _LAG_SECONDS = 1.0
 _WATCH_SECONDS = 3.0
 """How often a worker looks whether its topics and servers are still what they were."""
+_WAIT_MS, _SPAN_MS = 250.0, 1000.0
+"""What an unhurried worker takes in place of smaller `batch_wait_ms` and `transaction_ms`."""
 _RESTORE_SECONDS = 1.0
 """How often a labeller looks whether the feature state still has its labels."""
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+
+def unhurried(settings: Settings) -> Settings:
+    """Settings of an application that nobody waits for: larger and fewer batches."""
+    return settings.model_copy(
+        update={
+            "batch_wait_ms": max(settings.batch_wait_ms, _WAIT_MS),
+            "transaction_ms": max(settings.transaction_ms, _SPAN_MS),
+        }
+    )
 
 
 def run_application(build: Callable[[], BatchApp], settings: Settings) -> None:

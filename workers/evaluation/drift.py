@@ -7,9 +7,11 @@ deviation as a new bucket's. That deviation comes from the buckets of the traini
 of a bucket resemble one another, so that one multinomial for all would alarm every day.
 
 An alarm is a shift, of any column at any edge, above a level that the largest of them all exceeds
-in a declared share of buckets without drift. `calibrate` draws that level from the training
-buckets. A shift that is proven and small is no alarm: the population stability index (Siddiqi,
-"Credit Risk Scorecards", 2006) says how large it is.
+in a declared share of buckets without drift. `workers/evaluation/calibration.py` draws that level
+from the training buckets. A shift that is proven and small is no alarm: the population stability
+index (Siddiqi, "Credit Risk Scorecards", 2006) says how large it is, beyond what training buckets
+have among themselves, since few events alone make it large (Yurdakul & Naranjo, Journal of Risk
+Model Validation 2020).
 """
 
 from __future__ import annotations
@@ -19,16 +21,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.distributions import Distribution, Floats, Ints, Reference, ReferenceColumn
 from streams.spec import Drift
-
-RATES = (0.1, 0.03, 0.01, 0.003, 0.001)
-"""False alarms a bucket for which levels are drawn."""
-LEAST_BUCKETS = 8
-"""No level from fewer: what comes round each week would be an alarm."""
-_DRAWS, _CHUNK = 20_000, 500
 
 
 class ColumnDrift(NamedTuple):
@@ -52,7 +47,6 @@ class ColumnDrift(NamedTuple):
 class BucketDrift(NamedTuple):
     """What a version served in a bucket, beside its reference."""
 
-    events: int
     level: float
     """What a shift has to exceed to be an alarm; NaN where none is known."""
     columns: list[ColumnDrift]
@@ -73,7 +67,7 @@ class BucketDrift(NamedTuple):
 def judge(reference: Reference, live: Distribution, policy: Drift) -> BucketDrift:
     """A bucket, its partitions added up, against its version's reference."""
     level = level_at(reference.levels, policy.rate)
-    found = []
+    found, events = [], max(1, sum(live.counts[0]))
     for number, (name, column) in enumerate(reference.columns.items()):
         counts = np.array(live.counts[number], np.int64)
         shift, psi = _shift(reference, column, counts), stability_index(column.counts, counts)
@@ -83,14 +77,14 @@ def judge(reference: Reference, live: Distribution, policy: Drift) -> BucketDrif
                 shift=shift,
                 psi=psi,
                 before=column.mean,
-                after=live.sums[number] / live.events,
-                outside=live.outside[number] / live.events,
+                after=live.sums[number] / events,
+                outside=live.outside[number] / events,
                 missing=_missing(column, counts),
-                alarm=shift > level and psi >= policy.least,
+                alarm=shift > level and psi >= column.usual + policy.least,
             )
         )
     moved = sorted(found, key=lambda one: (-one.alarm, -np.nan_to_num(one.shift), -one.psi))
-    return BucketDrift(live.events, level, moved)
+    return BucketDrift(level, moved)
 
 
 def angles(counts: Ints) -> Floats:
@@ -119,48 +113,12 @@ def level_at(levels: Mapping[float, float], rate: float) -> float:
     return float(np.interp(math.log(rate), np.log(rates), [levels[one] for one in rates]))
 
 
-class Calibration(NamedTuple):
-    """What the training buckets say of how far a bucket strays."""
-
-    spreads: list[Floats]
-    """Of each column, by edge."""
-    levels: dict[float, float]
-
-
-def calibrate(by_bucket: Sequence[Ints], seed: int) -> Calibration:
-    """Spreads and levels from counts [buckets, bins] of each column, in whole buckets.
-
-    A level is the larger of two. First, of the largest |t| of a multivariate t, drawn with the
-    buckets' own correlations by weighing their residuals at random (the multiplier bootstrap of
-    Chernozhukov, Chetverikov & Kato, Annals of Statistics 2013): few buckets make its tails heavy.
-    Second, of what each bucket would have been against the others, the order statistic that bounds
-    the rate whatever the distribution (conformal prediction, Vovk et al., 2005), or the largest.
-    Both take buckets as exchangeable.
-    """
-    number = len(by_bucket[0]) if by_bucket else 0
-    if number < LEAST_BUCKETS:
-        return Calibration([np.empty(0) for _ in by_bucket], {})
-    events = by_bucket[0].sum(axis=1)
-    floor = _floor(float(events.mean()))
-    every = [angles(counts) for counts in by_bucket]
-    spreads = [np.maximum(one.std(axis=0, ddof=1), floor) for one in every]
-    left_out = np.sort(_left_out(by_bucket, every, events))
-    random = np.random.default_rng(seed)
-    drawn = _drawn(np.hstack(every), np.concatenate(spreads), random)
-    levels = {}
-    for rate in RATES:
-        place = min(number, math.ceil((number + 1) * (1 - rate))) - 1
-        levels[rate] = max(float(np.quantile(drawn, 1 - rate)), float(left_out[place]))
-    return Calibration(spreads, levels)
-
-
 def _shift(reference: Reference, column: ReferenceColumn, counts: Ints) -> float:
     if not column.spread:
         return math.nan
     away = np.abs(angles(counts) - angles(np.array(column.counts)))
-    spread = np.array(column.spread)
     few = max(1.0, reference.events / max(1, counts.sum()))
-    return float(np.max(away / (spread * math.sqrt((1 + 1 / column.buckets) * few)), initial=0.0))
+    return float(np.max(away / np.array(column.spread), initial=0.0) / math.sqrt(few))
 
 
 def _missing(column: ReferenceColumn, counts: Ints) -> float:
@@ -168,39 +126,3 @@ def _missing(column: ReferenceColumn, counts: Ints) -> float:
         return math.nan
     place = int(np.searchsorted(np.array(column.edges, np.float32), np.float32(column.filled)))
     return float(counts[place] / max(1, counts.sum()))
-
-
-def _floor(events: float) -> float:
-    """The standard deviation of an angle where events are independent."""
-    return 0.5 / math.sqrt(max(1.0, events))
-
-
-def _left_out(by_bucket: Sequence[Ints], every: Sequence[Floats], events: Ints) -> Floats:
-    """The largest shift of each bucket against all the others, [buckets]."""
-    number = len(events)
-    largest = np.zeros(number)
-    for counts, found in zip(by_bucket, every, strict=True):
-        others = angles(counts.sum(axis=0) - counts)
-        total, squares = found.sum(axis=0), np.square(found).sum(axis=0)
-        mean = (total - found) / (number - 1)
-        left = squares - np.square(found) - (number - 1) * np.square(mean)
-        spread = np.sqrt(np.maximum(left, 0.0) / (number - 2))
-        few = np.maximum(1.0, (events.sum() - events) / (number - 1) / np.maximum(1, events))
-        spread = np.maximum(spread, _floor(float(events.mean())))
-        scale = spread * np.sqrt((1 + 1 / (number - 1)) * few)[:, None]
-        largest = np.maximum(largest, (np.abs(found - others) / scale).max(axis=1, initial=0.0))
-    return largest
-
-
-def _drawn(every: Floats, spreads: Floats, random: np.random.Generator) -> Floats:
-    """Draws of the largest |t| of all columns and edges."""
-    number = len(every)
-    residuals = (every - every.mean(axis=0)) / spreads / math.sqrt(number - 1)
-    rest = np.sqrt(np.maximum(0.0, 1 - np.square(residuals).sum(axis=0)))
-    found = list[NDArray[np.float64]]()
-    for _ in range(0, _DRAWS, _CHUNK):
-        normal = random.normal(size=(_CHUNK, number)) @ residuals
-        normal += rest * random.normal(size=normal.shape)
-        found.append(np.abs(normal).max(axis=1, initial=0.0))
-    scale = np.sqrt(random.chisquare(number - 1, _DRAWS) / (number - 1))
-    return np.concatenate(found) / scale

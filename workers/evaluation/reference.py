@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.distributions import Ints, Reference, ReferenceColumn, bins_each, watched
-from workers.evaluation.drift import calibrate
+from streams.distributions import Floats, Ints, Reference, ReferenceColumn, bins_each, watched
+from streams.spec import Column, Pipeline
+from workers.evaluation.calibration import calibrate, wander
 
 Values = NDArray[np.float32]
 
@@ -17,12 +18,26 @@ Values = NDArray[np.float32]
 class Seen(NamedTuple):
     """Examples of a slice."""
 
+    span: tuple[float, float]
+    """The slice: event time [from, to)."""
     event_time: NDArray[np.float64]
     """[n] seconds since 1970."""
     vectors: NDArray[np.float32]
     """[n, features]"""
     scores: NDArray[Any]
     """[n, outputs] of the version that the reference is of."""
+    keys: NDArray[Any]
+    """[n] the entity of each."""
+
+
+def fillers(pipeline: Pipeline) -> dict[str, float]:
+    """What cleaning puts in place of a missing value, by the feature that is the field."""
+    missing = pipeline.cleaning.missing
+    return {
+        feature.field: float(missing[feature.field])
+        for feature in pipeline.features
+        if isinstance(feature, Column) and feature.field in missing
+    }
 
 
 def reference_of(
@@ -41,55 +56,86 @@ def reference_of(
     """
     outputs = trained.scores.shape[1]
     columns = watched(names, outputs)
-    features, most = len(columns) - outputs, bins_each(len(columns))
-    rows, bucket_of = _whole_buckets(trained.event_time, span)
-    later, later_buckets = _whole_buckets(held_out.event_time, span)
-    buckets = int(bucket_of.max(initial=-1)) + 1
-    by_bucket, summed, edges = list[Ints](), list[Ints](), list[Values]()
-    seen = list[Values]()
+    most = bins_each(len(columns))
+    rows, bucket_of = _whole_buckets(trained, span)
+    later, later_buckets = _whole_buckets(held_out, span)
+    entities = np.unique(trained.keys[rows], return_inverse=True)[1].astype(np.int64)
+    buckets = int(bucket_of.max(initial=0)) + 1
+    made = list[_Column]()
     for number, name in enumerate(columns):
-        score = number - features
+        score = number - len(columns) + outputs
         if score < 0:
-            values = of_column = trained.vectors[rows, number]
+            values = own = trained.vectors[rows, number]
         else:
             values = trained.scores[rows, score].astype(np.float32)
-            of_column = held_out.scores[later, score].astype(np.float32)
-        edges.append(_edges(of_column, most, (filled or {}).get(name)))
-        by_bucket.append(_counts(values, bucket_of, edges[-1], buckets))
-        summed.append(
-            by_bucket[-1].sum(axis=0) if score < 0 else _counts(of_column, None, edges[-1], 1)[0]
+            own = held_out.scores[later, score].astype(np.float32)
+        edges = _edges(own, most, (filled or {}).get(name))
+        bins = _bins(values, edges)
+        made.append(
+            _Column(
+                edges,
+                own,
+                _by_bucket(bins, bucket_of, len(edges), buckets),
+                wander(bins, entities, len(edges)),
+                buckets if score < 0 else int(later_buckets.max(initial=0)) + 1,
+            )
         )
-        seen.append(of_column)
-    spreads, levels = calibrate(by_bucket, seed)
+    calibration = calibrate([one.by_bucket for one in made], seed)
+    known = zip(columns, made, calibration.spreads, calibration.usual, strict=True)
     return Reference(
         span=span,
-        buckets=buckets if levels else 0,
-        events=round(len(rows) / max(1, buckets), 1),
+        buckets=buckets,
+        events=round(len(rows) / buckets, 1),
         columns={
-            name: ReferenceColumn(
-                edges=[_short(edge) for edge in edges[number]],
-                counts=summed[number].tolist(),
-                spread=[float(f"{one:.4g}") for one in spreads[number]],
-                low=_short(seen[number].min()),
-                high=_short(seen[number].max()),
-                mean=float(f"{seen[number].mean(dtype=np.float64):.6g}"),
-                buckets=buckets if number < features else int(later_buckets.max(initial=0)) + 1,
-                filled=(filled or {}).get(name),
-            )
-            for number, name in enumerate(columns)
+            name: _reference_column(one, spread, usual, buckets, (filled or {}).get(name))
+            for name, one, spread, usual in known
         },
-        levels={rate: round(level, 3) for rate, level in levels.items()},
+        levels={rate: round(level, 3) for rate, level in calibration.levels.items()},
     )
 
 
-def _whole_buckets(times: NDArray[np.float64], span: int) -> tuple[Ints, Ints]:
-    """The rows that lie in whole buckets, and which bucket each is in, from 0 on.
+class _Column(NamedTuple):
+    edges: Values
+    values: Values
+    """Those that the reference is of."""
+    by_bucket: Ints
+    """[buckets, bins] of the training slice."""
+    wander: Floats
+    buckets: int
+    """That `values` are of."""
 
-    The first and the last bucket may be cut, and are left out where there are others.
+
+def _reference_column(
+    one: _Column, spread: Floats, usual: float, buckets: int, filled: float | None
+) -> ReferenceColumn:
+    of_buckets = np.square(spread)
+    lasting = np.maximum(0.0, one.wander - of_buckets / buckets) if len(spread) else 0.0
+    # an edge beyond which there were few entities, or none, tells less than the others
+    lasting = np.maximum(lasting, np.median(lasting))
+    # once for the entities as they were, and once for them as they will be
+    strays = np.sqrt(of_buckets * (1 + 1 / one.buckets) + 2 * lasting)
+    return ReferenceColumn(
+        edges=[_short(edge) for edge in one.edges],
+        counts=np.bincount(_bins(one.values, one.edges), minlength=len(one.edges) + 1).tolist(),
+        low=_short(one.values.min()),
+        high=_short(one.values.max()),
+        mean=float(f"{one.values.mean(dtype=np.float64):.6g}"),
+        spread=[float(f"{edge:.4g}") for edge in strays],
+        usual=round(usual, 4),
+        filled=filled,
+    )
+
+
+def _whole_buckets(seen: Seen, span: int) -> tuple[Ints, Ints]:
+    """The rows in buckets that lie within the slice, and which of them each is in, from 0 on.
+
+    All rows as one bucket, where none does.
     """
-    starts = np.floor_divide(times, span)
-    inside = (starts > starts.min()) & (starts < starts.max())
-    rows = np.flatnonzero(inside if inside.any() else np.ones(len(times), bool))
+    starts = np.floor_divide(seen.event_time, span) * span
+    inside = (starts >= seen.span[0]) & (starts + span <= seen.span[1])
+    rows = np.flatnonzero(inside)
+    if not len(rows):
+        return np.arange(len(starts)), np.zeros(len(starts), np.int64)
     return rows, np.unique(starts[rows], return_inverse=True)[1].astype(np.int64)
 
 
@@ -112,16 +158,18 @@ def _edges(values: Values, most: int, filled: float | None) -> Values:
         inner += list(np.quantile(others, places, method="inverted_cdf")) if len(others) else []
     if filled is not None:
         inner += [np.float32(filled), np.nextafter(np.float32(filled), below)]
-    return np.unique(np.array([*outer, *inner], np.float32))
+    edges = np.unique(np.array([*outer, *inner], np.float32))
+    return edges[np.isfinite(edges)]
 
 
-def _counts(values: Values, bucket_of: Ints | None, edges: Values, buckets: int) -> Ints:
+def _bins(values: Values, edges: Values) -> Ints:
+    return np.searchsorted(edges, values).astype(np.int64)
+
+
+def _by_bucket(bins: Ints, bucket_of: Ints, edges: int, buckets: int) -> Ints:
     """[buckets, bins]"""
-    bins = len(edges) + 1
-    places = np.searchsorted(edges, values).astype(np.int64)
-    if bucket_of is not None:
-        places += bucket_of * bins
-    return np.bincount(places, minlength=buckets * bins).reshape(buckets, bins)
+    places = bucket_of * (edges + 1) + bins
+    return np.bincount(places, minlength=buckets * (edges + 1)).reshape(buckets, edges + 1)
 
 
 def _short(value: Any) -> float:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from streams.distributions import Reference
 from streams.errors import ConfigurationError, DriftloopError, PipelineError, TrainingError
 from streams.kafka import workarounds
 from streams.records import Manifest
@@ -25,12 +26,13 @@ from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart
 from workers.evaluation.metrics import Scores, measures
 from workers.evaluation.opponent import evaluate, opponent, threshold
+from workers.evaluation.reference import Seen, fillers, reference_of
 from workers.examples.reading import Examples, OffsetRanges, read_examples
 from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
-from workers.training.slices import Sliced, Spans, cut, require_support, slices_at
+from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:
     from workers.training.fit import Candidate
@@ -97,8 +99,11 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
         offsets=job.offsets,
         label_watermark=watermark,
         metrics=_metrics(candidate, measures(scores, sliced.evaluate.label), decision),
+        reference=_reference(pipeline, candidate, sliced, spans),
+        cause=job.cause,
     )
-    return JobOutcome(manifest, decision.action, decision.reason), candidate.onnx
+    made_for = f"; made for {job.cause}" if job.cause else ""
+    return JobOutcome(manifest, decision.action, decision.reason + made_for), candidate.onnx
 
 
 def _case(
@@ -127,6 +132,26 @@ def _case(
         earlier=msgspec.structs.replace(earlier, run=tuple(apart(earlier.run, start))),
         entities=held.key if pipeline.policies.gate.resample == "entity" else None,
     )
+
+
+def _reference(
+    pipeline: Pipeline, candidate: Candidate, sliced: Sliced, spans: Spans
+) -> Reference | None:
+    """How features were distributed in training, and scores on what was held out of it."""
+
+    def seen(examples: Examples, span: Span) -> Seen:
+        scores = evaluate(candidate.onnx, examples)
+        return Seen(span, examples.event_time, examples.vector, scores, examples.key)
+
+    trained = seen(sliced.train, spans.train)
+    held_out = seen(
+        sliced.validate.followed_by(sliced.evaluate), (spans.validate[0], spans.evaluate[1])
+    )
+    if not all(np.isfinite(one.scores).all() for one in (trained, held_out)):
+        return None
+    span = pipeline.policies.evaluate.every_seconds
+    names = list(pipeline.feature_names)
+    return reference_of(names, trained, held_out, span, fillers(pipeline), candidate.seed)
 
 
 def _train(

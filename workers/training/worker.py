@@ -28,6 +28,7 @@ from streams.spec import Pipeline
 from workers.examples.index import ExampleFollower
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
+from workers.training.drift_watch import Alarm, DriftWatch
 from workers.training.job import Job, Step, against, run_job
 from workers.training.schedule import Due, due, why_not
 
@@ -72,6 +73,8 @@ class Trainer:
         self._pipeline = pipeline
         self._lifecycle = Lifecycle(settings, pipeline)
         self._tail = ExampleFollower(settings, pipeline)
+        self._watch = DriftWatch(settings, pipeline)
+        self._alarms: list[Alarm] = []
         self._decided = 0.0
         self._news = False
         self._lacks = False
@@ -80,6 +83,7 @@ class Trainer:
     async def close(self) -> None:
         """Release connections."""
         await self._tail.stop()
+        await self._watch.stop()
         await self._lifecycle.close()
 
     async def run(self) -> None:
@@ -101,6 +105,7 @@ class Trainer:
             await self._publish_file()
             return
         await self._patiently("examples", self._tail.start)
+        await self._patiently("drift", self._watch.start)
         log.info("trainer is ready", pipeline=self._pipeline.name, decided=self._decided)
         while True:
             found = await self._patiently("examples", self._next)
@@ -110,12 +115,18 @@ class Trainer:
     async def candidate(self, found: Due) -> None:
         """Make a candidate, judge it, and do what the gate says."""
         name = self._pipeline.name
+        known = [one for one in self._alarms if one.end <= found.watermark]
+        cause = known[0].cause if known else ""
         log.info(
-            "candidate is due", pipeline=name, watermark=found.watermark, examples=found.window.size
+            "candidate is due",
+            pipeline=name,
+            watermark=found.watermark,
+            examples=found.window.size,
+            cause=cause or "its time has come",
         )
         begun = time.monotonic()
         try:
-            judged = await self._patiently("train", lambda: self._train(found))
+            judged = await self._patiently("train", lambda: self._train(found, cause))
             decided = await self._patiently("publish", lambda: self._lifecycle.release(judged))
             outcome = decided.action.value
             log.info(
@@ -131,20 +142,25 @@ class Trainer:
         telemetry.TRAINING_RUNS.labels(name, outcome).inc()
         telemetry.TRAINING_SECONDS.labels(name).observe(time.monotonic() - begun)
         self._decided = found.watermark
+        self._alarms = []
+        self._watch.look_again()
 
-    async def _train(self, found: Due) -> Judged:
+    async def _train(self, found: Due, cause: str) -> Judged:
         now = await read_state(self._settings, self._pipeline)
         job = Job(
             module=self._settings.pipeline,
             offsets=found.window.offsets(self._pipeline.topics.examples),
             label_watermark=found.watermark,
             slices=found.slices.as_manifest(),
+            cause=cause,
         )
         return await run_job(self._settings, against(job, self._pipeline, now), self._report)
 
     async def _next(self) -> Due | None:
         """Read for a while; return the candidate that is due now, if any."""
         self._news |= await self._tail.poll() > 0
+        if (found := await self._watch.look(self._decided)) is not None:
+            self._alarms, self._news = found, True
         if not self._news or not await self._tail.caught_up():
             return None
         policy, index = self._pipeline.policies.retrain, self._tail.index
@@ -153,11 +169,13 @@ class Trainer:
         classes = max(2, self._pipeline.model.outputs)
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
-        if due(policy, index, self._decided, expected, classes) is None:
-            self._report_lacking(why_not(policy, index, self._decided, expected, classes))
+        drifted = self._alarms[0].end if self._alarms else 0.0
+        asked = policy, index, self._decided, expected, classes, drifted
+        if due(*asked) is None:
+            self._report_lacking(why_not(*asked))
             return None
         await self._tail.forget_trimmed()  # a window is made of what is still there
-        return due(policy, index, self._decided, expected, classes)
+        return due(*asked)
 
     def _report_lacking(self, lacks: str) -> None:
         """One line when the time of a candidate has come and there is not enough to make it of."""
