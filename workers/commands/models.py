@@ -25,9 +25,7 @@ from workers.terminal import Module, console, out, plain
 
 T = TypeVar("T")
 
-app = typer.Typer(
-    no_args_is_help=True, help="Versions of a pipeline's model and what they serve."
-)
+app = typer.Typer(no_args_is_help=True, help="Versions of a pipeline's model and what they serve.")
 
 Version = Annotated[int, typer.Argument(min=1, help="Version number, as `models list` shows it.")]
 

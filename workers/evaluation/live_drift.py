@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streams.distributions import Distribution, Reference
+from streams.distributions import Distribution, Ints, Reference
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import topic_exists
 from streams.ports.batches import SourceRecord
@@ -23,7 +23,9 @@ from workers.evaluation.drift import BucketDrift, judge
 
 _STOPPED = 7
 """A partition so many buckets behind the others is taken to have stopped."""
-_LEAST_EXPECTED = 10.0
+_GAP, _BY_CHANCE = 0.1, 1.36
+"""A version's events may be spread over a bucket otherwise than all events are, by this share, and
+by what a Kolmogorov-Smirnov test of 95 % allows so many events."""
 _decode = decoder(Distribution).decode
 
 
@@ -201,8 +203,7 @@ def _rows(
             share=cell.events / total,
             fallback=fallback / total,
             drift=judged,
-            unjudged=_why_not(cell, reference, judged, watermark)
-            or _partly(cell, parts * (cell.events / total)),
+            unjudged=_why_not(cell, reference, judged, watermark) or _partly(cell, parts),
         )
 
 
@@ -220,10 +221,11 @@ def _why_not(
     return "not over yet" if watermark < cell.start + cell.span else ""
 
 
-def _partly(cell: Distribution, expected: Any) -> str:
-    """Whether a version served far less in some part of the bucket than in the others."""
-    little = (expected >= _LEAST_EXPECTED) & (np.array(cell.parts) < expected / 2)
-    return "served in a part of it" if little.any() else ""
+def _partly(cell: Distribution, everyone: Ints) -> str:
+    """Whether a version served in other parts of the bucket than all versions together."""
+    spread = np.cumsum(cell.parts) / cell.events - np.cumsum(everyone) / everyone.sum()
+    allowed = _GAP + _BY_CHANCE / math.sqrt(cell.events)
+    return "served in a part of it" if np.abs(spread).max() > allowed else ""
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

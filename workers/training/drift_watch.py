@@ -42,7 +42,7 @@ class DriftWatch:
         self._follower = TopicFollower(settings, pipeline.topics.drift)
         self._live = LiveDrift(pipeline.policies.drift)
         self._judged = -math.inf
-        """The watermark when buckets were judged last."""
+        """The bucket that had begun everywhere when buckets were judged last, by number."""
         self._said: set[tuple[int, float]] = set()
 
     async def start(self) -> None:
@@ -67,10 +67,11 @@ class DriftWatch:
         self._live.add(await self._follower.poll(0.0))
         span = self._pipeline.policies.evaluate.every_seconds
         watermark = self._live.watermark
-        if watermark // span <= self._judged // span or not await self._follower.caught_up():
+        ended = math.isfinite(watermark) and watermark // span > self._judged
+        if not ended or not await self._follower.caught_up():
             return None
         now = await read_state(self._settings, self._pipeline)
-        self._judged = watermark
+        self._judged = watermark // span
         policies = self._pipeline.policies
         kept = self._pipeline.feedback.keep_seconds + policies.retrain.window_seconds
         self._live.forget(watermark - kept)

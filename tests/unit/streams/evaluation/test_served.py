@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -104,9 +105,7 @@ def check_against_brute_force(topics: Topics, events: Sequence[Scored]) -> None:
     assert found.keys() == {(one.event_time // DAY * DAY, one.version) for one in events}
     for (start, version), cell in found.items():
         mine = [
-            one
-            for one in events
-            if one.version == version and one.event_time // DAY * DAY == start
+            one for one in events if one.version == version and one.event_time // DAY * DAY == start
         ]
         assert cell.events == len(mine)
         parts = [int((one.event_time - start) / DAY * PARTS) for one in mine]
@@ -117,15 +116,14 @@ def check_against_brute_force(topics: Topics, events: Sequence[Scored]) -> None:
             continue
         for number, (name, column) in enumerate(REFERENCE.columns.items()):
             values = [
-                np.float32(one.score)
+                np.float32(one.score)  # type: ignore[arg-type]
                 if name == "score"
                 else np.frombuffer(one.vector, "<f4")[number]
                 for one in mine
             ]
             bounds = np.array([-np.inf, *column.edges, np.inf], np.float32)
             between = [
-                sum(low < value <= high for value in values)
-                for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+                sum(low < value <= high for value in values) for low, high in pairwise(bounds)
             ]
             assert cell.counts[number] == between
             assert cell.sums[number] == pytest.approx(sum(map(float, values)))
