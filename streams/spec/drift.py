@@ -17,10 +17,10 @@ class Drift:
     rate: float = 0.01
     """False alarms of a bucket of `evaluate.every` in which nothing has drifted, all features and
     scores together: 0.01 is one in a hundred buckets. 0.001 to 0.1."""
-    least: float = 0.1
-    """A feature or score whose population stability index is below this is no alarm, however sure
-    its shift: below 0.1 is called small, above 0.25 large. It is also what holds off averages of
-    long windows, which wander more slowly than a training slice can show."""
+    least: float = 0.05
+    """A shift of a feature or score is no alarm, however sure, where the population stability index
+    is not this much above what buckets of the training slice have: below 0.1 is commonly called
+    small, above 0.25 large."""
     retrain: bool = True
     """Whether the first alarm of a champion makes a candidate, as soon as labels have matured that
     far. The gate judges it as any other."""
@@ -33,5 +33,5 @@ class Drift:
             )
         if not 0.0 <= self.least < float("inf"):
             raise PipelineError(
-                f"{_WHERE}.least", f"{self.least} is no stability index", "use 0.1 or so"
+                f"{_WHERE}.least", f"{self.least} is no stability index", "use 0.05 or so"
             )

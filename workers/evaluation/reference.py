@@ -155,7 +155,8 @@ def _edges(values: Values, most: int, filled: float | None) -> Values:
         others = values[~np.isin(values, shared)]
         places = np.linspace(0, 1, max(2, most - len(shared)) + 1)[1:-1]
         inner = [*shared, *np.nextafter(shared, below)]
-        inner += list(np.quantile(others, places, method="inverted_cdf")) if len(others) else []
+        parted = np.quantile(others, places, method="inverted_cdf") if len(others) else []
+        inner += [np.float32(f"{edge:.5g}") for edge in parted]  # short: they are in the ledger
     if filled is not None:
         inner += [np.float32(filled), np.nextafter(np.float32(filled), below)]
     edges = np.unique(np.array([*outer, *inner], np.float32))
