@@ -59,7 +59,8 @@ class Stream(NamedTuple):
 
     def columns(self, day: int) -> NDArray[np.float32]:
         """[n, 16] of a day."""
-        return self.x[self.day == day]
+        found: NDArray[np.float32] = self.x[self.day == day]
+        return found
 
     @property
     def live(self) -> range:

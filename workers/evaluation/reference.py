@@ -12,6 +12,9 @@ from streams.distributions import Floats, Ints, Reference, ReferenceColumn, bins
 from streams.spec import Column, Pipeline
 from workers.evaluation.calibration import calibrate, wander
 
+_LATE = 0.05
+"""A stream may begin so much of a bucket late, and the bucket is whole."""
+
 Values = NDArray[np.float32]
 
 
@@ -129,10 +132,11 @@ def _reference_column(
 def _whole_buckets(seen: Seen, span: int) -> tuple[Ints, Ints]:
     """The rows in buckets that lie within the slice, and which of them each is in, from 0 on.
 
-    All rows as one bucket, where none does.
+    The bucket in which a stream begins is not whole. All rows as one bucket, where none is.
     """
     starts = np.floor_divide(seen.event_time, span) * span
-    inside = (starts >= seen.span[0]) & (starts + span <= seen.span[1])
+    first = max(seen.span[0], float(seen.event_time.min()) - _LATE * span)
+    inside = (starts >= first) & (starts + span <= seen.span[1])
     rows = np.flatnonzero(inside)
     if not len(rows):
         return np.arange(len(starts)), np.zeros(len(starts), np.int64)
@@ -155,8 +159,9 @@ def _edges(values: Values, most: int, filled: float | None) -> Values:
         others = values[~np.isin(values, shared)]
         places = np.linspace(0, 1, max(2, most - len(shared)) + 1)[1:-1]
         inner = [*shared, *np.nextafter(shared, below)]
-        parted = np.quantile(others, places, method="inverted_cdf") if len(others) else []
-        inner += [np.float32(f"{edge:.5g}") for edge in parted]  # short: they are in the ledger
+        if len(others):
+            parted = np.quantile(others, places, method="inverted_cdf")
+            inner += [np.float32(f"{edge:.5g}") for edge in parted]  # short: the ledger holds them
     if filled is not None:
         inner += [np.float32(filled), np.nextafter(np.float32(filled), below)]
     edges = np.unique(np.array([*outer, *inner], np.float32))

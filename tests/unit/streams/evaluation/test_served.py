@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import msgspec
 import numpy as np
-import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from streams.distributions import PARTS, Distribution, Reference
+from streams.distributions import Distribution, Reference
 from streams.evaluation.processor import Evaluation
 from streams.ports.batches import MicroBatch, SourceRecord
 from streams.records import Scored, decoder, encode, pack
+from tests.reference.served import a_reference, wrong_distributions
 from tests.unit.pipelines import declare
 from tests.unit.streams.evaluation.test_processor import DAY, T0, record
-from workers.evaluation.reference import Seen, reference_of
 
 PIPELINE = declare()
-FEATURES = list(PIPELINE.feature_names)
 _decode = decoder(Distribution).decode
 
 
@@ -33,13 +30,7 @@ def vectors(count: int, seed: int) -> Any:
     return found
 
 
-def reference() -> Reference:
-    rows, times = vectors(4000, 9), np.linspace(0, 10 * DAY, 4000, endpoint=False)
-    seen = Seen((0, 10 * DAY), times, rows, rows[:, :1] / 1e4, np.arange(4000) % 50)
-    return reference_of(FEATURES, seen, seen, int(DAY))
-
-
-REFERENCE = reference()
+REFERENCE = a_reference(PIPELINE)
 
 
 def served(count: int, seed: int = 0, days: float = 2.0) -> list[Scored]:
@@ -101,34 +92,7 @@ class Topics:
 
 
 def check_against_brute_force(topics: Topics, events: Sequence[Scored]) -> None:
-    found = topics.cells()
-    assert found.keys() == {(one.event_time // DAY * DAY, one.version) for one in events}
-    for (start, version), cell in found.items():
-        mine = [
-            one for one in events if one.version == version and one.event_time // DAY * DAY == start
-        ]
-        assert cell.events == len(mine)
-        parts = [int((one.event_time - start) / DAY * PARTS) for one in mine]
-        assert cell.parts == [parts.count(part) for part in range(PARTS)]
-        assert cell.newest == max(one.event_time for one in mine)
-        if version != 1:
-            assert cell.counts == []
-            continue
-        for number, (name, column) in enumerate(REFERENCE.columns.items()):
-            values = [
-                np.float32(one.score)  # type: ignore[arg-type]
-                if name == "score"
-                else np.frombuffer(one.vector, "<f4")[number]
-                for one in mine
-            ]
-            bounds = np.array([-np.inf, *column.edges, np.inf], np.float32)
-            between = [
-                sum(low < value <= high for value in values) for low, high in pairwise(bounds)
-            ]
-            assert cell.counts[number] == between
-            assert cell.sums[number] == pytest.approx(sum(map(float, values)))
-            low, high = np.float32(column.low), np.float32(column.high)
-            assert cell.outside[number] == sum(not low <= value <= high for value in values)
+    assert wrong_distributions(PIPELINE, {1: REFERENCE}, events, topics.cells().values()) == []
 
 
 async def test_counts_equal_brute_force() -> None:
@@ -137,6 +101,16 @@ async def test_counts_equal_brute_force() -> None:
     for first in range(0, 1500, 400):
         await topics.count(evaluator, events[first : first + 400])
     check_against_brute_force(topics, events)
+
+
+async def test_brute_force_sees_what_is_wrong() -> None:
+    topics, events = Topics(), served(300)
+    await topics.count(await topics.evaluator(), events)
+    for name, wrong in (("events", 1), ("outside", [9] * 7), ("sums", [0.0] * 7)):
+        cells = [msgspec.structs.replace(cell) for cell in topics.cells().values()]
+        setattr(next(cell for cell in cells if cell.version == 1), name, wrong)
+        assert len(wrong_distributions(PIPELINE, {1: REFERENCE}, events, cells)) == 1
+    assert len(wrong_distributions(PIPELINE, {1: REFERENCE}, events, [])) == 6
 
 
 async def test_another_worker_goes_on_and_what_comes_again_is_counted_once() -> None:
