@@ -7,7 +7,7 @@ that served in all of it: whoever served in the evening alone has other hours th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +79,8 @@ class LiveDrift:
         self._policy = policy
         self._cells: dict[tuple[int, float, int], Distribution] = {}
         """By partition, start and version."""
+        self.expected: Collection[int] = ()
+        """Partitions in which something was served."""
 
     def add(self, records: Iterable[SourceRecord]) -> None:
         """Take in records of `P.drift`, in the order of each partition."""
@@ -93,14 +95,19 @@ class LiveDrift:
 
     @property
     def watermark(self) -> float:
-        """Event time up to which all partitions have been counted; -inf without any."""
-        newest: dict[int, tuple[float, float]] = {}
-        for (partition, *_), cell in self._cells.items():
-            newest[partition] = max(newest.get(partition, (0.0, 0.0)), (cell.newest, cell.span))
-        if not newest:
+        """Event time up to which all partitions have been counted; -inf without any.
+
+        One of those that are expected and of which nothing is counted yet is where the first began.
+        """
+        if not self._cells:
             return -math.inf
-        latest, span = max(newest.values())
-        return min(at for at, _ in newest.values() if at >= latest - _STOPPED * span)
+        earliest = min(start for _, start, _ in self._cells)
+        newest = dict.fromkeys(self.expected, earliest)
+        for (partition, *_), cell in self._cells.items():
+            newest[partition] = max(newest.get(partition, earliest), cell.newest)
+        span = max(cell.span for cell in self._cells.values())
+        latest = max(newest.values())
+        return min(at for at in newest.values() if at >= latest - _STOPPED * span)
 
     def rows(
         self, references: Mapping[int, Reference | None], only: int | None = None
@@ -178,9 +185,15 @@ async def read_drift(settings: Settings, pipeline: Pipeline) -> LiveDrift:
         await follower.start()
         try:
             found.add(await follower.read_to_end())
+            found.expected = served(await follower.ends(pipeline.topics.scored))
         finally:
             await follower.stop()
     return found
+
+
+def served(ends: Mapping[int, int]) -> list[int]:
+    """The partitions in which something was served, by where they end."""
+    return [number for number, end in ends.items() if end]
 
 
 def _rows(

@@ -16,7 +16,7 @@ from streams.ledger.topic import read_state
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.evaluation.drift import ColumnDrift
-from workers.evaluation.live_drift import DriftRow, LiveDrift
+from workers.evaluation.live_drift import DriftRow, LiveDrift, served
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class DriftWatch:
         self._follower = TopicFollower(settings, pipeline.topics.drift)
         self._live = LiveDrift(pipeline.policies.drift)
         self._judged = -math.inf
-        """The bucket that had begun everywhere when buckets were judged last, by number."""
+        """`_bucket` when buckets were judged last."""
         self._said: set[tuple[int, float]] = set()
 
     async def start(self) -> None:
@@ -65,20 +65,26 @@ class DriftWatch:
         `Unavailable`.
         """
         self._live.add(await self._follower.poll(0.0))
-        span = self._pipeline.policies.evaluate.every_seconds
-        watermark = self._live.watermark
-        ended = math.isfinite(watermark) and watermark // span > self._judged
-        if not ended or not await self._follower.caught_up():
+        if self._bucket() <= self._judged or not await self._follower.caught_up():
+            return None
+        self._live.expected = served(await self._follower.ends(self._pipeline.topics.scored))
+        if (bucket := self._bucket()) <= self._judged:
             return None
         now = await read_state(self._settings, self._pipeline)
-        self._judged = watermark // span
+        self._judged = bucket
         policies = self._pipeline.policies
         kept = self._pipeline.feedback.keep_seconds + policies.retrain.window_seconds
-        self._live.forget(watermark - kept)
+        self._live.forget(self._live.watermark - kept)
         references = {now.champion: now.manifest.reference if now.manifest else None}
         rows = self._live.rows(references, only=now.champion) if now.champion else []
         self._show(rows)
         return alarms(rows, now, decided) if policies.drift.retrain else []
+
+    def _bucket(self) -> float:
+        """The bucket that has begun in all partitions, by number; -inf for none."""
+        watermark = self._live.watermark
+        span = self._pipeline.policies.evaluate.every_seconds
+        return watermark // span if math.isfinite(watermark) else watermark
 
     def _show(self, rows: list[DriftRow]) -> None:
         """The latest bucket as metrics, and a line for each that drifted."""

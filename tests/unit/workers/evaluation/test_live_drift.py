@@ -77,6 +77,16 @@ def test_a_bucket_waits_for_the_partition_that_is_behind() -> None:
     assert live.watermark == 41 * DAY - 1
 
 
+def test_a_bucket_waits_for_a_partition_of_which_nothing_is_counted_yet() -> None:
+    live = LiveDrift(Drift())
+    live.add(record(day(number), 0) for number in (30, 31))
+    live.expected = (0, 1)
+    assert live.watermark == 30 * DAY
+    assert {row.unjudged for row in live.rows({1: REFERENCE})} == {"not over yet"}
+    live.add([record(day(31), 1)])
+    assert live.watermark == 32 * DAY - 1
+
+
 def test_a_later_record_of_a_cell_replaces_the_earlier() -> None:
     live = LiveDrift(Drift())
     live.add([record(part(day(30), 0, 5)), record(day(30)), record(day(31))])

@@ -18,13 +18,12 @@ class Days:
     """A world without drift. Events of one of its entities are alike, and so are those of a day."""
 
     def __init__(self, seed: int, each: int = 600, entities: int = 60) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._each = each
-        self._level = self._rng.normal(0, 0.6, entities)
+        self._seed, self._each = seed, each
+        self._level = np.random.default_rng(seed).normal(0, 0.6, entities)
 
     def day(self, number: int) -> tuple[Any, Any, Any, Any]:
-        """Times, vectors, scores and entities of a day."""
-        rng = self._rng
+        """Times, vectors, scores and entities of a day; the same whenever it is asked for."""
+        rng = np.random.default_rng([self._seed, number])
         count = int(rng.poisson(self._each))
         entities = rng.integers(0, len(self._level), count)
         amounts = np.exp(3 + self._level[entities] + rng.normal(0, 0.1) + rng.normal(0, 0.5, count))
