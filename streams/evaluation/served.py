@@ -72,20 +72,23 @@ class ServedCounts:
     async def count(self, batch: MicroBatch) -> list[OutputRecord]:
         """The cells that a micro-batch of `P.scored` changes."""
         read = [(r.offset, one) for r in batch.records if (one := self._read(r)) is not None]
+        if not read:
+            return []
         happened = np.array([one.happened for _, one in read], np.float64)
         starts = (happened // self._span).astype(np.int64) * self._span
         versions = np.array([one.version for _, one in read], np.int64)
         offsets = np.array([offset for offset, _ in read], np.int64)
+        # by the order of the partition, so that a batch more or less makes no difference
+        newest = np.maximum(np.maximum.accumulate(starts), self._newest())
+        in_time = starts >= newest - _BUCKETS * self._span
+        if late := int(np.count_nonzero(~in_time)):
+            telemetry.LATE_EVENTS.labels(self._pipeline.name).inc(late)
         pairs = np.stack([starts, versions], axis=1)
         changed: list[OutputRecord] = []
-        for start, version in np.unique(pairs, axis=0).tolist():
+        for start, version in np.unique(pairs[in_time], axis=0).tolist():
             name = (start, version)
-            rows = np.flatnonzero((pairs == name).all(axis=1))
-            if start < self._oldest(int(starts.max())):
-                telemetry.LATE_EVENTS.labels(self._pipeline.name).inc(len(rows))
-                continue
             cell = self._cells.get(name) or Distribution(start, self._span, version)
-            rows = rows[offsets[rows] >= cell.next]
+            rows = np.flatnonzero((pairs == name).all(axis=1) & in_time & (offsets >= cell.next))
             if len(rows):
                 await self._add(cell, [read[row][1] for row in rows], happened[rows])
                 cell.next = batch.next
@@ -141,14 +144,13 @@ class ServedCounts:
             self._binnings[version] = Binning(reference)
         return self._binnings.get(version)
 
-    def _oldest(self, newest: int) -> int:
-        """Where the oldest bucket that is counted begins, given one that is."""
-        newest = max([newest, *(start for start, _ in self._cells)])
-        return newest - _BUCKETS * self._span
+    def _newest(self) -> int:
+        """Where the newest bucket begins."""
+        return max((start for start, _ in self._cells), default=0)
 
     def _forget(self) -> None:
         """Drop the cells, and the bins, that no event can be counted in any more."""
-        before = self._oldest(0)
+        before = self._newest() - _BUCKETS * self._span
         self._cells = {name: cell for name, cell in self._cells.items() if name[0] >= before}
         versions = {version for _, version in self._cells}
         self._binnings = {v: one for v, one in self._binnings.items() if v in versions}

@@ -37,33 +37,35 @@ def wrong_distributions(
     """The cells of one partition that are missing, too many, or not those of brute force."""
     span = pipeline.policies.evaluate.every_seconds
     truth = defaultdict[tuple[float, int], list[Scored]](list)
+    newest = 0.0
     for one in served:
-        truth[_happened(one) // span * span, one.version].append(one)
+        start = _happened(one) // span * span
+        newest = max(newest, start)
+        if start >= newest - 8 * span:  # later ones are not counted
+            truth[start, one.version].append(one)
     found = {(cell.start, cell.version): cell for cell in cells}
-    return [
-        f"{name}"
+    wrong = {
+        name: _problem(found.get(name), truth[name], references.get(name[1]))
         for name in truth.keys() | found.keys()
-        if name not in found or not _same(found[name], truth[name], references.get(name[1]))
-    ]
+    }
+    return [f"{name}: {problem}" for name, problem in wrong.items() if problem]
 
 
 def _happened(one: Scored) -> float:
     return one.event_time if one.written is None else one.written
 
 
-def _same(cell: Distribution, served: list[Scored], reference: Reference | None) -> bool:
-    places = [int((_happened(one) - cell.start) / cell.span * PARTS) for one in served]
-    return (
-        cell.events == len(served)
-        and cell.parts == [places.count(part) for part in range(PARTS)]
-        and cell.newest == max(map(_happened, served))
-        and _same_columns(cell, served, reference)
-    )
-
-
-def _same_columns(cell: Distribution, served: list[Scored], reference: Reference | None) -> bool:
+def _problem(cell: Distribution | None, served: list[Scored], reference: Reference | None) -> str:
+    """What is wrong with a cell; empty for nothing."""
+    if cell is None or not served:
+        return f"{len(served)} events, and {'no' if cell is None else 'a'} cell"
+    places = [int((_happened(one) - cell.start) * PARTS / cell.span) for one in served]
+    if (cell.events, cell.newest) != (len(served), max(map(_happened, served))):
+        return f"{cell.events} events to {cell.newest}, and not {len(served)}"
+    if cell.parts != [places.count(part) for part in range(PARTS)]:
+        return f"parts {cell.parts}"
     if reference is None:
-        return not (cell.counts or cell.sums or cell.outside)
+        return "columns" if cell.counts or cell.sums or cell.outside else ""
     for number, (name, column) in enumerate(reference.columns.items()):
         values: list[Any] = [
             np.float32(one.score)  # type: ignore[arg-type]
@@ -76,8 +78,8 @@ def _same_columns(cell: Distribution, served: list[Scored], reference: Reference
         low, high = np.float32(column.low), np.float32(column.high)
         outside = sum(not low <= value <= high for value in values)
         total = pytest.approx(sum(map(float, values)), rel=1e-6, abs=1e-3)
-        if (cell.counts[number], cell.outside[number]) != (between, outside):
-            return False
+        if cell.counts[number] != between or cell.outside[number] != outside:
+            return f"{name}: {cell.counts[number]}, and not {between}"
         if cell.sums[number] != total:
-            return False
-    return True
+            return f"{name}: the sum {cell.sums[number]}, and not {total}"
+    return ""

@@ -165,6 +165,18 @@ async def test_old_buckets_are_forgotten_and_not_begun_anew() -> None:
     assert (await topics.evaluator())._served._cells.keys() == evaluator._served._cells.keys()
 
 
+async def test_what_is_late_does_not_depend_on_batches() -> None:
+    events = served(1200, seed=6, days=40)
+    late = [msgspec.structs.replace(one, event_time=T0 + 5 * DAY) for one in events[:100]]
+    mixed = [*events[:700], *late, *events[700:]]
+    for size in (1300, 130):
+        topics = Topics()
+        evaluator = await topics.evaluator()
+        for first in range(0, 1300, size):
+            await topics.count(evaluator, mixed[first : first + size])
+        check_against_brute_force(topics, mixed)
+
+
 async def test_cells_of_other_buckets_are_left_alone() -> None:
     topics, events = Topics(), served(20, seed=5)
     await topics.count(await topics.evaluator(), events)
