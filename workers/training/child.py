@@ -14,7 +14,13 @@ import numpy as np
 import structlog
 
 from streams.distributions import Reference
-from streams.errors import ConfigurationError, DriftloopError, PipelineError, TrainingError
+from streams.errors import (
+    ConfigurationError,
+    DriftloopError,
+    ModelError,
+    PipelineError,
+    TrainingError,
+)
 from streams.kafka import workarounds
 from streams.records import Manifest
 from streams.settings import Settings, load_settings
@@ -99,7 +105,7 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
         offsets=job.offsets,
         label_watermark=watermark,
         metrics=_metrics(candidate, measures(scores, sliced.evaluate.label), decision),
-        reference=_reference(pipeline, candidate, sliced, spans),
+        reference=_reference(pipeline, candidate.onnx, sliced, spans, candidate.seed),
         cause=job.cause,
     )
     made_for = f"; made for {job.cause}" if job.cause else ""
@@ -135,23 +141,27 @@ def _case(
 
 
 def _reference(
-    pipeline: Pipeline, candidate: Candidate, sliced: Sliced, spans: Spans
+    pipeline: Pipeline, onnx: bytes, sliced: Sliced, spans: Spans, seed: int
 ) -> Reference | None:
-    """How features were distributed in training, and scores on what was held out of it."""
+    """How features were distributed in training, and scores on what was held out of it.
+
+    None where the model fails on some of these examples, and so has not scored all of them.
+    """
 
     def seen(examples: Examples, span: Span) -> Seen:
-        scores = evaluate(candidate.onnx, examples)
+        scores = evaluate(onnx, examples)
         return Seen(span, examples.event_time, examples.vector, scores, examples.key)
 
-    trained = seen(sliced.train, spans.train)
-    held_out = seen(
-        sliced.validate.followed_by(sliced.evaluate), (spans.validate[0], spans.evaluate[1])
-    )
-    if not all(np.isfinite(one.scores).all() for one in (trained, held_out)):
+    held_out = sliced.validate.followed_by(sliced.evaluate)
+    try:
+        trained = seen(sliced.train, spans.train)
+        later = seen(held_out, (spans.validate[0], spans.evaluate[1]))
+    except ModelError as error:
+        log.warning("no reference to tell a drift by", error=str(error))
         return None
     span = pipeline.policies.evaluate.every_seconds
     names = list(pipeline.feature_names)
-    return reference_of(names, trained, held_out, span, fillers(pipeline), candidate.seed)
+    return reference_of(names, trained, later, span, fillers(pipeline), seed)
 
 
 def _train(
