@@ -34,7 +34,7 @@ from tests.bench.gate import chance, fitted
 from tests.reference.handbook_features import DAY, NAMES, fast_features
 from tests.unit.pipelines import Order
 from workers.evaluation.drift import judge
-from workers.evaluation.reference import Seen, reference_of
+from workers.evaluation.reference import SliceColumns, reference_of
 from workers.worlds.card_fraud import World, simulate
 
 WARM, HELD, LABELS, LIVE, BEGINS = 50, 5, 7, 30, 10
@@ -121,11 +121,11 @@ class Bench:
     def _rows(self, frame: pd.DataFrame, days: range) -> Rows:
         return np.isin(frame["day"].to_numpy(), days)
 
-    def _seen(self, stream: Stream, days: range) -> Seen:
+    def _seen(self, stream: Stream, days: range) -> SliceColumns:
         rows = np.isin(stream.day, days)
         span = (days.start * DAY, days.stop * DAY)
         x = stream.x[rows]
-        return Seen(span, stream.time[rows], x[:, :-1], x[:, -1:], stream.key[rows])
+        return SliceColumns(span, stream.time[rows], x[:, :-1], x[:, -1:], stream.key[rows])
 
 
 Detector = Callable[[Bench, Stream], list[bool]]
@@ -291,7 +291,7 @@ async def _cost(features: int, batches: int, size: int) -> str:
     )
     pipeline.__dict__["feature_names"] = tuple(names)  # as wide as is asked for
     count = 50_000
-    seen = Seen(
+    seen = SliceColumns(
         (0, 20 * DAY),
         np.linspace(0, 20 * DAY, count, endpoint=False),
         rng.normal(size=(count, features)).astype(np.float32),

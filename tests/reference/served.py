@@ -13,7 +13,7 @@ import pytest
 from streams.distributions import PARTS, Distribution, Reference
 from streams.records import Scored
 from streams.spec import Pipeline
-from workers.evaluation.reference import Seen, reference_of
+from workers.evaluation.reference import SliceColumns, reference_of
 
 DAY = 86_400
 
@@ -24,7 +24,9 @@ def a_reference(pipeline: Pipeline, seed: int = 9) -> Reference:
     vectors = rng.gamma(2, 100, (4000, len(pipeline.feature_names))).astype(np.float32)
     vectors[:, 1] = rng.integers(0, 2, 4000)
     times = np.linspace(0, 10 * DAY, 4000, endpoint=False)
-    seen = Seen((0, 10 * DAY), times, vectors, rng.random((4000, 1)) / 10, np.arange(4000) % 50)
+    seen = SliceColumns(
+        (0, 10 * DAY), times, vectors, rng.random((4000, 1)) / 10, np.arange(4000) % 50
+    )
     return reference_of(list(pipeline.feature_names), seen, seen, DAY)
 
 

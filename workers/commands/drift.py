@@ -22,6 +22,8 @@ from workers.evaluation.progressive import read_cells
 from workers.terminal import Module, out, plain
 
 _NAMED = 3
+"""Columns that an alarm names; another row names the one that moved most."""
+_DAY = 86_400
 _COLUMNS = ("From", "Version", "Events", "Drift", "Outside", "Fallback", "Labelled", "Moved most")
 
 
@@ -70,16 +72,18 @@ def _table(title: str, rows: Sequence[DriftRow]) -> Table:
         table.add_column(name, justify="left" if name in ("Drift", "Moved most") else "right")
     for row in rows:
         columns = row.drift.columns if row.drift is not None else []
+        named = columns[: _NAMED if row.alarm else 1]
+        how = "%Y-%m-%d" if row.span % _DAY == 0 else "%Y-%m-%d %H:%M"
         outside = max((one.outside for one in columns), default=math.nan)
         table.add_row(
-            datetime.fromtimestamp(row.start, UTC).strftime("%Y-%m-%d %H:%M"),
+            datetime.fromtimestamp(row.start, UTC).strftime(how),
             str(row.version or "fallback"),
             f"{row.events:,}",
             _verdict(row),
             _share(outside),
             _share(row.fallback),
             _labelled(row),
-            plain("; ".join(map(_moved, columns[:_NAMED]))),
+            plain("; ".join(map(_moved, named))),
         )
     return table
 

@@ -224,7 +224,7 @@ def _why_not(
     cell: Distribution, reference: Reference | None, judged: BucketDrift | None, watermark: float
 ) -> str:
     if not cell.version:
-        return "the fallback learned nothing"
+        return "the fallback"
     if reference is None or judged is None:
         return "no reference"
     if reference.span != cell.span:

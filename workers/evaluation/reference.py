@@ -18,7 +18,7 @@ _LATE = 0.05
 Values = NDArray[np.float32]
 
 
-class Seen(NamedTuple):
+class SliceColumns(NamedTuple):
     """Examples of a slice."""
 
     span: tuple[float, float]
@@ -45,8 +45,8 @@ def fillers(pipeline: Pipeline) -> dict[str, float]:
 
 def reference_of(
     names: list[str],
-    trained: Seen,
-    held_out: Seen,
+    trained: SliceColumns,
+    held_out: SliceColumns,
     span: int,
     filled: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -129,7 +129,7 @@ def _reference_column(
     )
 
 
-def _whole_buckets(seen: Seen, span: int) -> tuple[Ints, Ints]:
+def _whole_buckets(seen: SliceColumns, span: int) -> tuple[Ints, Ints]:
     """The rows in buckets that lie within the slice, and which of them each is in, from 0 on.
 
     The bucket in which a stream begins is not whole. All rows as one bucket, where none is.

@@ -32,7 +32,7 @@ from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart
 from workers.evaluation.metrics import Scores, measures
 from workers.evaluation.opponent import evaluate, opponent, threshold
-from workers.evaluation.reference import Seen, fillers, reference_of
+from workers.evaluation.reference import SliceColumns, fillers, reference_of
 from workers.examples.reading import Examples, OffsetRanges, read_examples
 from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
@@ -148,9 +148,9 @@ def _reference(
     None where the model fails on some of these examples, and so has not scored all of them.
     """
 
-    def seen(examples: Examples, span: Span) -> Seen:
+    def seen(examples: Examples, span: Span) -> SliceColumns:
         scores = evaluate(onnx, examples)
-        return Seen(span, examples.event_time, examples.vector, scores, examples.key)
+        return SliceColumns(span, examples.event_time, examples.vector, scores, examples.key)
 
     held_out = sliced.validate.followed_by(sliced.evaluate)
     try:

@@ -16,7 +16,7 @@ from tests.unit.pipelines import declare
 from tests.unit.workers.evaluation.worlds import DAY, NAMES, Days, counted
 from workers.evaluation.calibration import LEAST_BUCKETS, calibrate
 from workers.evaluation.drift import BucketDrift, judge, level_at, stability_index
-from workers.evaluation.reference import Seen, fillers, reference_of
+from workers.evaluation.reference import SliceColumns, fillers, reference_of
 
 DECLARED = Drift()
 
@@ -170,7 +170,9 @@ def columns_of(values: Any, **asked: Any) -> ReferenceColumn:
     values = np.array(values, np.float32)
     count = len(values)
     times = np.linspace(0, 10 * DAY, count, endpoint=False)
-    seen = Seen((0, 10 * DAY), times, values[:, None], np.zeros((count, 1)), np.arange(count))
+    seen = SliceColumns(
+        (0, 10 * DAY), times, values[:, None], np.zeros((count, 1)), np.arange(count)
+    )
     return reference_of(["a"], seen, seen, DAY, **asked).columns["a"]
 
 
@@ -195,7 +197,7 @@ def test_only_whole_buckets_count() -> None:
     days = Days(13)
     seen = days.slice(0, 12)
     inside = (seen.event_time >= 0.7 * DAY) & (seen.event_time < 11.2 * DAY)
-    cut = Seen(
+    cut = SliceColumns(
         (0.7 * DAY, 11.2 * DAY),
         seen.event_time[inside],
         seen.vectors[inside],
@@ -215,7 +217,7 @@ def test_a_reference_is_small() -> None:
 
     def size(features: int) -> int:
         vectors = rng.normal(size=(count, features)).astype(np.float32)
-        seen = Seen((0, 10 * DAY), times, vectors, rng.random((count, 1)), np.arange(count))
+        seen = SliceColumns((0, 10 * DAY), times, vectors, rng.random((count, 1)), np.arange(count))
         names = [f"feature_{number}" for number in range(features)]
         return len(encode(reference_of(names, seen, seen, DAY)))
 

@@ -114,7 +114,7 @@ def test_a_version_that_served_in_the_evening_is_not_judged() -> None:
     other.version, other.counts, other.sums, other.outside = 0, [], [], []
     found = rows([part(day(30), 18, PARTS), other, day(31), day(32)])
     assert [(row.version, row.unjudged) for row in found[:3]] == [
-        (0, "the fallback learned nothing"),
+        (0, "the fallback"),
         (1, "served in a part of it"),
         (1, ""),
     ]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.distributions import Binning, Distribution, Reference
-from workers.evaluation.reference import Seen, reference_of
+from workers.evaluation.reference import SliceColumns, reference_of
 
 DAY = 86_400
 NAMES = ["amount", "weekend", "rate", "web"]
@@ -33,11 +33,11 @@ class Days:
         times = number * DAY + np.sort(rng.uniform(0, DAY, count))
         return times, np.column_stack(columns).astype(np.float32), scores[:, None], entities
 
-    def slice(self, first: int, after: int) -> Seen:
+    def slice(self, first: int, after: int) -> SliceColumns:
         """Some days."""
         parts = [self.day(number) for number in range(first, after)]
         times, vectors, scores, entities = (np.concatenate(one) for one in zip(*parts, strict=True))
-        return Seen((first * DAY, after * DAY), times, vectors, scores, entities)
+        return SliceColumns((first * DAY, after * DAY), times, vectors, scores, entities)
 
     def reference(self, days: int = 21, **asked: Any) -> Reference:
         """Of so many days, and three more that are held out."""
