@@ -132,9 +132,13 @@ Detector = Callable[[Bench, Stream], list[bool]]
 """Which of the days that are served are alarms."""
 
 
-def ours(bench: Bench, stream: Stream) -> list[bool]:
+def ours(policy: Drift) -> Detector:
     """What this is a benchmark of."""
-    return [bool(judge(bench.reference, cell, POLICY).alarms) for cell in _cells(bench, stream)]
+
+    def detect(bench: Bench, stream: Stream) -> list[bool]:
+        return [bool(judge(bench.reference, cell, policy).alarms) for cell in _cells(bench, stream)]
+
+    return detect
 
 
 def _cells(bench: Bench, stream: Stream) -> Iterator[Distribution]:
@@ -213,7 +217,8 @@ def river_detector(make: Callable[[Any], Any]) -> Detector:
 
 
 DETECTORS: dict[str, Detector] = {
-    "ours": ours,
+    "ours": ours(POLICY),
+    "ours, rate=0.1 and least=0": ours(Drift(rate=0.1, least=0.0)),
     "always fires": always,
     "stability index > 0.25": index_above(0.25),
     "chi-squared, Bonferroni": chi_squared,
@@ -227,7 +232,8 @@ RIVER: dict[str, Detector] = {
 
 def alarms(options: argparse.Namespace) -> None:
     """False alarms and delays of each detector."""
-    detectors = DETECTORS | (RIVER if importlib.util.find_spec("river") else {})
+    known = DETECTORS | (RIVER if importlib.util.find_spec("river") else {})
+    detectors = {name: one for name, one in known.items() if name.startswith(options.detectors)}
     false = defaultdict[str, list[float]](list)
     delays = defaultdict[tuple[str, str], list[float]](list)
     for seed in range(options.seeds):
@@ -343,6 +349,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--customers", type=int, default=1000)
     parser.add_argument("--train", type=int, default=11)
+    parser.add_argument("--detectors", default="", help="how the names of those to run begin")
     options = parser.parse_args()
     for name in options.only:
         parts[name](options)

@@ -27,6 +27,7 @@ from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging
 from workers.environment import find_pipeline
+from workers.evaluation.calibration import LEAST_BUCKETS
 from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart
@@ -161,7 +162,15 @@ def _reference(
         return None
     span = pipeline.policies.evaluate.every_seconds
     names = list(pipeline.feature_names)
-    return reference_of(names, trained, later, span, fillers(pipeline), seed)
+    reference = reference_of(names, trained, later, span, fillers(pipeline), seed)
+    if not reference.levels:
+        log.warning(
+            "too little to tell a drift by: make policies.retrain.window longer, or "
+            "policies.evaluate.every shorter",
+            whole_buckets=reference.buckets,
+            needed=LEAST_BUCKETS,
+        )
+    return reference
 
 
 def _train(

@@ -56,7 +56,9 @@ def test_the_reference_is_of_training_and_its_scores_of_what_was_held_out() -> N
     spans = slices_at(pipeline.policies.retrain, float(examples.event_time[-1]))
     sliced = cut(examples, spans)
     data = linear(4)
-    found = _reference(pipeline, data, sliced, spans, seed=1)
+    with capture_logs() as logs:
+        found = _reference(pipeline, data, sliced, spans, seed=1)
+    assert [(line["whole_buckets"], line["needed"]) for line in logs] == [(3, 8)]
     assert found is not None
     assert list(found.columns) == ["a", "b", "c", "constant", "score"]
     assert found.columns["constant"].low == found.columns["constant"].high == 7.0
