@@ -1,6 +1,7 @@
 """False alarms of the drift test without drift, its delay with one, beside other detectors.
 
-    python -m tests.bench.drift [--only alarms cost] [--train 11] [--customers 1000] [--seeds 30]
+    python -m tests.bench.drift [--only alarms candidates cost] [--train 11] [--customers 1000]
+        [--seeds 30] [--detectors ours]
 
 Worlds of the Handbook, each of its own seed, with its 15 features and a logistic regression's
 score. A version is trained on so many days, five more are held out, labels take seven, and then 30
@@ -43,7 +44,6 @@ POLICY = Drift()
 SPARED = [number for number, name in enumerate((*NAMES, "score")) if name != "is_weekend"]
 """The columns that the others look at."""
 Floats = NDArray[np.float64]
-Rows = NDArray[np.bool_]
 
 
 class Stream(NamedTuple):
@@ -71,20 +71,18 @@ class Stream(NamedTuple):
 class Bench:
     """A seed's world, without drift and with each."""
 
-    def __init__(self, seed: int, customers: int, train: int) -> None:
+    def __init__(self, seed: int, customers: int, train: int, live: int = LIVE) -> None:
+        self._seed = seed
         self._train = range(WARM, WARM + train)
         self._first = WARM + train + HELD + LABELS
-        days = self._first + LIVE
+        days = self._first + live
         world = World(customers, 2 * customers, days, radius=7.0, seed=seed)
         self._frame = simulate(world)
         features = fast_features(self._frame)
-        rows = self._rows(self._frame, self._train)
-        self._model = fitted(features[rows], self._frame["is_fraud"].to_numpy(np.float64)[rows])
+        self._model = self._fitted(features, self._train)
         self.still = self._stream(self._frame, features)
-        trained = self._seen(self.still, self._train)
-        held_out = self._seen(self.still, range(self._train.stop, self._train.stop + HELD))
-        self.reference = reference_of(list(NAMES), trained, held_out, DAY, seed=seed)
-        self.trained = np.hstack([trained.vectors, trained.scores.astype(np.float32)])
+        self.reference = self._reference(self.still, self._train)
+        self.trained = self.still.x[np.isin(self.still.day, self._train)]
 
     def drifts(self) -> Iterator[tuple[str, Stream]]:
         """A stream with each of the drifts."""
@@ -118,8 +116,33 @@ class Bench:
             self._first,
         )
 
-    def _rows(self, frame: pd.DataFrame, days: range) -> Rows:
-        return np.isin(frame["day"].to_numpy(), days)
+    def candidates(self, stream: Stream) -> list[int]:
+        """On which days after the drift began its candidates came to serve, if all are let through.
+
+        None is made but for drift, so that nothing else ends one.
+        """
+        found, due, reference = list[int](), 0, self.reference
+        for day in range(stream.first, int(stream.day.max()) + 1):
+            if due and day >= due + LABELS:
+                days = range(due - HELD - len(self._train), due - HELD)
+                stream.x[:, -1] = chance(self._fitted(stream.x, days).logit(stream.x[:, :-1]))
+                reference, due = self._reference(stream, days), 0
+                found.append(day - stream.first - BEGINS)
+            if not due and judge(reference, _cell(reference, stream, day), POLICY).alarms:
+                due = day + 1
+        return found
+
+    def _fitted(self, x: NDArray[Any], days: range) -> Any:
+        rows = np.isin(self._frame["day"].to_numpy(), days)
+        labels = self._frame["is_fraud"].to_numpy(np.float64)[rows]
+        return fitted(x[rows, : len(NAMES)].astype(np.float64), labels)
+
+    def _reference(self, stream: Stream, days: range) -> Reference:
+        trained, later = (
+            self._seen(stream, days),
+            self._seen(stream, range(days.stop, days.stop + HELD)),
+        )
+        return reference_of(list(NAMES), trained, later, DAY, seed=self._seed)
 
     def _seen(self, stream: Stream, days: range) -> SliceColumns:
         rows = np.isin(stream.day, days)
@@ -142,12 +165,15 @@ def ours(policy: Drift) -> Detector:
 
 
 def _cells(bench: Bench, stream: Stream) -> Iterator[Distribution]:
-    binning = Binning(bench.reference)
     for day in stream.live:
-        columns = stream.columns(day)
-        cell = Distribution(day * DAY, DAY, 1, events=len(columns))
-        binning.add(cell, columns)
-        yield cell
+        yield _cell(bench.reference, stream, day)
+
+
+def _cell(reference: Reference, stream: Stream, day: int) -> Distribution:
+    columns = stream.columns(day)
+    cell = Distribution(day * DAY, DAY, 1, events=len(columns))
+    Binning(reference).add(cell, columns)
+    return cell
 
 
 def always(bench: Bench, stream: Stream) -> list[bool]:
@@ -265,6 +291,17 @@ def _delay(found: list[float]) -> str:
     return f"{np.median(known):g} (most {max(known):g}){missed}"
 
 
+def candidates(options: argparse.Namespace) -> None:
+    """What a drift that goes on makes."""
+    print("\n| World | Days after the drift began on which a candidate of it came to serve |")
+    print("|---|---|")
+    for seed in range(min(10, options.seeds)):
+        bench = Bench(seed, options.customers, options.train, live=70)
+        _, stream = next(bench.drifts())
+        found = ", ".join(map(str, bench.candidates(stream)))
+        print(f"| {seed} | {found} |", flush=True)
+
+
 class Served(NamedTuple):
     """A pipeline of many columns, and what counts for it."""
 
@@ -344,7 +381,7 @@ async def _cost(features: int, batches: int, size: int) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parts = {"alarms": alarms, "cost": cost}
+    parts = {"alarms": alarms, "candidates": candidates, "cost": cost}
     parser.add_argument("--only", nargs="+", choices=list(parts), default=list(parts))
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--customers", type=int, default=1000)
