@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 PARTS = 24
 """A bucket's events are counted by parts of it, too."""
 MOST_COLUMNS, MOST_BINS, BINS, LEAST_BINS = 1024, 4096, 16, 4
-"""Columns of a reference; bins of all of them together; of one column, most and least."""
+"""Columns of a reference; bins that hold as many events each, of all columns together, and the most
+and the least of one column. What many events share, or lies outside, has bins beside."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
