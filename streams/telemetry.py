@@ -80,8 +80,8 @@ LATE_EVENTS = Counter(
 )
 DRIFT_RATIO = Gauge(
     "driftloop_drift_ratio",
-    "The champion's largest shift in the latest bucket, over the level of an alarm.",
-    ["pipeline", "version"],
+    "The champion's largest shift in its latest bucket, over the level of an alarm.",
+    ["pipeline"],
 )
 DRIFT_INDEX = Gauge(
     "driftloop_drift_stability_index",
@@ -91,7 +91,7 @@ DRIFT_INDEX = Gauge(
 DRIFT_ALARMS = Gauge(
     "driftloop_drift_alarms",
     "Features and scores that drifted in the champion's latest bucket.",
-    ["pipeline", "version"],
+    ["pipeline"],
 )
 SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
 EVENT_TIME = Gauge("driftloop_event_time_seconds", "Largest event time scored.", ["pipeline"])

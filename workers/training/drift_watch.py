@@ -93,12 +93,11 @@ class DriftWatch:
             if row.alarm and (row.version, row.start) not in self._said:
                 self._said.add((row.version, row.start))
                 log.warning("drift", version=row.version, columns=cause(row))
-        if judged and (drift := judged[-1].drift) is not None:
-            version = str(judged[-1].version)
-            telemetry.DRIFT_RATIO.labels(name, version).set(drift.ratio)
-            telemetry.DRIFT_ALARMS.labels(name, version).set(len(drift.alarms))
-            for column in drift.columns:
-                telemetry.DRIFT_INDEX.labels(name, column.column).set(column.psi)
+        drift = judged[-1].drift if judged else None
+        telemetry.DRIFT_RATIO.labels(name).set(drift.ratio if drift else math.nan)
+        telemetry.DRIFT_ALARMS.labels(name).set(len(drift.alarms) if drift else 0)
+        for column in drift.columns if drift else ():
+            telemetry.DRIFT_INDEX.labels(name, column.column).set(column.psi)
 
 
 def alarms(rows: Iterable[DriftRow], now: LedgerState, decided: float) -> list[Alarm]:
