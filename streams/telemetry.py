@@ -36,6 +36,22 @@ SHADOWED = Counter(
 CHALLENGER_VERSION = Gauge(
     "driftloop_challenger_version", "Challenger's version; 0 for none.", ["pipeline"]
 )
+ROLLOUT_SHARE = Gauge(
+    "driftloop_rollout_share", "Share of entities that the version on its way serves.", ["pipeline"]
+)
+ROLLOUT_FROZEN = Gauge(
+    "driftloop_rollout_frozen", "1 while roll-outs go no further, else 0.", ["pipeline"]
+)
+ROLLOUT_LABELLED = Gauge(
+    "driftloop_rollout_labelled",
+    "Labelled events on which the version on its way was compared in this stage.",
+    ["pipeline"],
+)
+ROLLOUT_LOSS = Gauge(
+    "driftloop_rollout_loss",
+    "Ends (low, high) of the interval for its mean loss minus the champion's.",
+    ["pipeline", "end"],
+)
 TRIMMED = Counter(
     "driftloop_trimmed",
     "Records that retention deleted before they were read.",

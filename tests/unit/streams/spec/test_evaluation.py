@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streams.errors import PipelineError
-from streams.spec import Evaluate, Policies, RollOut, Slices
+from streams.spec import Evaluate, Slices
 from streams.spec.evaluation import compile_slices
 
 FEATURES = ("amount", "channel=web", "channel=app", "at_night")
@@ -47,7 +47,6 @@ def test_what_is_no_slice_is_said(by: tuple[str, ...], said: str) -> None:
         (lambda: Evaluate(every="0s"), "policies.evaluate.every: is zero"),
         (lambda: Evaluate(top=-1), "policies.evaluate.top: -1 is not in"),
         (lambda: Evaluate(slices=("channel",)), "policies.evaluate.slices: .* is no Slices"),  # type: ignore[arg-type]
-        (lambda: Policies(rollout=RollOut()), "policies.rollout: by degrees is not carried out"),
     ],
 )
 def test_policies_that_cannot_be(wrong: Any, said: str) -> None:
