@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
-"""Arms: who is served by the champion, by the version on its way, and by the one before it."""
+ARMS = CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
+"""Who is served by the champion, by the version on its way, and by the one before it."""
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -36,6 +36,11 @@ SHADOWED = Counter(
 CHALLENGER_VERSION = Gauge(
     "driftloop_challenger_version", "Challenger's version; 0 for none.", ["pipeline"]
 )
+ANSWERED_FOR = Counter(
+    "driftloop_answered_for",
+    "Events that the champion answered for the version of their arm.",
+    ["pipeline", "arm"],
+)
 ROLLOUT_SHARE = Gauge(
     "driftloop_rollout_share", "Share of entities that the version on its way serves.", ["pipeline"]
 )

@@ -27,9 +27,9 @@ def linear(
     bias: float = 0.0,
     outputs: int = 1,
     name: str = "features",
-    factor: float = 0.1,
+    factor: float | NDArray[np.float32] = 0.1,
 ) -> bytes:
-    """sigmoid(factor · sum(vector) + bias) for each output."""
+    """sigmoid(sum(factor · vector) + bias) for each output; factors may be [features, 1]."""
     weight = np.full((features, outputs), factor, np.float32)
     graph = helper.make_graph(
         [

@@ -101,7 +101,7 @@ class RollOutController:
                 compared |= bool(shadowed)
                 latest_label = max([latest_label, *labels])
                 await self._look_at_served()
-                failed = absent(self._policy, asking.answers)
+                failed = absent(self._policy, list(asking.answers))
                 if await self._patiently(topic.caught_up):
                     failed += broken(self._policy, comparison.lately())
                 elif not failed:
