@@ -21,8 +21,8 @@ from streams.records import Action, Example, FeedbackRecord, LedgerEntry, Scored
 from streams.settings import Settings
 from streams.spec import Pipeline, RollOut
 from tests.faults.harness import Workers, publish
-from tests.models import linear, manifest, promote_first
-from tests.synthetic import declare
+from tests.models import linear, manifest, promote_first, root
+from tests.rollouts import module_of
 from tests.waiting import until
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
@@ -32,15 +32,6 @@ T0 = 1_700_000_000.0
 STEP = 10.0
 """Seconds of event time between two events."""
 POLICY = RollOut(shadow="1h", canary=(0.1, 0.5), every="1h", least=300, harm=0.05, holdout=0.2)
-MODULE = """\
-from dataclasses import replace
-
-from streams.spec import Policies, RollOut
-from tests.synthetic import declare
-
-pipeline = declare("{name}")
-pipeline = replace(pipeline, policies=replace(pipeline.policies, rollout={rollout!r}))
-"""
 FORWARDS = [
     (Action.PROMOTE, 0.0),
     (Action.CANDIDATE, 0.0),
@@ -149,15 +140,6 @@ class Loop:
         return [(entry.action, entry.share) for entry in await self.entries()]
 
 
-def module_of(folder: Path, name: str, policy: RollOut) -> Pipeline:
-    """A pipeline of this policy, also as a module in the folder."""
-    declared = declare(name)
-    folder.mkdir()
-    module = folder / f"{name.replace('-', '_')}.py"
-    module.write_text(MODULE.format(name=name, rollout=policy))
-    return replace(declared, policies=replace(declared.policies, rollout=policy))
-
-
 @asynccontextmanager
 async def rolling_out(
     settings: Settings, folder: Path, name: str, challenger: bytes, policy: RollOut = POLICY
@@ -251,7 +233,7 @@ async def test_one_that_breaks_in_production_is_taken_back(
         ("flipped", linear(4, factor=weights(-1.0)), "the other way round"),
         ("constant", linear(4, factor=0.0), "of each of"),
         ("shifted", linear(4, -4.0, factor=weights(1.0)), "its mean score is"),
-        ("nan", linear(4, float("nan")), "does not serve"),
+        ("nan", root(4), "no finite score for"),
         ("worse", linear(4, factor=weights(0.0, 0.0) + 0.3), "proven worse"),
     ],
 )
