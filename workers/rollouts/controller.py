@@ -25,7 +25,7 @@ from streams.labelling.reading import FeedbackReader, read_served
 from streams.ledger.state import LedgerState, Stage
 from streams.ledger.topic import LedgerFollower
 from streams.ports.batches import SourceRecord
-from streams.records import Shadowed
+from streams.records import Action, LedgerEntry, Shadowed
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.releases.rollout import StageEvidence, decide
@@ -125,13 +125,16 @@ class RollOutController:
             return False
         now = self._now
         try:
-            await self._patiently(lambda: self._steps.carry_out(step, state, now))
+            recorded = await self._patiently(lambda: self._steps.carry_out(step, state, now))
         except ModelError as error:
             log.error(
                 "a version is to be taken back, and the one before it does not serve",
                 version=state.challenger,
                 error=str(error),
             )
+        else:
+            if recorded is not None:
+                _report(state.challenger, recorded)
         return True
 
     @asynccontextmanager
@@ -197,3 +200,14 @@ class RollOutController:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         return await until_available(self._pipeline.name, "rollout", call)
+
+
+def _report(challenger: int, done: LedgerEntry) -> None:
+    """One line for each step; what goes wrong is a warning."""
+    fields = {"version": challenger, "action": done.action.value, "reason": done.reason}
+    if done.action in (Action.REJECT, Action.ROLLBACK):
+        log.warning("a version is taken back", **fields)
+    elif done.action is Action.FREEZE:
+        log.warning("the roll-out stands still", **fields)
+    else:
+        log.info("roll-out", share=done.share or None, **fields)
