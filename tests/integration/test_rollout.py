@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from streams.aio.cancelling import cancel
 from streams.kafka.topics import ensure_topics
@@ -24,6 +25,8 @@ from tests.faults.harness import Workers, publish
 from tests.models import linear, manifest, promote_first, root
 from tests.rollouts import module_of
 from tests.waiting import until
+from workers.cli import app
+from workers.environment import environment
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.rollouts.controller import RollOutController
@@ -250,6 +253,12 @@ async def test_a_bad_one_is_thrown_out_and_never_served(
         assert Action.CANARY not in {action for action, _ in await loop.actions()}
 
 
+def run_command(*arguments: str) -> str:
+    """A command's output, which says so where it failed."""
+    result = CliRunner().invoke(app, arguments)
+    return f"{result.output}{result.exception or ''}"
+
+
 async def test_without_feedback_it_freezes_and_goes_on_with_it(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -267,18 +276,34 @@ async def test_without_feedback_it_freezes_and_goes_on_with_it(
         assert actions[-3:] == [Action.FREEZE, Action.THAW, Action.CANARY]
 
 
-async def test_an_operator_freezes_thaws_and_takes_back(settings: Settings, tmp_path: Path) -> None:
+async def test_an_operator_freezes_thaws_and_takes_back(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.syspath_prepend(tmp_path / "work")
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+
+    async def said(*command: str) -> str:
+        return await asyncio.to_thread(run_command, *command, "rollout_operator")
+
     async with rolling_out(settings, tmp_path / "work", "rollout-operator", TWIN) as loop:
         await loop.until_stage(Stage.SHADOW)
-        await loop.life.steps.freeze("a holiday")
+        assert "version 2 is in the shadow of version 1" in await said("models", "list")
+        assert "frozen at 0 % of the entities" in await said("freeze", "--reason", "a holiday")
+        assert "are frozen already" in await said("freeze", "--reason", "again")
         for _ in range(8):
             await loop.world.go_on(180)
             await asyncio.sleep(0.2)
         now = await loop.state()
         assert (now.stage, now.frozen) == (Stage.SHADOW, "operator")
-        await loop.life.steps.thaw("back at work")
+        assert "frozen by the operator" in await said("models", "list")
+        assert "roll-outs go on" in await said("thaw")
+        assert "are not frozen" in await said("thaw")
         await loop.until_stage(Stage.CANARY, 0.1)
-        taken = await loop.life.rollback(None, "enough")
+        assert "version 2 serves 10 % of the entities, 1 the others" in await said("models", "list")
+        assert "version 2 is taken back; version 1 serves all" in await said("rollback")
+        taken = (await loop.entries())[-1]
         assert (taken.action, taken.version, taken.by) == (Action.REJECT, 2, "operator")
         now = await loop.state()
         assert (now.stage, now.champion) == (Stage.NONE, 1)

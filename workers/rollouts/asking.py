@@ -16,7 +16,7 @@ from streams.ports.models import Scorer
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.releases.probes import probes
-from workers.rollouts.guards import ASKED, Answer
+from workers.rollouts.guards import LATEST_ASKED, Asked
 
 _PAUSE = 0.4
 """Seconds between two questions."""
@@ -35,7 +35,7 @@ class Asking:
         self._scorers: tuple[Scorer, ...] = tuple(
             TritonEndpoints.of(settings, pipeline, repairing=False) for _ in self._versions
         )
-        self.answers: deque[Answer] = deque(maxlen=ASKED)
+        self.answers: deque[Asked] = deque(maxlen=LATEST_ASKED)
         """The newest."""
 
     async def run(self) -> None:
@@ -47,7 +47,7 @@ class Asking:
                     for scorer, version in zip(self._scorers, self._versions, strict=True)
                 )
             )
-            self.answers.append(Answer(champion, challenger))
+            self.answers.append(Asked(champion, challenger))
             await asyncio.sleep(_PAUSE)
 
     async def close(self) -> None:

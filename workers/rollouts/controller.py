@@ -32,7 +32,7 @@ from workers.releases.rollout import StageEvidence, decide
 from workers.releases.steps import Steps
 from workers.rollouts.asking import Asking
 from workers.rollouts.guards import absent, broken
-from workers.rollouts.paired import Comparison, StageName, read_shadowed
+from workers.rollouts.paired import StageName, StageTally, read_shadowed
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +91,7 @@ class RollOutController:
     async def _compare(self, state: LedgerState) -> None:
         """Watch a version in one stage, until the ledger says that it is in another."""
         name = StageName.of(state)
-        comparison = Comparison(self._pipeline, state)
+        comparison = StageTally(self._pipeline, state)
         latest_label, begun, compared = 0.0, time.monotonic(), False
         async with self._reading(state.begun) as topic, self._asking(state) as asking:
             while (state := self._ledger.state).compared and StageName.of(state) == name:

@@ -24,11 +24,11 @@ _FLIPPED = -0.3
 _ERRORS = 5.0
 """Standard errors by which mean scores differ before their ratio counts."""
 _LEAST_ERRING = 5
-ASKED = 5
+LATEST_ASKED = 5
 """Answers that are looked at together, the newest."""
 
 
-class Answer(NamedTuple):
+class Asked(NamedTuple):
     """What came of asking both versions for the same vectors, at the same moment."""
 
     champion: float | None
@@ -48,16 +48,16 @@ def broken(policy: RollOut, lately: Lately) -> tuple[str, ...]:
     return tuple(one for one in found if one)
 
 
-def absent(policy: RollOut, answers: Sequence[Answer]) -> tuple[str, ...]:
-    """What is wrong with how the challenger answers, in words; of the newest `ASKED` answers."""
-    newest = answers[-ASKED:]
+def absent(policy: RollOut, answers: Sequence[Asked]) -> tuple[str, ...]:
+    """What is wrong with how the challenger answers, in words; of the newest `LATEST_ASKED` answers."""
+    newest = answers[-LATEST_ASKED:]
     theirs = [one.champion for one in newest if one.champion is not None]
     ours = [one.challenger for one in newest if one.challenger is not None]
-    if len(theirs) < ASKED or median(theirs) > policy.slowest:
+    if len(theirs) < LATEST_ASKED or median(theirs) > policy.slowest:
         return ()  # too few, or the model server is in trouble
     if not ours:
-        return (f"it does not answer, {ASKED} times in a row, while the champion does",)
-    if len(ours) == ASKED and median(ours) > policy.slowest:
+        return (f"it does not answer, {LATEST_ASKED} times in a row, while the champion does",)
+    if len(ours) == LATEST_ASKED and median(ours) > policy.slowest:
         return (
             f"it answers in {median(ours):.3g} s, more than {policy.slowest:g} s, and the champion "
             f"in {median(theirs):.3g} s",

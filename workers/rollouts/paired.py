@@ -50,7 +50,7 @@ class Lately(NamedTuple):
     """Not finite where it gave no score."""
 
 
-class Comparison:
+class StageTally:
     """What records of one stage say so far."""
 
     def __init__(self, pipeline: Pipeline, state: LedgerState) -> None:

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from streams.spec import RollOut
-from workers.rollouts.guards import Answer, absent, broken
+from workers.rollouts.guards import Asked, absent, broken
 from workers.rollouts.paired import Lately
 
 POLICY = RollOut()
-FAST = Answer(0.01, 0.01)
+FAST = Asked(0.01, 0.01)
 
 
 def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,18 +89,18 @@ def test_of_several_classes_one_that_agrees_is_enough() -> None:
     ("answers", "said"),
     [
         ([FAST] * 5, ""),
-        ([Answer(0.01, None)] * 4, ""),
-        ([Answer(0.01, None)] * 5, "does not answer"),
-        ([Answer(None, None)] * 5, ""),
-        ([FAST, *[Answer(0.01, None)] * 4], ""),
-        ([Answer(0.01, 0.4)] * 5, "answers in 0.4 s, more than 0.25 s"),
-        ([Answer(0.4, 0.4)] * 5, ""),
-        ([*[Answer(0.01, 0.4)] * 2, *[FAST] * 3], ""),
-        ([*[Answer(0.01, None)] * 9, *[FAST] * 5], ""),
+        ([Asked(0.01, None)] * 4, ""),
+        ([Asked(0.01, None)] * 5, "does not answer"),
+        ([Asked(None, None)] * 5, ""),
+        ([FAST, *[Asked(0.01, None)] * 4], ""),
+        ([Asked(0.01, 0.4)] * 5, "answers in 0.4 s, more than 0.25 s"),
+        ([Asked(0.4, 0.4)] * 5, ""),
+        ([*[Asked(0.01, 0.4)] * 2, *[FAST] * 3], ""),
+        ([*[Asked(0.01, None)] * 9, *[FAST] * 5], ""),
     ],
 )
 def test_who_does_not_answer_is_told_from_a_server_in_trouble(
-    answers: list[Answer], said: str
+    answers: list[Asked], said: str
 ) -> None:
     found = absent(POLICY, answers)
     assert bool(found) == bool(said)

@@ -17,7 +17,7 @@ from streams.spec import Evaluate, Policies, RollOut, Slices
 from tests.models import manifest
 from tests.unit.pipelines import declare
 from workers.evaluation.sequential import Balance, ConfidenceSequence
-from workers.rollouts.paired import LATELY, Comparison, class_shares, read_shadowed
+from workers.rollouts.paired import LATELY, StageTally, class_shares, read_shadowed
 
 T0 = 1_700_000_000.0
 COLUMN = declare().feature_names[0]
@@ -36,7 +36,7 @@ def shadowed(**changes: Any) -> Shadowed:
 
 
 def counted(state: LedgerState, *records: Shadowed) -> int:
-    comparison = Comparison(PIPELINE, state)
+    comparison = StageTally(PIPELINE, state)
     comparison.add(records)
     return comparison.evidence(0.0).labelled
 
@@ -68,7 +68,7 @@ def test_a_new_champion_is_watched_for_what_happens_while_it_serves() -> None:
 def test_the_interval_is_that_of_the_balanced_losses() -> None:
     random = np.random.default_rng(1)
     scores, labels = random.random((2, 500)), (random.random(500) < 0.1).astype(np.float32)
-    comparison = Comparison(PIPELINE, STATE)
+    comparison = StageTally(PIPELINE, STATE)
     records = [
         shadowed(
             champion_score=float(champion),
@@ -92,13 +92,13 @@ def test_the_interval_is_that_of_the_balanced_losses() -> None:
 
 
 def test_a_slice_with_few_labels_says_nothing() -> None:
-    comparison = Comparison(PIPELINE, STATE)
+    comparison = StageTally(PIPELINE, STATE)
     comparison.add([shadowed(slices=[SLICE])] * 19)
     assert comparison.evidence(0.0).slices == {}
 
 
 def test_the_newest_events_are_looked_at_together() -> None:
-    comparison = Comparison(PIPELINE, STATE)
+    comparison = StageTally(PIPELINE, STATE)
     for number in range(LATELY + 10):
         comparison.add([shadowed(label=None, champion_score=0.0, challenger_score=number / 5000)])
     comparison.add([shadowed(label=None, challenger_score=None)])
