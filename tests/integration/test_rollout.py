@@ -155,7 +155,9 @@ async def rolling_out(
     loop = Loop(settings, pipeline, life)
     with ExitStack() as ending:
         worker = ending.enter_context(Workers(settings, pipeline, folder)).start("shadow")
-        made = manifest(pipeline, 0, challenger, parent=1, slices={"evaluate": [T0 - 10, T0]})
+        made = manifest(
+            pipeline, 0, challenger, parent=1, slices={"evaluate": [T0 - 10, T0]}, seed=5
+        )
         entry = await life.release(Judged(made, challenger, Action.PROMOTE, "good enough"))
         assert entry.action is Action.CANDIDATE
         await until(worker.joined, "the shadow works", said=worker.said)

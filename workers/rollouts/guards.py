@@ -49,7 +49,7 @@ def broken(policy: RollOut, lately: Lately) -> tuple[str, ...]:
 
 
 def absent(policy: RollOut, answers: Sequence[Asked]) -> tuple[str, ...]:
-    """What is wrong with how the challenger answers, in words; of the newest `LATEST_ASKED` answers."""
+    """What is wrong with how the challenger answers, in words; by the newest answers."""
     newest = answers[-LATEST_ASKED:]
     theirs = [one.champion for one in newest if one.champion is not None]
     ours = [one.challenger for one in newest if one.challenger is not None]
