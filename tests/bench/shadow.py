@@ -42,8 +42,8 @@ from tests.models import challenge, publish_rivals
 
 CANARY = 0.05
 FLOOR = 1.2
-"""Scoring's p99 with shadow and canary is at most so many times what it is without: the median of pairs of
-rounds, each right after the other, since a shared machine's speed drifts."""
+"""Scoring's p99 with shadow and canary is at most so many times what it is without: the median of
+pairs of rounds, each right after the other, since a shared machine's speed drifts."""
 _SETTLING = 3.0
 """Seconds at the start of each round that do not count."""
 _KEPT_UP = 1.0
