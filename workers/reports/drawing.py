@@ -64,10 +64,16 @@ _RULES: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
-    "legend.frameon": False,
     "lines.linewidth": 1.6,
     "figure.constrained_layout.use": True,
 }
+
+
+def legend(axes: Axes) -> None:
+    """Name what is drawn, above the picture, where it covers nothing."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, borderaxespad=0, frameon=False
+    )
 
 
 def as_svg(draw: Draw, name: str, title: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
 from streams.evaluation.totals import Ranking, Total
-from workers.reports.drawing import CYCLE, FAINT, INK
+from workers.reports.drawing import CYCLE, FAINT, INK, legend
 from workers.reports.page import Picture
 from workers.reports.series import curves, reliability
 
@@ -195,4 +195,4 @@ def _finish(axes: Axes, x: str, y: str, named: bool) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if named:
-        axes.legend(fontsize=8)
+        legend(axes)

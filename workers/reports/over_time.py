@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from workers.reports.drawing import BAD, CYCLE, FAINT
+from workers.reports.drawing import BAD, CYCLE, FAINT, legend
 from workers.reports.page import Picture
 from workers.reports.series import Ints, Point, interval, support
 
@@ -55,7 +55,7 @@ def quality(points: Sequence[Point], marks: Sequence[Mark], name: str) -> Pictur
             axes.fill_between(line.times, low, high, color=line.colour, alpha=0.18, linewidth=0)
             if len(band) == 1:  # a band of one point has no width
                 axes.vlines(line.times, low, high, color=line.colour, alpha=0.4)
-        _draw_marks(axes, marks)
+        draw_marks(axes, marks)
         _finish(axes, word, named=len(lines) <= _MOST_NAMED)
 
     line, band = max(zip(lines, bands, strict=True), key=lambda one: one[0].points[-1].start)
@@ -209,7 +209,7 @@ def _draw_line(axes: Axes, line: _Line) -> None:
             axes.plot(times, values, "o", ms=4, color=line.colour, markerfacecolor=face)
 
 
-def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
+def draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
     """Lines at the steps of roll-outs; the latest are named."""
     for number, mark in enumerate(reversed(marks)):
         colour = BAD if mark.back else FAINT
@@ -228,14 +228,19 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark]) -> None:
             )
 
 
-def _finish(axes: Axes, unit: str, named: bool) -> None:
+def date_axis(axes: Axes) -> None:
+    """Show the days since 1970 along a picture as dates."""
     axes.xaxis_date("UTC")
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def _finish(axes: Axes, unit: str, named: bool) -> None:
+    date_axis(axes)
     axes.set_ylabel(unit)
     if named:
-        axes.legend(fontsize=8)
+        legend(axes)
 
 
 def _called(version: int) -> str:
