@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 from structlog.testing import capture_logs
 
 from streams.evaluation.processor import Evaluation
+from streams.evaluation.recent import BUCKETS
 from streams.evaluation.totals import Total, top_precision
 from streams.ports.batches import MicroBatch, OutputRecord, SourceRecord
 from streams.records import Cell, Example, decoder, encode, pack
@@ -259,7 +260,9 @@ async def test_the_keys_at_the_top() -> None:
     assert top_precision([cell], 10) == pytest.approx(np.mean([hit for _, hit in top]))
 
 
-async def test_cells_that_no_label_can_change_are_forgotten() -> None:
+async def test_cells_that_no_label_can_change_are_forgotten_but_for_recent_ones_of_all_events() -> (
+    None
+):
     topics = Topics()
     evaluator = await topics.evaluator()
     for day in range(20):
@@ -267,7 +270,12 @@ async def test_cells_that_no_label_can_change_are_forgotten() -> None:
         await topics.count(
             evaluator, [msgspec.structs.replace(one, event_time=T0 + day * DAY, version=1)]
         )
-    assert {name.start for name in evaluator._cells} == {T0 + day * DAY for day in range(15, 20)}
+    starts = {
+        part: {cell.start for cell in evaluator.cells if bool(cell.slice) is part}
+        for part in (True, False)
+    }
+    assert starts[True] == {T0 + day * DAY for day in range(15, 20)}
+    assert starts[False] == {T0 + day * DAY for day in range(19 - BUCKETS, 20)}
     assert len({start for start, *_ in topics.cells()}) == 20
 
 
