@@ -11,7 +11,7 @@ from streams.records import Cell
 
 BUCKETS = 7
 """Complete buckets that are looked at: a week, where a bucket is a day."""
-_MEASURES = ("average_precision", "roc_auc", "precision", "recall", "bias")
+MEASURES = ("average_precision", "roc_auc", "precision", "recall", "bias")
 
 
 class RecentQuality:
@@ -45,7 +45,7 @@ class RecentQuality:
         for version, total in found.items():
             telemetry.LIVE_EVENTS.labels(self._pipeline, version).set(total.events)
             measures = total.measures()
-            for name in _MEASURES:
+            for name in MEASURES:
                 if name in measures:
                     gauge = telemetry.LIVE_QUALITY.labels(self._pipeline, version, name)
                     gauge.set(measures[name])

@@ -14,7 +14,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.wiring.application import Parts, application
 
-_QUALITY_SECONDS = 15.0
+_QUALITY_SECONDS = 30.0
 """How often the gauges of quality are set."""
 
 
