@@ -79,12 +79,12 @@ def worth(found: Quality) -> str:
         f"{high:+.3f}) against the warm version. "
     )
     if low > 0:
-        return f"{said}To train on was worth that much."
+        return f"{said}Retraining was worth that much."
     if high < 0:
-        return f"{said}To train on lost that much: the gate lets pass what is within its margin."
+        return f"{said}Retraining lost that much: the gate lets pass what is within its margin."
     return (
-        f"{said}No difference is proven: these frauds do not change their ways, so that to train "
-        "on wins nothing once windows are full, and must lose nothing."
+        f"{said}No difference is proven: these frauds do not change their ways, so once windows "
+        "are full retraining has nothing to win, and must lose nothing."
     )
 
 

@@ -57,16 +57,16 @@ def _quality(known: Known, cells: Sequence[Cell], champion: int) -> list[Section
     steps = points(cells)
     marks = ledger.marks(known.entries, steps)
     first = pipeline.policies.gate.metric
-    measures = [first, *(name for name in _MEASURES if name != first)]
-    if len(classes) == 2:
-        measures.remove("accuracy")
+    # of two classes accuracy says little that precision and recall do not
+    others = [name for name in _MEASURES if name != "accuracy" or len(classes) > 2]
+    measures = [first, *(name for name in others if name != first)]
     version = _shown(cells, champion)
     total = Total.of(cell for cell in cells if cell.version == version)
     found = [
         Section(
             "Quality over time",
             "Dotted lines are promotions and steps of a roll-out, dashed ones roll-backs.",
-            _drawn([over_time.quality(steps, marks, name) for name in measures]),
+            _drawn([over_time.quality(steps, marks, name, version) for name in measures]),
             [tables.versions(pipeline, cells, champion)],
         ),
         Section(

@@ -37,8 +37,13 @@ class Mark:
     """Whether a version was taken back."""
 
 
-def quality(points: Sequence[Point], marks: Sequence[Mark], name: str) -> Picture | None:
-    """A measure by version with its 95 % interval; None where it is defined nowhere."""
+def quality(
+    points: Sequence[Point], marks: Sequence[Mark], name: str, version: int
+) -> Picture | None:
+    """A measure by version with its 95 % interval; None where it is defined nowhere.
+
+    The sentence is about `version`, if that has the measure.
+    """
     lines = _lines(points, lambda point: _measured(point, name))
     if not lines:
         return None
@@ -58,7 +63,10 @@ def quality(points: Sequence[Point], marks: Sequence[Mark], name: str) -> Pictur
         draw_marks(axes, marks)
         _finish(axes, word, named=len(lines) <= _MOST_NAMED)
 
-    line, band = max(zip(lines, bands, strict=True), key=lambda one: one[0].points[-1].start)
+    line, band = max(
+        zip(lines, bands, strict=True),
+        key=lambda one: (one[0].version == version, one[0].points[-1].start),
+    )
     ripe = [i for i, point in enumerate(line.points) if not point.young]
     last = ripe[-1] if ripe else -1
     low, high = band[last]
