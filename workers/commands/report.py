@@ -9,13 +9,18 @@ from typing import Annotated
 import typer
 
 from streams.errors import ConfigurationError
+from streams.ledger.state import state_after
 from streams.ledger.topic import read_entries
-from streams.records import Cell, LedgerEntry
+from streams.records import Cell, LedgerEntry, Shadowed
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.environment import connected_settings, find_pipeline
 from workers.evaluation.progressive import read_cells
+from workers.evaluation.shadowed import read_shadowed
 from workers.terminal import Module, console, out, plain
+
+_MOST_SHADOWED = 500_000
+"""A longer `P.shadow` is not read: that takes some seconds and 200 MB."""
 
 
 def report(
@@ -33,7 +38,7 @@ def report(
     from workers.reports.live import Known, live_report
 
     pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
-    with console.status("reading P.metrics and the ledger"):
+    with console.status("reading P.metrics, P.models and P.shadow"):
         page = live_report(Known(pipeline, *asyncio.run(_read(settings, pipeline))))
         path = file or Path(f"{pipeline.name}-report.html")
         try:
@@ -49,5 +54,10 @@ def report(
         out.print(f"{plain(png)}: {len(pictures)} pictures", soft_wrap=True)
 
 
-async def _read(settings: Settings, pipeline: Pipeline) -> tuple[list[Cell], list[LedgerEntry]]:
-    return await read_cells(settings, pipeline), await read_entries(settings, pipeline)
+async def _read(
+    settings: Settings, pipeline: Pipeline
+) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None]:
+    cells, entries = await read_cells(settings, pipeline), await read_entries(settings, pipeline)
+    if not state_after(entries).challenger:
+        return cells, entries, []
+    return cells, entries, await read_shadowed(settings, pipeline, _MOST_SHADOWED)

@@ -1,4 +1,4 @@
-"""The report of a pipeline, from what Kafka holds: cells of live quality, and the ledger."""
+"""The report of a pipeline, from what Kafka holds: live quality, shadow, ledger."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.evaluation.totals import Total
-from streams.ledger.state import state_after
-from streams.records import Cell, LedgerEntry
+from streams.ledger.state import LedgerState, Stage, state_after
+from streams.records import Cell, LedgerEntry, Shadowed
 from streams.spec import Pipeline
-from workers.reports import ledger, of_version, over_time, tables
+from workers.evaluation.shadowed import labelled
+from workers.reports import challenger, ledger, of_version, over_time, tables
 from workers.reports.page import Page, Picture, Section
 from workers.reports.series import of_slice, points
 
@@ -25,11 +26,14 @@ class Known:
     """Every cell of `P.metrics`."""
     entries: Sequence[LedgerEntry]
     """The ledger, oldest first."""
+    shadowed: Sequence[Shadowed] | None = ()
+    """All of `P.shadow`; None where it is too long."""
 
 
 def live_report(known: Known) -> Page:
     """The report; sections that have nothing to show say what they wait for, or are left out."""
-    pipeline, champion = known.pipeline, state_after(known.entries).champion
+    pipeline, state = known.pipeline, state_after(known.entries)
+    champion = state.champion
     cells = of_slice(known.cells)
     serves = f"version {champion} serves" if champion else "no version serves, the fallback answers"
     events = sum(cell.events for cell in cells)
@@ -47,7 +51,7 @@ def live_report(known: Known) -> Page:
     return Page(
         title=f"{pipeline.name}: live quality and roll-outs",
         says=f"{said if cells else ''} In the ledger {serves}. All times are UTC.".strip(),
-        sections=[*quality, *_ledger(known.entries)],
+        sections=[*quality, *_challenger(known, state), *_ledger(known.entries)],
     )
 
 
@@ -97,6 +101,17 @@ def _quality(known: Known, cells: Sequence[Cell], champion: int) -> list[Section
     ]
     by_slice = tables.slices(pipeline, known.cells, version)
     return [*found, *([Section("Slices", "", (), [by_slice])] if by_slice else [])]
+
+
+def _challenger(known: Known, state: LedgerState) -> list[Section]:
+    """Where a version is on its way: what is known of it beside the one it is compared with."""
+    if state.stage in (Stage.NONE, Stage.CANDIDATE):
+        return []
+    if known.shadowed is None:
+        said = "`P.shadow` is too long to be read here; the evidence of each step is below."
+        return [Section(f"Version {state.challenger}: {state.stage}", said)]
+    found = labelled(known.shadowed, state)
+    return [challenger.comparison(known.pipeline.policies.rollout, state, found)]
 
 
 def _ledger(entries: Sequence[LedgerEntry]) -> list[Section]:
