@@ -15,7 +15,11 @@ _decode = decoder(Shadowed).decode
 
 
 async def read_shadowed(settings: Settings, pipeline: Pipeline, most: int) -> list[Shadowed] | None:
-    """Every record of the topic; None where it has more than `most`. Raises `Unavailable`."""
+    """Every record of the topic; None where it spans more than `most` offsets.
+
+    Raises:
+        Unavailable: no broker answers.
+    """
     topic = pipeline.topics.shadow
     if not await topic_exists(settings, topic):
         return []

@@ -52,12 +52,12 @@ def of_slice(cells: Iterable[Cell], name: str = "") -> list[Cell]:
     return [cell for cell in cells if cell.slice == name and cell.events > 0]
 
 
-def by_version(cells: Iterable[Cell]) -> dict[int, Total]:
-    """What is known of each version, over all of event time."""
+def by_version(cells: Iterable[Cell]) -> dict[int, list[Cell]]:
+    """The cells of each version."""
     groups = defaultdict[int, list[Cell]](list)
     for cell in cells:
         groups[cell.version].append(cell)
-    return {version: Total.of(found) for version, found in sorted(groups.items())}
+    return groups
 
 
 def points(cells: Sequence[Cell], most: int = _MOST_STEPS) -> list[Point]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -26,26 +25,26 @@ _COLUMNS = {
     "top_precision": "Precision of the top",
     "cost": "Cost of an event",
 }
+_VERSIONS = 40
 _PLAIN = ("calibration_error", "top_precision", "cost")
 """Measures that are shown without an interval."""
 
 
 def versions(pipeline: Pipeline, cells: Sequence[Cell], champion: int) -> Rows:
     """A row for each version that served, the newest first."""
-    evaluate = pipeline.policies.evaluate
-    chosen = of_slice(cells)
-    of = defaultdict[int, list[Cell]](list)
-    for cell in chosen:
-        of[cell.version].append(cell)
-    rows = dict[tuple[str, ...], _Measured]()
-    for version, total in by_version(chosen).items():
+    evaluate, rows = pipeline.policies.evaluate, dict[tuple[str, ...], _Measured]()
+    served = by_version(of_slice(cells))
+    for version, found in sorted(served.items(), reverse=True)[:_VERSIONS]:
+        total = Total.of(found)
         name = f"{version or 'fallback'}{' (champion)' if version == champion else ''}"
-        first, after = min(c.start for c in of[version]), max(c.start + c.span for c in of[version])
-        measures = total.measures(evaluate.costs) | mean_top_precision(of[version], evaluate.top)
+        first, after = min(c.start for c in found), max(c.start + c.span for c in found)
+        measures = total.measures(evaluate.costs) | mean_top_precision(found, evaluate.top)
         rows[name, day(first), day(after), f"{total.events:,}"] = (total, measures)
     said = "Intervals of 95 % are in brackets."
-    if evaluate.top and any("top_precision" in measures for _, measures in rows.values()):
+    if any("top_precision" in measures for _, measures in rows.values()):
         said += f" The top are the {evaluate.top} keys of a bucket with the highest scores."
+    if len(served) > len(rows):
+        said += f" {len(served) - len(rows)} older ones: `driftloop models quality`."
     return _rows("Versions", said, ("Version", "From", "To", "Events"), rows)
 
 
@@ -109,7 +108,7 @@ def _rows(
         (*first, *(_measure(total, measures, name) for name in names))
         for first, (total, measures) in rows.items()
     ]
-    return Rows(title, said, (*head, *(_COLUMNS[name] for name in names)), found[::-1])
+    return Rows(title, said, (*head, *(_COLUMNS[name] for name in names)), found)
 
 
 def _measure(total: Total, measures: Mapping[str, float], name: str) -> str:

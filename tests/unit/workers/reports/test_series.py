@@ -91,8 +91,8 @@ async def test_buckets_of_another_length_than_before_are_joined() -> None:
 
 async def test_versions_are_added_up_apart() -> None:
     found = examples(900)
-    for version, total in by_version(of_slice(await cells_of(found))).items():
-        assert total.events == sum(one.version == version for one in found)
+    for version, cells in by_version(of_slice(await cells_of(found))).items():
+        assert sum(cell.events for cell in cells) == sum(one.version == version for one in found)
 
 
 async def test_reliability_is_that_of_the_scores() -> None:
