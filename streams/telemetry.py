@@ -57,6 +57,17 @@ ROLLOUT_LOSS = Gauge(
     "Ends (low, high) of the interval for its mean loss minus the champion's.",
     ["pipeline", "end"],
 )
+LIVE_QUALITY = Gauge(
+    "driftloop_live_quality",
+    "By the labels of the last complete buckets, of this worker's partitions: average_precision, "
+    "roc_auc, precision, recall, bias (mean score over the share of class 1).",
+    ["pipeline", "version", "measure"],
+)
+LIVE_EVENTS = Gauge(
+    "driftloop_live_events",
+    "Labelled events that driftloop_live_quality is of.",
+    ["pipeline", "version"],
+)
 TRIMMED = Counter(
     "driftloop_trimmed",
     "Records that retention deleted before they were read.",

@@ -6,7 +6,7 @@ what was written. Cells that no label can change any more are forgotten here, an
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +19,7 @@ from streams.breaker import FirstOfEachCause
 from streams.dead_letters import Rejected, dead_letter
 from streams.errors import BadRecord
 from streams.evaluation.cells import Counted, add
+from streams.evaluation.recent import BUCKETS
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
 from streams.records import Cell, Example, decoder, encode, unpack
 from streams.spec import Pipeline
@@ -81,6 +82,11 @@ class Evaluation:
             topics.metrics: changed,
             topics.dead_letters: [dead_letter(*one) for one in rejected],
         }
+
+    @property
+    def cells(self) -> Collection[Cell]:
+        """Those that may change, or are recent."""
+        return self._cells.values()
 
     async def commit(self) -> None:
         """Nothing: what was written is all there is."""
@@ -178,11 +184,16 @@ class Evaluation:
         return masks | {one.name: one.mask(vectors) & ours for one in self._pipeline.slices}
 
     def _forget(self) -> None:
-        """Drop the cells that are older than any label that may come."""
+        """Drop the cells that are older than any label that may come, and tell of nothing recent.
+
+        What is recent is told of all events alone.
+        """
         newest = max((name.start for name in self._cells), default=0)
-        before = newest - self._pipeline.feedback.keep_seconds - self._span
-        for name in [name for name in self._cells if name.start < before]:
-            del self._cells[name]
+        changing = newest - self._pipeline.feedback.keep_seconds - self._span
+        recent = min(changing, newest - BUCKETS * self._span)
+        for name in [*self._cells]:
+            if name.start < (changing if name.slice else recent):
+                del self._cells[name]
 
 
 class _Read(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from streams.evaluation.totals import Total
 from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import groups
@@ -16,7 +17,6 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.reference.quality import by_cell, measures
 from tests.waiting import until
-from workers.evaluation.progressive import Total
 
 _CAUGHT_UP = 60.0
 _decode_example, _decode_cell = decoder(Example).decode, decoder(Cell).decode

@@ -20,6 +20,7 @@ from tests.shadowing import T0, compared, examples, served, vectors
 from tests.stack import own_stack
 from tests.waiting import until
 from workers.releases.onnx_files import run, session
+from workers.rollouts.shadowed import read_shadowed
 
 EVENTS = 400
 
@@ -57,16 +58,20 @@ async def test_what_was_served_is_compared_and_what_was_trained_on_is_not(
         assert worker.times_said(b"records cannot be read") == 1
     found = compared(out.records)
     expected = says(pipeline, challenger, EVENTS)
-    for labelled in (False, True):
-        ours = {one.event_id: one for one in found if (one.label is not None) == labelled}
+    for known in (False, True):
+        ours = {one.event_id: one for one in found if (one.label is not None) == known}
         assert set(ours) == {f"e{number}" for number in range(50, EVENTS)}
         for number in range(50, EVENTS):
             one = ours[f"e{number}"]
             assert (one.champion, one.champion_score, one.challenger) == (1, 0.5, 2)
             assert one.challenger_score == pytest.approx(expected[number], abs=1e-5)
             assert one.since == T0 + 100
-            assert one.label == (float(number % 2) if labelled else None)
+            assert one.label == (float(number % 2) if known else None)
     assert len(found) == 2 * (EVENTS - 50)
+    read = await read_shadowed(settings, pipeline, most=100 * EVENTS)
+    assert read is not None
+    assert read == found
+    assert await read_shadowed(settings, pipeline, most=EVENTS) is None
 
 
 async def test_no_challenger_and_a_dead_one_hold_nothing_up(

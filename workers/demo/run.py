@@ -23,9 +23,10 @@ from streams.kafka import connection
 from streams.kafka.offsets import offsets_client
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
-from workers.demo.measures import Memory, Quality, failed_requests, quality
+from workers.demo.measures import Memory, failed_requests
 from workers.demo.observer import Observer, Seen
-from workers.demo.report import METRICS, Moment, mean, write_report
+from workers.demo.quality import quality
+from workers.demo.report import Run, demo_report, quality_rows
 from workers.demo.source import DAY, SLOTS_PER_DAY, Feeder, Source
 from workers.devstack.servers import free_port
 from workers.devstack.state import running
@@ -158,7 +159,7 @@ def _keeps_up(pipeline: Pipeline, seen: Seen) -> Callable[[float], bool]:
     """Whether the trainer has decided on every candidate except perhaps the current one."""
     every = pipeline.policies.retrain.every_seconds / DAY
     mature = pipeline.feedback.horizon_seconds / DAY
-    start = datetime.combine(World().start, datetime.min.time(), UTC).timestamp()
+    start = _start()
 
     def keeps_up(day: float) -> bool:
         marks = [entry.manifest.label_watermark for entry in seen.ledger if entry.manifest]
@@ -167,6 +168,11 @@ def _keeps_up(pipeline: Pipeline, seen: Seen) -> Callable[[float], bool]:
         return day <= decided + mature + 2 * every
 
     return keeps_up
+
+
+def _start() -> float:
+    """The world's day 0, seconds since 1970."""
+    return datetime.combine(World().start, datetime.min.time(), UTC).timestamp()
 
 
 async def _watch(plan: Plan, progress: Watched, loop: Loop) -> None:
@@ -230,10 +236,11 @@ def _judge(
     summary = list(_summary(progress, restarts))
     if seen.promoted:
         repository = settings.model_repository / pipeline.name
-        found = quality(world, seen, repository, seen.promoted[0])
-        summary += _quality_rows(found)
-        moments = [Moment(version, _first_day(world, seen, version)) for version in seen.promoted]
-        write_report(plan.report, found, moments, progress.rates, summary, World().start)
+        start = _start()
+        found = quality(pipeline, world, start, seen, repository)
+        summary += quality_rows(found)
+        promotions = [(version, _first_day(world, seen, version)) for version in seen.promoted]
+        demo_report(Run(found, promotions, progress.rates, summary, start)).write(plan.report)
     out.print(_table("Summary", summary))
     for name, holds in checks:
         out.print(f"  {'[green]ok[/]  ' if holds else '[red]FAIL[/]'} {name}")
@@ -263,17 +270,6 @@ def _summary(progress: Watched, restarts: int) -> Iterator[tuple[str, str]]:
         yield f"  peak memory, {name}", f"{used / 1e6:,.0f} MB"
     yield "peak memory, together", f"{progress.memory.total / 1e6:,.0f} MB"
     yield "took", f"{time.monotonic() - progress.started:.0f} s"
-
-
-def _quality_rows(found: Quality) -> list[tuple[str, str]]:
-    return [
-        (
-            f"{name}, mean per day",
-            f"first version {mean(found.first, metric):.3f}, "
-            f"the loop {mean(found.loop, metric):.3f}",
-        )
-        for name, metric in METRICS
-    ]
 
 
 def _serves_last(seen: Seen) -> bool:

@@ -32,7 +32,8 @@ from workers.releases.rollout import StageEvidence, decide
 from workers.releases.steps import Steps
 from workers.rollouts.asking import Asking
 from workers.rollouts.guards import absent, broken
-from workers.rollouts.paired import StageName, StageTally, read_shadowed
+from workers.rollouts.paired import StageName, StageTally
+from workers.rollouts.shadowed import decode_shadowed
 
 log = structlog.get_logger(__name__)
 
@@ -180,7 +181,7 @@ class RollOutController:
                 known.append(feedback.label(record)[1].known_at)
             except BadRecord:  # the labeller's affair
                 continue
-        return read_shadowed(compared), known
+        return decode_shadowed(compared), known
 
     async def _until_changed(self, seconds: float) -> None:
         try:

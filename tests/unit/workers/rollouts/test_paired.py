@@ -17,7 +17,8 @@ from streams.spec import Evaluate, Policies, RollOut, Slices
 from tests.models import manifest
 from tests.unit.pipelines import declare
 from workers.evaluation.sequential import Balance, ConfidenceSequence
-from workers.rollouts.paired import LATELY, StageTally, class_shares, read_shadowed
+from workers.rollouts.paired import LATELY, StageTally, class_shares
+from workers.rollouts.shadowed import decode_shadowed
 
 T0 = 1_700_000_000.0
 COLUMN = declare().feature_names[0]
@@ -131,5 +132,5 @@ def test_what_cannot_be_read_is_logged_and_passed_over() -> None:
         for at, value in enumerate(values)
     ]
     with capture_logs() as logs:
-        assert read_shadowed(records) == [shadowed()]
+        assert decode_shadowed(records) == [shadowed()]
     assert [line["offset"] for line in logs] == [1, 3, 4]
