@@ -71,7 +71,8 @@ class RollOut:
     """
 
     shadow: Duration = "3d"
-    """How long it is in the shadow at least, and how long it is watched after its promotion."""
+    """How long it is in the shadow at least, and how long it is watched after its promotion: until
+    it is proven harmless by what happened since, or the next version waits."""
     canary: tuple[float, ...] = (0.01, 0.05, 0.25)
     """The shares of entities that it serves before it serves all, rising."""
     every: Duration = "1d"
