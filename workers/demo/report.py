@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from streams.records import LedgerEntry
 from workers.demo.quality import Alone, DayMetric, Quality, mean
 from workers.demo.source import DAY
 from workers.evaluation.daily import DayQuality
@@ -33,6 +34,8 @@ class Run:
     rates: Sequence[tuple[float, float]]
     """Seconds, and predictions per second."""
     summary: Sequence[tuple[str, str]]
+    mistake: Sequence[LedgerEntry]
+    """What the ledger says of the bad version that was let in, oldest first."""
     start: float
     """The world's day 0, seconds since 1970."""
 
@@ -47,10 +50,33 @@ def demo_report(run: Run) -> Page:
         f"lines are promotions. {first_weeks(found)}",
         sections=[
             Section("Quality by day", worth(found), [_curves(run, *one) for one in METRICS]),
+            _mistake(run),
             Section("Pace", "", [_pace(run.rates)]),
             Section("Summary", "", (), [Rows("", "", (), run.summary)]),
         ],
     )
+
+
+def _mistake(run: Run) -> Section:
+    """The bad version: what was said of it, and when."""
+    title = "A bad version, thrown out"
+    if not run.mistake:
+        return Section(title, "None was let in: the stream ended before.")
+    version = run.mistake[0].version
+    says = (
+        f"Version {version} is the champion of its day for amounts in cents. It was let in past the "
+        "gate, as a version would be whose judges made the mistake of its makers. In the shadow it "
+        "scores what the champion serves, and nobody is served its scores."
+    )
+    rows = [
+        (
+            f"{entry.action} by {entry.by}",
+            f"day {(entry.event_time - run.start) / DAY:.1f}" if entry.event_time else "",
+            entry.reason,
+        )
+        for entry in run.mistake
+    ]
+    return Section(title, says, (), [Rows("", "", ("Step", "When", "Why"), rows)])
 
 
 def first_weeks(found: Quality) -> str:

@@ -106,14 +106,8 @@ def decide(
     silence = now - max(evidence.latest_label, state.since)
     if silence > policy.every_seconds or state.frozen:
         return _freeze_or_thaw(policy, state, silence)
-    if now - state.since < _least_seconds(policy, state):
-        return None
-    if _proven_good(policy, evidence):
-        return _forwards(policy, state, evidence)
-    if state.stage is Stage.WATCH and state.waiting:
-        reason = f"version {state.waiting} waits, and it is not proven worse: {_seen(evidence)}"
-        return Transition(Action.SETTLE, state.challenger, reason, 1.0, _numbers(evidence))
-    return None
+    lasted = now - state.since >= _least_seconds(policy, state)
+    return _onwards(policy, state, evidence) if lasted else None
 
 
 def _is_about(state: LedgerState, evidence: StageEvidence) -> bool:
@@ -144,6 +138,16 @@ def _proven_bad(policy: RollOut, evidence: StageEvidence) -> str:
 
 def _proven_good(policy: RollOut, evidence: StageEvidence) -> bool:
     return evidence.labelled >= policy.least and evidence.interval[1] < policy.harm
+
+
+def _onwards(policy: RollOut, state: LedgerState, evidence: StageEvidence) -> Transition | None:
+    """The step after a stage that has lasted long enough."""
+    if _proven_good(policy, evidence):
+        return _forwards(policy, state, evidence)
+    if state.stage is Stage.WATCH and state.waiting:
+        reason = f"version {state.waiting} waits, and it is not proven worse: {_seen(evidence)}"
+        return Transition(Action.SETTLE, state.challenger, reason, 1.0, _numbers(evidence))
+    return None
 
 
 def _least_seconds(policy: RollOut, state: LedgerState) -> int:
