@@ -41,7 +41,7 @@ class Mistake:
         self, ledger: Callable[[], Sequence[LedgerEntry]], due: Callable[[], bool]
     ) -> None:
         """Wait until it is due and no other version waits for its turn, and let it in."""
-        while not (due() and _is_free(state_after(ledger()))):
+        while not (due() and _is_free(state_after(ledger()))):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK)
         life = Lifecycle(self._settings, self._pipeline)
         try:
@@ -55,7 +55,7 @@ class Mistake:
         return [entry for entry in ledger if entry.version == self.version > 0]
 
     def thrown_out(self, ledger: Sequence[LedgerEntry]) -> bool:
-        """Whether it was let in, rejected by the roll-out, and never let further than the shadow."""
+        """Whether it was let in, came as far as the shadow, and was rejected by the roll-out."""
         actions = [entry.action for entry in self.story(ledger)]
         by = [entry.by for entry in self.story(ledger)]
         return actions == [Action.CANDIDATE, Action.SHADOW, Action.REJECT] and by[-1] == "rollout"

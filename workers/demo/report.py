@@ -64,9 +64,9 @@ def _mistake(run: Run) -> Section:
         return Section(title, "None was let in: the stream ended before.")
     version = run.mistake[0].version
     says = (
-        f"Version {version} is the champion of its day for amounts in cents. It was let in past the "
-        "gate, as a version would be whose judges made the mistake of its makers. In the shadow it "
-        "scores what the champion serves, and nobody is served its scores."
+        f"Version {version} is the champion of its day, for amounts in cents. It was let in past "
+        "the gate, as a version would be whose judges made the mistake of its makers. In the "
+        "shadow it scores what the champion serves, and nobody is served its scores."
     )
     rows = [
         (

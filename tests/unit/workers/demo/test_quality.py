@@ -135,7 +135,7 @@ def test_without_a_warm_version_it_is_said(world: pd.DataFrame, compared: Qualit
 
 def test_the_report_names_the_weeks_that_warm_up(compared: Quality) -> None:
     rows = [*quality_rows(compared)]
-    page = demo_report(Run(compared, [(1, 31), (2, 51)], [(0.0, 1.0), (1.0, 2.0)], rows, START))
+    page = demo_report(Run(compared, [(1, 31), (2, 51)], [(0.0, 1.0), (1.0, 2.0)], rows, [], START))
     assert "Until day 37" in page.says
     html = page.html()
     assert len(html) < 1_000_000
