@@ -137,15 +137,16 @@ class Evaluation:
         counted = _counted(examples, [label for _, label, _ in rows], [w for _, _, w in rows])
         starts = np.array([one.event_time // self._span for one in examples]).astype(np.int64)
         versions = np.array([one.version for one in examples], np.int64)
+        arm_names, arms = np.unique([_arm(one) for one in examples], return_inverse=True)
         masks = self._masks(examples)
         groups, group_of = np.unique(
-            np.stack([starts, versions], axis=1), axis=0, return_inverse=True
+            np.stack([starts, versions, arms], axis=1), axis=0, return_inverse=True
         )
         changed: list[OutputRecord] = []
-        for number, (start, version) in enumerate(groups.tolist()):
+        for number, (start, version, arm) in enumerate(groups.tolist()):
             here = group_of.reshape(-1) == number
             for slice_name, mask in masks.items():
-                name = CellName(start * self._span, version, _arm(version), slice_name)
+                name = CellName(start * self._span, version, str(arm_names[arm]), slice_name)
                 cell = self._cells.get(name) or self._new(name)
                 chosen = np.flatnonzero(here & mask & (offsets >= cell.next))
                 if len(chosen):
@@ -200,8 +201,8 @@ class _Read(NamedTuple):
     example: Example
 
 
-def _arm(version: int) -> str:
-    return "champion" if version else "fallback"
+def _arm(example: Example) -> str:
+    return example.arm if example.version else "fallback"
 
 
 def _counted(

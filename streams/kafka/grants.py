@@ -78,7 +78,10 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
             write=(topics.shadow,),
             joined=(group_id(pipeline.name, "shadow"),),
         )
-    return Grants(read=(topics.examples, topics.models), write=(topics.models,))
+    watched = (topics.shadow, topics.scored, topics.feedback)
+    gradual = pipeline.policies.rollout.gradual
+    read = (topics.examples, topics.models, *(watched if gradual else ()))
+    return Grants(read=read, write=(topics.models,))
 
 
 async def check_grants(settings: Settings, pipeline: Pipeline, role: Role) -> None:

@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import psutil
+import pytest
 
 from streams.adapters.triton.scorer import TritonScorer
 from streams.kafka.topics import ensure_topics
-from streams.ledger.topic import read_state
 from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.faults.harness import Output, Workers, card_fraud_module, caught_up, publish
@@ -20,8 +19,8 @@ from tests.models import challenge, linear, publish_rivals
 from tests.shadowing import T0, compared, examples, served, vectors
 from tests.stack import own_stack
 from tests.waiting import until
-from workers.evaluation.shadowed import labelled, read_shadowed
 from workers.releases.onnx_files import run, session
+from workers.rollouts.shadowed import read_shadowed
 
 EVENTS = 400
 
@@ -65,14 +64,13 @@ async def test_what_was_served_is_compared_and_what_was_trained_on_is_not(
         for number in range(50, EVENTS):
             one = ours[f"e{number}"]
             assert (one.champion, one.champion_score, one.challenger) == (1, 0.5, 2)
-            np.testing.assert_allclose(one.challenger_score, expected[number], atol=1e-5)
-            assert one.early == (number < 100)
+            assert one.challenger_score == pytest.approx(expected[number], abs=1e-5)
+            assert one.since == T0 + 100
             assert one.label == (float(number % 2) if known else None)
     assert len(found) == 2 * (EVENTS - 50)
     read = await read_shadowed(settings, pipeline, most=100 * EVENTS)
     assert read is not None
-    counted = labelled(read, await read_state(settings, pipeline))
-    assert [one.event_id for one in counted] == [f"e{number}" for number in range(100, EVENTS)]
+    assert read == found
     assert await read_shadowed(settings, pipeline, most=EVENTS) is None
 
 

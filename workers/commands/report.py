@@ -16,7 +16,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.environment import connected_settings, find_pipeline
 from workers.evaluation.progressive import read_cells
-from workers.evaluation.shadowed import read_shadowed
+from workers.rollouts.shadowed import read_shadowed
 from workers.terminal import Module, console, out, plain
 
 _MOST_SHADOWED = 500_000

@@ -9,7 +9,6 @@ from streams.evaluation.totals import Total
 from streams.ledger.state import LedgerState, Stage, state_after
 from streams.records import Cell, LedgerEntry, Shadowed
 from streams.spec import Pipeline
-from workers.evaluation.shadowed import labelled
 from workers.reports import challenger, ledger, of_version, over_time, tables
 from workers.reports.page import Page, Picture, Section
 from workers.reports.series import of_slice, points
@@ -110,8 +109,7 @@ def _challenger(known: Known, state: LedgerState) -> list[Section]:
     if known.shadowed is None:
         said = "`P.shadow` is too long to be read here; the evidence of each step is below."
         return [Section(f"Version {state.challenger}: {state.stage}", said)]
-    found = labelled(known.shadowed, state)
-    return [challenger.comparison(known.pipeline.policies.rollout, state, found)]
+    return [challenger.comparison(known.pipeline, state, known.shadowed)]
 
 
 def _ledger(entries: Sequence[LedgerEntry]) -> list[Section]:

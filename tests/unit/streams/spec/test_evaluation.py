@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streams.errors import PipelineError
-from streams.spec import Evaluate, Policies, RollOut, Slices
+from streams.spec import Evaluate, Policies, Slices
 from streams.spec.evaluation import compile_slices
 from tests.unit.pipelines import declare
 
@@ -54,7 +54,6 @@ def test_what_is_no_slice_is_said(by: tuple[str, ...], said: str) -> None:
             lambda: declare(policies=Policies(evaluate=Evaluate(costs=((0, 1), (50,))))),
             r"policies.evaluate.costs: .* is no square of 2 classes - write a row for each label",
         ),
-        (lambda: Policies(rollout=RollOut()), "policies.rollout: by degrees is not carried out"),
     ],
 )
 def test_policies_that_cannot_be(wrong: Any, said: str) -> None:

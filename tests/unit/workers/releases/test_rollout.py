@@ -76,7 +76,7 @@ def test_it_stays_where_it_is(stage: Stage, evidence: StageEvidence, now: float)
     [
         (seen(failed=("every score is 0.5",), labelled=0), "every score is 0.5"),
         (seen(interval=(0.0001, 0.02)), "proven worse"),
-        (seen(slices={"online": (0.003, 0.1)}), "proven harmful in online"),
+        (seen(slices={"online": (0.02, 0.1)}), "proven harmful in online"),
         (seen(interval=(0.0001, 0.02), latest_label=0.0), "proven worse"),
     ],
 )

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 
-from streams.ledger.state import LedgerState, Stage, state_after
+from streams.ledger.state import LedgerState, state_after
 from streams.records import Action, Shadowed
-from streams.spec import RollOut
+from streams.spec import Decision, Feedback, Model
+from tests.unit.pipelines import declare
 from tests.unit.streams.evaluation.test_processor import PIPELINE, T0
 from tests.unit.workers.reports.test_live import entry
 from tests.unit.workers.reports.test_page import Read
 from workers.evaluation.metrics import measures
 from workers.evaluation.sequential import ConfidenceSequence
-from workers.evaluation.shadowed import labelled
 from workers.reports.challenger import comparison
 from workers.reports.live import Known, live_report
 from workers.reports.page import Section
@@ -32,7 +31,7 @@ STATE = state_after(LEDGER)
 
 def shadowed(number: int, label: float | None = 1.0, **changes: object) -> Shadowed:
     found = Shadowed(
-        f"e{number}", T0 + number, 1, 0.5, 2, 0.6, 1, "ann", label=label, labelled_at=T0
+        f"e{number}", T0 + number, 1, 0.5, 2, 0.6, T0 + 10, 1, "ann", label=label, labelled_at=T0
     )
     return msgspec.structs.replace(found, **changes)
 
@@ -50,40 +49,16 @@ def compared(count: int, harm: float) -> list[Shadowed]:
     ]
 
 
-def test_only_labelled_events_of_this_comparison_count_each_as_it_is_last() -> None:
-    records = [
-        shadowed(30),
-        shadowed(20, label=0.0),
-        shadowed(20, label=1.0),
-        shadowed(20, label=1.0, key="bob"),
-        shadowed(21, label=None),
-        shadowed(22, early=True),
-        shadowed(9),
-        shadowed(23, challenger=3),
-        shadowed(24, champion=7),
-    ]
-    found = labelled(records, STATE)
-    assert [(one.event_id, one.key, one.label) for one in found] == [
-        ("e20", "ann", 1.0),
-        ("e20", "bob", 1.0),
-        ("e30", "ann", 1.0),
-    ]
-
-
-@pytest.mark.parametrize("stage", [Stage.NONE, Stage.CANDIDATE])
-def test_where_nobody_is_compared_nothing_counts(stage: Stage) -> None:
-    assert labelled([shadowed(30)], replace(STATE, stage=stage)) == []
-
-
 @pytest.mark.parametrize("harm", [-0.5, 0.0, 0.5])
 def test_the_sequence_is_that_of_all_differences(harm: float) -> None:
     found = compared(3000, harm)
-    section = comparison(RollOut(), STATE, found)
+    section = comparison(PIPELINE, STATE, [*found, shadowed(9, since=T0), shadowed(8, None)])
     assert section.title == "Version 2 against version 1: shadow"
     labels = np.array([one.label for one in found], np.float32)
     ours = np.array([one.challenger_score for one in found])
     theirs = np.array([one.champion_score for one in found])
-    sequence = ConfidenceSequence(RollOut().step_confidence())
+    policy = PIPELINE.policies.rollout
+    sequence = ConfidenceSequence(policy.step_confidence(1 + len(PIPELINE.slices)))
     sequence = sequence.update((ours - labels) ** 2 - (theirs - labels) ** 2)
     low, high = sequence.interval
     [picture] = section.pictures
@@ -133,10 +108,17 @@ def test_several_classes_are_compared_too() -> None:
         )
         for i in range(60)
     ]
-    [table] = comparison(RollOut(), STATE, found).tables
+    names = ("a", "b", "c")
+    three = declare(
+        model=Model(network=lambda features: features, outputs=3),
+        decision=Decision(classes=names),
+        feedback=Feedback(horizon="1h", missing=0, keep="1h", classes=names),
+        features=list(PIPELINE.features)[:4],
+    )
+    [table] = comparison(three, STATE, found).tables
     assert table.head == ("Version", "AP", "AUC", "Accuracy")
 
 
 def test_one_event_is_enough_to_draw() -> None:
     page = live_report(Known(PIPELINE, [], LEDGER, [shadowed(20)]))
-    assert "Difference in Brier loss" in page.html()
+    assert "Difference in loss" in page.html()

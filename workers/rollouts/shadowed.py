@@ -1,15 +1,20 @@
-"""What champion and challenger say of the same events: `P.shadow`, read from its topic."""
+"""What champion and challenger say of the same events: `P.shadow`, read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+import structlog
+
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import topic_exists
-from streams.ledger.state import LedgerState, Stage
+from streams.ports.batches import SourceRecord
 from streams.records import Shadowed, decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
+
+log = structlog.get_logger(__name__)
 
 _decode = decoder(Shadowed).decode
 
@@ -29,25 +34,24 @@ async def read_shadowed(settings: Settings, pipeline: Pipeline, most: int) -> li
         starts, ends = await follower.starts(), await follower.ends(topic)
         if sum(end - starts[partition] for partition, end in ends.items()) > most:
             return None
-        records = await follower.read_to_end()
+        return decode_shadowed(await follower.read_to_end())
     finally:
         await follower.stop()
-    return [_decode(record.value) for record in records if record.value]
 
 
-def labelled(records: Iterable[Shadowed], state: LedgerState) -> list[Shadowed]:
-    """The labelled events that the comparison of now is about, by event time, each as it is last.
-
-    Those are of the challenger and the version that it is compared with, since its stage began.
-    """
-    if state.stage in (Stage.NONE, Stage.CANDIDATE):
-        return []
-    last = {
-        (one.key, one.event_id): one
-        for one in records
-        if (one.challenger, one.champion) == (state.challenger, state.incumbent)
-        and one.label is not None
-        and not one.early
-        and one.event_time >= state.since
-    }
-    return sorted(last.values(), key=lambda one: (one.event_time, one.event_id))
+def decode_shadowed(records: Iterable[SourceRecord]) -> list[Shadowed]:
+    """What records of `P.shadow` say; one that cannot be read is logged and passed over."""
+    found = []
+    for record in records:
+        if record.value is None:
+            continue
+        try:
+            found.append(_decode(record.value))
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            log.error(
+                "a compared event cannot be read, passing over it",
+                partition=record.partition,
+                offset=record.offset,
+                error=str(error),
+            )
+    return found
