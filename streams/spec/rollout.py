@@ -33,7 +33,8 @@ class Gate:
     """What every version's metric must be proven to be above, beside chance (prevalence, 0.5, or
     the majority's share)."""
     alerts: float = 3.0
-    """The candidate's alerts may be this many times the champion's, or that part of them."""
+    """The candidate's alerts may be this many times the champion's, or that part of them; fewer are
+    as good while they are at least that part of the positives."""
     calibration: float = 2.0
     """The candidate's mean score may be this many times the share of positives, or that part."""
     resample: Literal["example", "entity"] = "example"
@@ -93,7 +94,7 @@ class RollOut:
     """It is taken back where it gives no finite score for more than this share of the events."""
     shift: float = 3.0
     """It is taken back where its mean score is more than this many times the champion's, or less
-    than that part of it."""
+    than that part of it, and as far from the share of class 1 in what it was trained on."""
 
     def __post_init__(self) -> None:
         check_fields(self, "policies.rollout")

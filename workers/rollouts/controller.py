@@ -104,7 +104,7 @@ class RollOutController:
                 await self._look_at_served()
                 failed = absent(self._policy, list(asking.answers))
                 if await self._patiently(topic.caught_up):
-                    failed += broken(self._policy, comparison.lately())
+                    failed += broken(self._policy, comparison.lately(), comparison.losses.shares)
                 elif not failed:
                     continue
                 evidence = comparison.evidence(latest_label, failed)

@@ -36,15 +36,21 @@ class Asked(NamedTuple):
     challenger: float | None
 
 
-def broken(policy: RollOut, lately: Lately) -> tuple[str, ...]:
-    """What is wrong with the challenger's scores of the newest events, in words."""
+def broken(
+    policy: RollOut, lately: Lately, shares: Sequence[float] | None = None
+) -> tuple[str, ...]:
+    """What is wrong with the challenger's scores of the newest events, in words.
+
+    `shares` are those of the classes in what it was trained on, where they are known: a champion
+    whose scores have gone wrong must not throw out a version whose scores are right.
+    """
     known = np.asarray(np.isfinite(lately.challenger).all(axis=1))
     found = [_erring(policy, known)]
     champion, challenger = lately.champion[known], lately.challenger[known]
     if len(champion) >= _FEW and (constant := _constant(champion, challenger)):
         found.append(constant)
     elif len(champion) >= _ENOUGH:
-        found += [_flipped(champion, challenger), _shifted(policy, champion, challenger)]
+        found += [_flipped(champion, challenger), _shifted(policy, champion, challenger, shares)]
     return tuple(one for one in found if one)
 
 
@@ -94,15 +100,24 @@ def _flipped(champion: NDArray[np.float64], challenger: NDArray[np.float64]) -> 
 
 
 def _shifted(
-    policy: RollOut, champion: NDArray[np.float64], challenger: NDArray[np.float64]
+    policy: RollOut,
+    champion: NDArray[np.float64],
+    challenger: NDArray[np.float64],
+    shares: Sequence[float] | None,
 ) -> str:
-    """Whether its mean score of a class is beyond the bound, and not by chance."""
+    """Whether its mean score of a class is beyond the bound, and not by chance.
+
+    It has to be so beside the champion's and, where that is known, beside the class's share.
+    """
     theirs, ours = champion.mean(axis=0), challenger.mean(axis=0)
     differences = challenger - champion
     errors = np.maximum(differences.std(axis=0) / np.sqrt(len(differences)), 1e-12)
     proven = np.abs(ours - theirs) > _ERRORS * errors
     ratios = (ours + 1e-9) / (theirs + 1e-9)
-    beyond = proven & ((ratios > policy.shift) | (ratios < 1.0 / policy.shift))
+    beyond = proven & _beyond(ratios, policy.shift)
+    if shares is not None:
+        expected = np.array(shares[1:] if len(ours) == 1 else shares)
+        beyond &= _beyond((ours + 1e-9) / expected, policy.shift)
     if not beyond.any():
         return ""
     column = int(np.argmax(beyond))
@@ -110,6 +125,10 @@ def _shifted(
         f"its mean score is {ours[column]:.3g}, {ratios[column]:.2g} times the champion's: beyond "
         f"{policy.shift:g} times, or that part"
     )
+
+
+def _beyond(ratios: NDArray[np.float64], bound: float) -> NDArray[np.bool_]:
+    return (ratios > bound) | (ratios < 1.0 / bound)
 
 
 def _said(scores: NDArray[np.float64]) -> str:

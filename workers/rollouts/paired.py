@@ -53,8 +53,9 @@ class PairedLosses:
         self.outputs = pipeline.model.outputs
         self.classes = max(2, self.outputs)
         self._watched = state.stage is Stage.WATCH
-        shares = class_shares(state.versions.get(state.challenger), self.classes)
-        self._balance = Balance.of(shares)
+        self.shares = class_shares(state.versions.get(state.challenger), self.classes)
+        """Of the classes, in what the challenger was trained on; None where that is not known."""
+        self._balance = Balance.of(self.shares or [1.0 / self.classes] * self.classes)
         self.unit = self._balance.unit
         """What to divide a mean difference by, so that it reads as one of balanced classes."""
 
@@ -143,15 +144,15 @@ class StageTally:
         return max(-1.0, low / unit), min(1.0, high / unit)
 
 
-def class_shares(made: Manifest | None, classes: int) -> Sequence[float]:
+def class_shares(made: Manifest | None, classes: int) -> Sequence[float] | None:
     """The share of each class in what a version was trained on.
 
-    All are taken to be equal where its manifest does not say: of more than two classes, or of a
-    file that was trained elsewhere.
+    None where its manifest does not say: of more than two classes, or of a file that was trained
+    elsewhere. Then all are weighed as equally frequent.
     """
     counted = [counts[:2] for counts in made.counts.values()] if made else []
     examples, positives = np.sum(counted or [[0, 0]], axis=0)
     if classes != 2 or not 0 < positives < examples:
-        return [1.0 / classes] * classes
+        return None
     share = float(positives / examples)
     return [1.0 - share, share]

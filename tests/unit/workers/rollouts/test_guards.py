@@ -65,6 +65,17 @@ def test_what_is_broken_is_named(bad: object, said: str) -> None:
     assert said in found
 
 
+def test_a_champion_that_cries_wolf_throws_out_nobody_who_does_not() -> None:
+    both = Both()
+    wolf = Lately(np.minimum(1.0, 8 * both.champion), both.challenger)
+    [said] = broken(POLICY, wolf)
+    assert "its mean score is" in said
+    right = float(both.challenger.mean())
+    assert broken(POLICY, wolf, [1 - right, right]) == ()
+    [said] = broken(POLICY, wolf, [0.5, 0.5])
+    assert "its mean score is" in said
+
+
 def test_two_errors_in_a_hundred_events_are_few() -> None:
     both = Both(100)
     scores = both.challenger.copy()
