@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.aio.cancelling import cancel
 from streams.errors import ModelError, Unavailable
 from streams.ledger.state import LedgerState
 from streams.ports.models import Scorer
@@ -35,11 +36,21 @@ class Asking:
         self._scorers: tuple[Scorer, ...] = tuple(
             TritonEndpoints.of(settings, pipeline, repairing=False) for _ in self._versions
         )
-        self.answers: deque[Asked] = deque(maxlen=LATEST_ASKED)
-        """The newest."""
+        self._answers: deque[Asked] = deque(maxlen=LATEST_ASKED)
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    def start(self) -> None:
+        """Begin to ask."""
+        self._task = asyncio.create_task(self._run(), name="rollout-asking")
+
+    @property
+    def answers(self) -> list[Asked]:
+        """The newest. Raises what has ended the asking."""
+        if self._task is not None and self._task.done():
+            self._task.result()
+        return list(self._answers)
+
+    async def _run(self) -> None:
         while True:
             champion, challenger = await asyncio.gather(
                 *(
@@ -47,11 +58,13 @@ class Asking:
                     for scorer, version in zip(self._scorers, self._versions, strict=True)
                 )
             )
-            self.answers.append(Asked(champion, challenger))
+            self._answers.append(Asked(champion, challenger))
             await asyncio.sleep(_PAUSE)
 
-    async def close(self) -> None:
-        """Release connections."""
+    async def stop(self) -> None:
+        """Ask no more, and release connections."""
+        if self._task is not None:
+            await cancel(self._task)
         await asyncio.gather(*(scorer.close() for scorer in self._scorers))
 
     async def _ask(

@@ -16,9 +16,8 @@ from typing import TypeVar
 import structlog
 
 from streams import telemetry
-from streams.aio.cancelling import cancel
 from streams.aio.retrying import until_available
-from streams.errors import BadRecord, ModelError
+from streams.errors import BadRecord, ModelError, Unavailable
 from streams.kafka.reading import TopicFollower
 from streams.kafka.tailing import TopicTail
 from streams.labelling.reading import FeedbackReader, read_served
@@ -44,7 +43,7 @@ _CLOCKS = 60.0
 _MOST = 20_000
 """Records that are taken in at once."""
 _SILENT = 60.0
-"""Seconds without a compared event, while events are served, after which that is said."""
+"""Seconds without a compared event after which that is said."""
 
 T = TypeVar("T")
 
@@ -60,8 +59,11 @@ class RollOutController:
         self._changed = asyncio.Event()
         self._ledger = LedgerFollower(settings, pipeline, self._changed.set)
         self._served = TopicTail(settings, pipeline.topics.scored)
+        self._feedback = FeedbackReader(pipeline)
         self._now = 0.0
         """Event time of the newest event that was served."""
+        self._complained = ""
+        """What the log has said of a step that fails."""
 
     async def run(self) -> None:
         """Work until cancelled; waits for servers that are away."""
@@ -91,52 +93,46 @@ class RollOutController:
 
     async def _compare(self, state: LedgerState) -> None:
         """Watch a version in one stage, until the ledger says that it is in another."""
-        name = StageName.of(state)
-        comparison = StageTally(self._pipeline, state)
-        latest_label, begun, compared = 0.0, time.monotonic(), False
+        name, tally = StageName.of(state), StageTally(self._pipeline, state)
+        latest_label, silent = 0.0, _Silence(name.challenger)
         async with self._reading(state.begun) as topic, self._asking(state) as asking:
             while (state := self._ledger.state).compared and StageName.of(state) == name:
+                self._changed.clear()
                 records = await self._patiently(lambda: topic.poll(_LOOK, _MOST))
                 shadowed, labels = self._read(records)
-                comparison.add(shadowed)
-                compared |= bool(shadowed)
+                tally.add(shadowed)
+                silent.hear(len(shadowed))
                 latest_label = max([latest_label, *labels])
-                await self._look_at_served()
-                failed = absent(self._policy, list(asking.answers))
+                failed = absent(self._policy, asking.answers)
                 if await self._patiently(topic.caught_up):
-                    failed += broken(self._policy, comparison.lately(), comparison.losses.shares)
+                    failed += broken(self._policy, tally.lately(), tally.losses.shares)
                 elif not failed:
-                    continue
-                evidence = comparison.evidence(latest_label, failed)
+                    continue  # there is more to read, before anything is known
+                await self._look_at_served()
+                evidence = tally.evidence(latest_label, failed)
                 self._observe(state, evidence)
-                if await self._decide(state, evidence):
-                    await self._until_changed(_LOOK)
-                if not compared and time.monotonic() - begun > _SILENT:
-                    compared = True
-                    log.warning(
-                        "nothing is compared, the roll-out waits - run `driftloop shadow` beside "
-                        "the other workers",
-                        version=name.challenger,
-                    )
+                await self._decide(state, evidence)
+                await self._until_changed(_LOOK)
 
-    async def _decide(self, state: LedgerState, evidence: StageEvidence) -> bool:
-        """Carry out the next step; returns whether there was one."""
-        step = decide(self._policy, state, evidence, self._now)
-        if step is None:
-            return False
+    async def _decide(self, state: LedgerState, evidence: StageEvidence) -> None:
+        """Carry out the next step, if there is one."""
         now = self._now
+        step = decide(self._policy, state, evidence, now)
+        if step is None:
+            return
         try:
             recorded = await self._patiently(lambda: self._steps.carry_out(step, state, now))
         except ModelError as error:
-            log.error(
-                "a version is to be taken back, and the one before it does not serve",
-                version=state.challenger,
-                error=str(error),
-            )
+            if (said := str(error)) != self._complained:
+                log.error(
+                    "a version is to be taken back, and the one before it does not serve",
+                    version=state.challenger,
+                    error=said,
+                )
+            self._complained = said
         else:
             if recorded is not None:
                 _report(state.challenger, recorded)
-        return True
 
     @asynccontextmanager
     async def _reading(self, begun: float) -> AsyncIterator[TopicFollower]:
@@ -153,12 +149,11 @@ class RollOutController:
     @asynccontextmanager
     async def _asking(self, state: LedgerState) -> AsyncIterator[Asking]:
         asking = Asking(self._settings, self._pipeline, state)
-        task = asyncio.create_task(asking.run(), name="rollout-asking")
+        asking.start()
         try:
             yield asking
         finally:
-            await cancel(task)
-            await asking.close()
+            await asking.stop()
 
     async def _look_at_served(self) -> None:
         for record in await self._patiently(self._served.newest):
@@ -171,14 +166,13 @@ class RollOutController:
 
     def _read(self, records: Sequence[SourceRecord]) -> tuple[list[Shadowed], list[float]]:
         """What was compared, and when labels were known."""
-        feedback = FeedbackReader(self._pipeline)
         compared, known = list[SourceRecord](), list[float]()
         for record in records:
             if record.topic == self._pipeline.topics.shadow:
                 compared.append(record)
                 continue
             try:
-                known.append(feedback.label(record)[1].known_at)
+                known.append(self._feedback.label(record)[1].known_at)
             except BadRecord:  # the labeller's affair
                 continue
         return decode_shadowed(compared), known
@@ -194,13 +188,35 @@ class RollOutController:
         name = self._pipeline.name
         telemetry.ROLLOUT_SHARE.labels(name).set(state.share)
         telemetry.ROLLOUT_FROZEN.labels(name).set(bool(state.frozen))
+        telemetry.ROLLOUT_LABELLED.labels(name).set(evidence.labelled if evidence else 0)
         if evidence is not None:
-            telemetry.ROLLOUT_LABELLED.labels(name).set(evidence.labelled)
             for end, value in zip(("low", "high"), evidence.interval, strict=True):
                 telemetry.ROLLOUT_LOSS.labels(name, end).set(value)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await until_available(self._pipeline.name, "rollout", call)
+        name = self._pipeline.name
+        return await until_available(name, "rollout", call, passing=(Unavailable,))
+
+
+class _Silence:
+    """Says once that nothing is compared, where that lasts."""
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+        self._since = time.monotonic()
+        self._said = False
+
+    def hear(self, compared: int) -> None:
+        """So many events were compared since the last time."""
+        if compared:
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > _SILENT and not self._said:
+            self._said = True
+            log.warning(
+                "nothing is compared, the roll-out waits - see that events are served and that "
+                "`driftloop shadow` runs",
+                version=self._version,
+            )
 
 
 def _report(challenger: int, done: LedgerEntry) -> None:
