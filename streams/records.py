@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from streams.distributions import Reference
 
+ARMS = CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
+"""Who is served by the champion, by the version on its way, and by the one before it."""
 
-class Prediction(msgspec.Struct, frozen=True, gc=False):
+
+class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`P.predictions`: one per event, keyed as the event was."""
 
     event_id: str
@@ -32,6 +35,11 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     id: str
     """`<topic>-<partition>-<offset>` of the event, with six digits of the topic's id: equal in each
     delivery of this prediction, and of no other. Brokers older than Kafka 2.8 give no topic."""
+    arm: str = CHAMPION
+    """While a version is rolled out by degrees, the part of the entities that the event's is in:
+    `champion`, `canary` or `holdout`. The champion answers for an arm whose version does not."""
+    propensity: float = 1.0
+    """The share of the entities that are in this arm."""
 
 
 class Scored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -52,6 +60,10 @@ class Scored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Names what the vector means (`Pipeline.schema_hash`); empty in older records."""
     decision: int = 0
     """The class that was decided for, by index; left out for class 0."""
+    arm: str = CHAMPION
+    """As in `Prediction`."""
+    propensity: float = 1.0
+    """As in `Prediction`."""
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True):
@@ -87,6 +99,10 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """As in `Scored`."""
     previous: float | None = None
     """The label of the example that this one replaces; None where it is the event's first."""
+    arm: str = CHAMPION
+    """As in `Prediction`."""
+    propensity: float = 1.0
+    """As in `Prediction`."""
 
 
 class Histogram(msgspec.Struct, omit_defaults=True):
@@ -116,7 +132,7 @@ class Cell(msgspec.Struct, omit_defaults=True):
     version: int
     """0 for the fallback."""
     arm: str
-    """`champion`, or `fallback`."""
+    """As in `Prediction`; `fallback` of what the fallback answered."""
     slice: str
     """As the pipeline declares it; empty for all events."""
     next: int = 0
@@ -153,14 +169,18 @@ class Shadowed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The version that the challenger is compared with."""
     champion_score: float | list[float]
     challenger: int
-    challenger_score: float | list[float]
+    challenger_score: float | list[float] | None
+    """None where it gave no finite score."""
+    since: float
+    """Event time at which the comparison began, seconds since 1970: it names the stage of the
+    roll-out in which the record was made."""
     served: int
     """The version whose score was served; 0 for the fallback."""
     key: str
     entities: dict[str, str] | list[str] = {}
     """As in `Scored`; of an example none."""
-    early: bool = False
-    """Whether the event had happened before the comparison began."""
+    slices: list[str] = []
+    """Those of the declared slices that the event is in."""
     label: float | None = None
     """Of an example, as its `labelled_at` and `origin`."""
     labelled_at: float | None = None

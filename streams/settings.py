@@ -98,8 +98,6 @@ class Settings(BaseSettings):
     """After this the broker gives a silent worker's partitions to another."""
     standby: bool = True
     """Labellers keep copies of one another's label stores: a takeover takes seconds."""
-    shadow: bool = False
-    """Run a shadow worker too (`driftloop up`): it has each challenger score what was served."""
     shadow_patience: float = Field(60.0, gt=0)
     """Seconds for which a challenger that does not answer is waited for, before its events are
     passed over."""

@@ -36,6 +36,38 @@ SHADOWED = Counter(
 CHALLENGER_VERSION = Gauge(
     "driftloop_challenger_version", "Challenger's version; 0 for none.", ["pipeline"]
 )
+ANSWERED_FOR = Counter(
+    "driftloop_answered_for",
+    "Events that the champion answered for the version of their arm.",
+    ["pipeline", "arm"],
+)
+ROLLOUT_SHARE = Gauge(
+    "driftloop_rollout_share", "Share of entities that the version on its way serves.", ["pipeline"]
+)
+ROLLOUT_FROZEN = Gauge(
+    "driftloop_rollout_frozen", "1 while roll-outs go no further, else 0.", ["pipeline"]
+)
+ROLLOUT_LABELLED = Gauge(
+    "driftloop_rollout_labelled",
+    "Labelled events on which the version on its way was compared in this stage.",
+    ["pipeline"],
+)
+ROLLOUT_LOSS = Gauge(
+    "driftloop_rollout_loss",
+    "Ends (low, high) of the interval for its mean loss minus the champion's.",
+    ["pipeline", "end"],
+)
+LIVE_QUALITY = Gauge(
+    "driftloop_live_quality",
+    "By the labels of the last complete buckets, of this worker's partitions: average_precision, "
+    "roc_auc, precision, recall, bias (mean score over the share of class 1).",
+    ["pipeline", "version", "measure"],
+)
+LIVE_EVENTS = Gauge(
+    "driftloop_live_events",
+    "Labelled events that driftloop_live_quality is of.",
+    ["pipeline", "version"],
+)
 TRIMMED = Counter(
     "driftloop_trimmed",
     "Records that retention deleted before they were read.",

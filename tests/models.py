@@ -7,7 +7,7 @@ import re
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import GraphProto, TensorProto, helper, numpy_helper
 
 from streams.adapters.triton.client import NotServing
 from streams.errors import ModelError
@@ -27,9 +27,9 @@ def linear(
     bias: float = 0.0,
     outputs: int = 1,
     name: str = "features",
-    factor: float = 0.1,
+    factor: float | NDArray[np.float32] = 0.1,
 ) -> bytes:
-    """sigmoid(factor · sum(vector) + bias) for each output."""
+    """sigmoid(sum(factor · vector) + bias) for each output; factors may be [features, 1]."""
     weight = np.full((features, outputs), factor, np.float32)
     graph = helper.make_graph(
         [
@@ -45,6 +45,32 @@ def linear(
             numpy_helper.from_array(np.full(outputs, bias, np.float32), "bias"),
         ],
     )
+    return _file(graph)
+
+
+def root(features: int, bias: float = 2.2) -> bytes:
+    """sigmoid(root(first of the vector + bias)): NaN where that is negative."""
+    weight = np.eye(features, 1, dtype=np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["features", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["sum"]),
+        helper.make_node("Sqrt", ["sum"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "root",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", features])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n", 1])],
+        [
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(np.array([bias], np.float32), "bias"),
+        ],
+    )
+    return _file(graph)
+
+
+def _file(graph: GraphProto) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
 

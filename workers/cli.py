@@ -20,6 +20,7 @@ from workers.commands import (
     pipeline,
     produce,
     repairs,
+    report,
     running,
     stack,
     training,
@@ -48,6 +49,9 @@ app.command()(training.train)
 app.add_typer(models.app, name="models")
 app.command()(models.promote)
 app.command()(models.rollback)
+app.command()(models.freeze)
+app.command()(models.thaw)
+app.command()(report.report)
 app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)

@@ -16,8 +16,10 @@ from streams.records import Cell, Histogram
 
 TENTHS = 10
 _LEAST = 1e-12
-_STEPS, _LARGEST = 4096, 16
-"""Places of a log-odds unit, and the largest log-odds that are told apart."""
+STEPS = 4096
+"""Places of a log-odds unit."""
+_LARGEST = 16
+"""The largest log-odds that are told apart."""
 _LEVELS = 9
 """The widest bin has 2**9 places."""
 _BINS = 1024
@@ -97,7 +99,7 @@ def _bins(places: Ints, coarse: Sequence[int]) -> Ints:
 def _places(scores: Floats) -> Ints:
     with np.errstate(divide="ignore"):
         odds = np.log(scores) - np.log1p(-scores)
-    found: Ints = np.rint(np.clip(odds, -_LARGEST, _LARGEST) * _STEPS).astype(np.int64)
+    found: Ints = np.rint(np.clip(odds, -_LARGEST, _LARGEST) * STEPS).astype(np.int64)
     return found
 
 

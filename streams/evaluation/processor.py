@@ -6,7 +6,7 @@ what was written. Cells that no label can change any more are forgotten here, an
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +19,7 @@ from streams.breaker import FirstOfEachCause
 from streams.dead_letters import Rejected, dead_letter
 from streams.errors import BadRecord
 from streams.evaluation.cells import Counted, add
+from streams.evaluation.recent import BUCKETS
 from streams.evaluation.served import ServedCounts
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
 from streams.ports.models import References
@@ -92,6 +93,11 @@ class Evaluation:
             topics.dead_letters: [dead_letter(*one) for one in rejected],
         }
 
+    @property
+    def cells(self) -> Collection[Cell]:
+        """Those that may change, or are recent."""
+        return self._cells.values()
+
     async def commit(self) -> None:
         """Nothing: what was written is all there is."""
 
@@ -142,15 +148,16 @@ class Evaluation:
         counted = _counted(examples, [label for _, label, _ in rows], [w for _, _, w in rows])
         starts = np.array([one.event_time // self._span for one in examples]).astype(np.int64)
         versions = np.array([one.version for one in examples], np.int64)
+        arm_names, arms = np.unique([_arm(one) for one in examples], return_inverse=True)
         masks = self._masks(examples)
         groups, group_of = np.unique(
-            np.stack([starts, versions], axis=1), axis=0, return_inverse=True
+            np.stack([starts, versions, arms], axis=1), axis=0, return_inverse=True
         )
         changed: list[OutputRecord] = []
-        for number, (start, version) in enumerate(groups.tolist()):
+        for number, (start, version, arm) in enumerate(groups.tolist()):
             here = group_of.reshape(-1) == number
             for slice_name, mask in masks.items():
-                name = CellName(start * self._span, version, _arm(version), slice_name)
+                name = CellName(start * self._span, version, str(arm_names[arm]), slice_name)
                 cell = self._cells.get(name) or self._new(name)
                 chosen = np.flatnonzero(here & mask & (offsets >= cell.next))
                 if len(chosen):
@@ -188,11 +195,16 @@ class Evaluation:
         return masks | {one.name: one.mask(vectors) & ours for one in self._pipeline.slices}
 
     def _forget(self) -> None:
-        """Drop the cells that are older than any label that may come."""
+        """Drop the cells that are older than any label that may come, and tell of nothing recent.
+
+        What is recent is told of all events alone.
+        """
         newest = max((name.start for name in self._cells), default=0)
-        before = newest - self._pipeline.feedback.keep_seconds - self._span
-        for name in [name for name in self._cells if name.start < before]:
-            del self._cells[name]
+        changing = newest - self._pipeline.feedback.keep_seconds - self._span
+        recent = min(changing, newest - BUCKETS * self._span)
+        for name in [*self._cells]:
+            if name.start < (changing if name.slice else recent):
+                del self._cells[name]
 
 
 class _Read(NamedTuple):
@@ -200,8 +212,8 @@ class _Read(NamedTuple):
     example: Example
 
 
-def _arm(version: int) -> str:
-    return "champion" if version else "fallback"
+def _arm(example: Example) -> str:
+    return example.arm if example.version else "fallback"
 
 
 def _counted(

@@ -78,7 +78,9 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
             write=(topics.shadow,),
             joined=(group_id(pipeline.name, "shadow"),),
         )
-    read = (topics.examples, topics.drift, topics.models)
+    watched = (topics.shadow, topics.scored, topics.feedback)
+    gradual = pipeline.policies.rollout.gradual
+    read = (topics.examples, topics.drift, topics.models, *(watched if gradual else ()))
     return Grants(read=read, write=(topics.models,))
 
 

@@ -55,6 +55,15 @@ class TopicFollower:
             raise
         self._opened = consumer
 
+    async def skip_to(self, at: float) -> None:
+        """Go on with what was written at this time of day (seconds since 1970) or later."""
+        with unavailable(self._settings):
+            asked = dict.fromkeys(self._consumer.assignment(), int(at * 1000))
+            found = await self._consumer.offsets_for_times(asked)
+            for partition, first in found.items():
+                end = self._ends.get(partition, 0)
+                self._consumer.seek(partition, first.offset if first is not None else end)
+
     async def poll(self, timeout: float = 0.5, most: int | None = None) -> list[SourceRecord]:
         """The next records, those of a partition side by side; none where none came in time."""
         with unavailable(self._settings):

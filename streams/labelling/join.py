@@ -283,5 +283,7 @@ def _example(
         schema=scored.schema,
         decision=scored.decision,
         previous=previous,
+        arm=scored.arm,
+        propensity=scored.propensity,
     )
     return served.key, encode(example), []

@@ -50,6 +50,8 @@ class LedgerState:
     """Of the entities that the challenger serves."""
     since: float = 0.0
     """Event time at which the stage, or the canary's share, began."""
+    begun: float = 0.0
+    """When that was decided: the time of day, seconds since 1970."""
     frozen: str = ""
     """Who froze roll-outs, `operator` or `rollout`; empty for nobody."""
     waiting: int = 0
@@ -66,6 +68,21 @@ class LedgerState:
     def incumbent(self) -> int:
         """The version that the challenger is compared with, which serves all it does not serve."""
         return self.previous if self.stage is Stage.WATCH else self.champion
+
+    @property
+    def compared(self) -> bool:
+        """Whether challenger and incumbent are compared on live events."""
+        return self.stage in (Stage.SHADOW, Stage.CANARY, Stage.WATCH)
+
+    def kept(self, most: int) -> list[int]:
+        """The versions to keep loaded.
+
+        They are the champion and the `most - 1` that were promoted before it, without those that
+        were rolled back; and both that are compared while a version is rolled out.
+        """
+        sound = [version for version in self.promoted if version not in self.rolled_back]
+        compared = (self.incumbent, self.challenger) if self.compared else ()
+        return list(dict.fromkeys([*sound[-most:], *compared]))
 
     def after(self, entry: LedgerEntry) -> LedgerState:
         """What the ledger says after one more entry.
@@ -131,7 +148,7 @@ class LedgerState:
         return state
 
     def _at(self, stage: Stage, entry: LedgerEntry) -> LedgerState:
-        return replace(self, stage=stage, share=entry.share, since=entry.event_time)
+        return replace(self, stage=stage, share=entry.share, since=entry.event_time, begun=entry.at)
 
     def _ended(self, entry: LedgerEntry) -> LedgerState:
         """Nothing is on its way but who waited; only what an operator froze stays frozen."""

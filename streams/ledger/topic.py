@@ -19,9 +19,10 @@ from streams.errors import Unavailable
 from streams.kafka import writing
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import topic_exists
-from streams.ledger.state import LedgerState, state_after
+from streams.ledger.state import LedgerState, Stage, state_after
 from streams.ports.batches import SourceRecord
-from streams.records import Action, LedgerEntry, Manifest, decoder, encode
+from streams.ports.models import Beside
+from streams.records import CANARY, HOLDOUT, Action, LedgerEntry, Manifest, decoder, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
 
@@ -142,6 +143,23 @@ class LedgerFollower:
         """The pipeline's own threshold, else the champion's."""
         own = self._pipeline.decision.threshold
         return self.state.threshold if own is None else own
+
+    @property
+    def beside(self) -> Beside | None:
+        """The version on its way while it is a canary; the one before it while that is watched."""
+        state = self.state
+        if state.stage is Stage.CANARY:
+            version, arm = state.challenger, CANARY
+        elif state.stage is Stage.WATCH and state.share < 1.0:
+            version, arm = state.incumbent, HOLDOUT
+        else:
+            return None
+        manifest = state.versions.get(version)
+        if manifest is None or manifest.schema_hash != self._pipeline.schema_hash:
+            return None
+        own = self._pipeline.decision.threshold
+        threshold = manifest.threshold if own is None else own
+        return Beside(version, threshold, arm, state.challenger, state.share)
 
     async def start(self) -> None:
         """Read the ledger to its end, then follow it. Raises `Unavailable`."""

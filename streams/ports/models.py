@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,20 @@ class Challenger(Protocol):
         ...
 
 
+class Beside(NamedTuple):
+    """A version that serves some of the entities beside the champion."""
+
+    version: int
+    threshold: float
+    """Score from which it decides for class 1."""
+    arm: str
+    """`canary`, of the version on its way; `holdout`, of the one before it."""
+    on_its_way: int
+    """The version on its way: it salts who is in which arm."""
+    share: float
+    """Of the entities that the version on its way serves."""
+
+
 class Champion(Protocol):
     """Which version serves, as the ledger says."""
 
@@ -62,6 +76,11 @@ class Champion(Protocol):
     @property
     def threshold(self) -> float:
         """Score from which the champion decides for class 1."""
+        ...
+
+    @property
+    def beside(self) -> Beside | None:
+        """Who serves some of the entities while a version is rolled out; None for nobody."""
         ...
 
 

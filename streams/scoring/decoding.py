@@ -58,6 +58,11 @@ class Decoded:
         encoded = map(str.encode, self.ids)
         return np.fromiter(map(xxh3_64_intdigest, encoded), np.uint64, len(self.ids))
 
+    def keys(self) -> list[bytes]:
+        """[n] their records' keys; the id of an event without one."""
+        pairs = zip(self.records, self.ids, strict=True)
+        return [record.key or event_id.encode() for record, event_id in pairs]
+
     def select(self, keep: NDArray[np.bool_], rejected: Iterable[Rejected] = ()) -> Decoded:
         """The events where `keep` is set, with more rejected ones."""
         chosen = np.flatnonzero(keep).tolist()

@@ -10,8 +10,9 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 import structlog
@@ -20,7 +21,10 @@ from numpy.typing import NDArray
 from streams import telemetry
 from streams.aio.retrying import PASSING, until_available
 from streams.errors import ModelError, Unavailable
-from streams.ports.models import Champion, Scorer
+from streams.ports.models import Beside, Champion, Scorer
+from streams.scoring.beside import BesideInference
+from streams.scoring.routing import Arms
+from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -29,41 +33,11 @@ _ONE_ATTEMPT = 0.1
 """Seconds that one attempt always gets: a batch that is late already still asks the model."""
 
 
-@dataclass(frozen=True)
-class ServedScores:
-    """What each event of a micro-batch is served."""
-
-    scores: NDArray[np.float32]
-    """[n, outputs]; not finite where the model errs on the event and there is no fallback."""
-    versions: NDArray[np.int64]
-    """[n] 0 for the fallback."""
-    thresholds: NDArray[np.float64]
-    """[n]"""
-
-    @classmethod
-    def of(cls, scores: NDArray[np.float32], version: int, threshold: float) -> ServedScores:
-        """Scores that one version gave."""
-        rows = len(scores)
-        return cls(scores, np.full(rows, version, np.int64), np.full(rows, threshold))
-
-    @classmethod
-    def joined(cls, parts: Sequence[ServedScores]) -> ServedScores:
-        """Several, one after the other."""
-        return cls(
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.versions for part in parts]),
-            np.concatenate([part.thresholds for part in parts]),
-        )
-
-    def select(self, keep: NDArray[np.bool_]) -> ServedScores:
-        """Of the events where `keep` is set."""
-        return ServedScores(self.scores[keep], self.versions[keep], self.thresholds[keep])
-
-
 class Inference:
     """Asks the champion; waits and retries while no model server answers, as the policy says."""
 
     def __init__(self, pipeline: Pipeline, scorer: Scorer, champion: Champion) -> None:
+        self._beside = BesideInference(pipeline, scorer)
         self._name = pipeline.name
         self._outputs = pipeline.model.outputs
         self._fallback = pipeline.policies.fallback
@@ -76,9 +50,15 @@ class Inference:
         """A version, and a vector [1, features] that it has answered."""
 
     async def score(
-        self, vectors: NDArray[np.float32], sizes: Sequence[int], received: float
+        self,
+        vectors: NDArray[np.float32],
+        entities: Sequence[bytes],
+        sizes: Sequence[int],
+        received: float,
     ) -> ServedScores:
         """Scores of vectors [n, features] of several batches, received since a monotonic time.
+
+        `entities`, of each event, decide who is in which arm while a version is rolled out.
 
         One request for all, and one answer; where the model is unfit, one for each of `sizes` rows,
         so that only the batch whose vectors brought it about has to wait.
@@ -89,20 +69,26 @@ class Inference:
         """
         if len(sizes) > 1:
             with suppress(ModelError):
-                return await self._served(vectors, received, passing=(Unavailable,))
-        parts = np.split(vectors, np.cumsum(sizes)[:-1])
-        found = await asyncio.gather(*(self._served(part, received) for part in parts))
+                return await self._served(vectors, entities, received, passing=(Unavailable,))
+        ends = list(accumulate(sizes))
+        found = await asyncio.gather(
+            *(
+                self._served(vectors[end - size : end], entities[end - size : end], received)
+                for end, size in zip(ends, sizes, strict=True)
+            )
+        )
         return ServedScores.joined(found)
 
     async def _served(
         self,
         vectors: NDArray[np.float32],
+        entities: Sequence[bytes],
         received: float,
         passing: tuple[type[Exception], ...] = PASSING,
     ) -> ServedScores:
         if not len(vectors):
             return ServedScores.of(np.empty((0, self._outputs), np.float32), 0, 0.0)
-        attempt = partial(self._attempt, vectors)
+        attempt = partial(self._attempt, vectors, entities)
         if self._fallback.after is None:
             return await until_available(self._name, "infer", attempt, passing=passing)
         deadline = received + self._fallback.after
@@ -116,10 +102,38 @@ class Inference:
         self._report(reason)
         return served
 
-    async def _attempt(self, vectors: NDArray[np.float32]) -> ServedScores:
+    async def _attempt(
+        self, vectors: NDArray[np.float32], entities: Sequence[bytes]
+    ) -> ServedScores:
         """Each attempt asks anew who is champion, so that a roll-back ends a bad version."""
+        beside = self._champion.beside
+        if beside is None:
+            return await self._champions(vectors)
+        return await self._in_arms(vectors, Arms.of(beside, entities), beside)
+
+    async def _in_arms(
+        self, vectors: NDArray[np.float32], found: Arms, beside: Beside
+    ) -> ServedScores:
+        """The champion's and another version's scores; the champion's where the other has none."""
+        theirs, ours = np.flatnonzero(found.theirs), np.flatnonzero(~found.theirs)
+        champions, others = await asyncio.gather(
+            self._champions(vectors[ours]), self._beside.score(beside, vectors[theirs])
+        )
+        if others is not None:
+            scored = np.asarray(np.isfinite(others.scores).all(axis=1))
+            lacking, others, theirs = theirs[~scored], others.select(scored), theirs[scored]
+            parts, rows = [champions, others], [ours, theirs]
+        else:
+            lacking, parts, rows = theirs, [champions], [ours]
+        if len(lacking):
+            telemetry.ANSWERED_FOR.labels(self._name, beside.arm).inc(len(lacking))
+            parts, rows = [*parts, await self._champions(vectors[lacking])], [*rows, lacking]
+        served = ServedScores.joined(parts).take(np.argsort(np.concatenate(rows)))
+        return replace(served, arms=found.arms, propensities=found.propensities)
+
+    async def _champions(self, vectors: NDArray[np.float32]) -> ServedScores:
         version, threshold = self._champion.version, self._champion.threshold
-        if version == 0:
+        if version == 0 or not len(vectors):
             return self._fall_back(len(vectors))
         try:
             scores = await self._scorer.infer(version, vectors)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.ports.batches import NO_HEADERS, OutputRecord
-from streams.records import Prediction, Scored, encode, pack
+from streams.records import ARMS, Prediction, Scored, encode, pack
 from streams.scoring.decoding import Decoded
-from streams.scoring.inference import ServedScores
+from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
 
 _timestamp = attrgetter("timestamp")
@@ -35,17 +35,21 @@ def predicted(
                     version,
                     version == 0,
                     f"{topic}{record.partition}-{record.offset}",
+                    ARMS[arm],
+                    propensity,
                 )
             ),
             NO_HEADERS,
         )
-        for record, event_id, at, score, decision, version in zip(
+        for record, event_id, at, score, decision, version, arm, propensity in zip(
             decoded.records,
             decoded.ids,
             decoded.times.tolist(),
             scores,
             [classes[index] for index in _decided(served)],
             versions,
+            served.arms.tolist(),
+            served.propensities.tolist(),
             strict=True,
         )
     ]
@@ -70,11 +74,25 @@ def what_was_served(
                     written,
                     schema,
                     decision,
+                    ARMS[arm],
+                    share,
                 )
             ),
             NO_HEADERS,
         )
-        for record, event_id, at, entities, vector, score, version, written, decision in zip(
+        for (
+            record,
+            event_id,
+            at,
+            entities,
+            vector,
+            score,
+            version,
+            written,
+            decision,
+            arm,
+            share,
+        ) in zip(
             decoded.records,
             decoded.ids,
             decoded.times.tolist(),
@@ -84,6 +102,8 @@ def what_was_served(
             served.versions.tolist(),
             _written_before(decoded),
             _decided(served),
+            served.arms.tolist(),
+            served.propensities.tolist(),
             strict=True,
         )
     ]

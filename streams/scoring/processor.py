@@ -36,10 +36,11 @@ from streams.ports.models import Champion, Scorer
 from streams.scoring.decoding import Decoded, Decoder
 from streams.scoring.folding import Duplicates, Folding, HotEntities
 from streams.scoring.folds import fold_batches
-from streams.scoring.inference import Inference, ServedScores
+from streams.scoring.inference import Inference
 from streams.scoring.outputs import predicted, what_was_served
 from streams.scoring.partition import JointScoring, PartitionScoring
 from streams.scoring.restoration import Restoration
+from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -135,7 +136,7 @@ class Scoring:
         sizes = _sizes(batches, decoded)
         with self._stage("infer"):
             received = min(batch.received for batch in batches)
-            served = await self._inference.score(vectors, sizes, received)
+            served = await self._inference.score(vectors, decoded.keys(), sizes, received)
         decoded, vectors, served = _answered(decoded, vectors, served)
         predictions = predicted(self._pipeline, decoded, served, self._prefix)
         scored = what_was_served(self._pipeline, decoded, vectors, served)
@@ -187,7 +188,7 @@ class Scoring:
         vector = np.zeros((1, len(self._pipeline.feature_names)), np.float32)
         try:
             await self._fold([part], [batch], nothing)
-            await self._inference.score(vector, [1], batch.received)
+            await self._inference.score(vector, [b""], [1], batch.received)
         except DriftloopError:
             raise
         except Exception:

@@ -14,27 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from streams.ports.models import Beside
+from streams.records import ARMS, CANARY
+
 
 @dataclass(frozen=True)
 class Arms:
     """Who serves each event of a micro-batch."""
 
-    challenger: NDArray[np.bool_]
-    """[n] Whether the version on its way does; else the one that it is compared with."""
-    propensity: NDArray[np.float64]
-    """[n] The probability of the arm that the event is in."""
+    theirs: NDArray[np.bool_]
+    """[n] Whether the version beside the champion does."""
+    arms: NDArray[np.int8]
+    """[n] Index in `ARMS`."""
+    propensities: NDArray[np.float64]
+    """[n] Share of the entities that are in the event's arm."""
 
+    @classmethod
+    def of(cls, beside: Beside, entities: Sequence[bytes]) -> Arms:
+        """The arms of events of these entities, [n], while a version serves beside the champion.
 
-def arms(entities: Sequence[bytes], share: float, salt: int) -> Arms:
-    """The arm of each entity; equal entities are in one arm, and stay there as the share grows.
-
-    Args:
-        entities: What stays in one arm, as bytes: an event's key, say.
-        share: Of the entities that the version on its way serves, from 0 to 1.
-        salt: The version on its way.
-    """
-    challenger = places(entities, salt) < share
-    return Arms(challenger, np.where(challenger, share, 1.0 - share))
+        Equal entities are in one arm, and none leaves the version on its way as its share grows.
+        """
+        served = places(entities, beside.on_its_way) < beside.share
+        theirs = served if beside.arm == CANARY else ~served
+        return cls(
+            theirs,
+            np.where(theirs, ARMS.index(beside.arm), 0).astype(np.int8),
+            np.where(served, beside.share, 1.0 - beside.share),
+        )
 
 
 def places(entities: Sequence[bytes], salt: int) -> NDArray[np.float64]:

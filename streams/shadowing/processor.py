@@ -36,6 +36,7 @@ class Shadowing:
         """`patience`: seconds for which a challenger that does not answer is waited for."""
         self._name = pipeline.name
         self._topic = pipeline.topics.shadow
+        self._declared = pipeline.slices
         self._challenger = challenger
         self._reader = ServedReader(pipeline)
         self._inference = ShadowInference(pipeline, scorer)
@@ -91,16 +92,32 @@ class Shadowing:
         vectors = unpack([one.logged.vector for one in served])
         theirs = await self._scores(champion, served, vectors)
         ours = await self._scores(version, served, vectors)
-        known = np.isfinite(np.concatenate([theirs, ours], axis=1)).all(axis=1)
-        self._count("compared", int(np.count_nonzero(known)))
-        self._count("erred", int(np.count_nonzero(~known)))
+        known = np.asarray(np.isfinite(theirs).all(axis=1))
+        both = np.asarray(known & np.isfinite(ours).all(axis=1))
+        self._count("compared", int(np.count_nonzero(both)))
+        self._count("erred", int(np.count_nonzero(~both)))
+        slices = self._slices(vectors)
         return [
-            _record(one, (champion, said), (version, says), early=one.logged.event_time < since)
-            for one, said, says, both in zip(
-                served, _plain(theirs), _plain(ours), known.tolist(), strict=True
+            _record(one, (champion, said), (version, says if answered else None), since, inside)
+            for one, said, says, is_known, answered, inside in zip(
+                served,
+                _plain(theirs),
+                _plain(ours),
+                known.tolist(),
+                both.tolist(),
+                slices,
+                strict=True,
             )
-            if both
+            if is_known
         ]
+
+    def _slices(self, vectors: NDArray[np.float32]) -> list[list[str]]:
+        """Of each vector the names of the declared slices that it is in."""
+        found: list[list[str]] = [[] for _ in vectors]
+        for one in self._declared:
+            for row in np.flatnonzero(one.mask(vectors)).tolist():
+                found[row].append(one.name)
+        return found
 
     async def _scores(
         self, version: int, served: Sequence[Served], vectors: NDArray[np.float32]
@@ -124,7 +141,11 @@ def _plain(scores: Scores) -> list[Any]:
 
 
 def _record(
-    served: Served, champion: tuple[int, Any], challenger: tuple[int, Any], *, early: bool
+    served: Served,
+    champion: tuple[int, Any],
+    challenger: tuple[int, Any],
+    since: float,
+    slices: list[str],
 ) -> OutputRecord:
     source, logged = served
     key = source.key or b""
@@ -137,13 +158,14 @@ def _record(
         "challenger_score": challenger[1],
         "served": logged.version,
         "key": key.decode(errors="replace"),
-        "early": early,
+        "since": since,
     }
     if isinstance(logged, Example):
         common |= {
             "label": logged.label,
             "labelled_at": logged.labelled_at,
             "origin": logged.origin,
+            "slices": slices,
         }
     else:
         common["entities"] = logged.entities

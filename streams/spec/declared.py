@@ -38,6 +38,8 @@ def _problem(hint: Any, value: object) -> tuple[str, str] | None:
     if typing.get_origin(hint) is Literal:
         return None if value in options else _not_known(value, [str(one) for one in options])
     if typing.get_origin(hint) is tuple:
+        if typing.get_origin(options[0]) is tuple:
+            return _no_rows(options[0], value)
         return _no_numbers(value) if float in options else _no_texts(value)
     if type(None) in options and len(options) == 2:
         [kind] = [one for one in options if one is not type(None)]
@@ -63,6 +65,12 @@ def _no_numbers(value: object) -> tuple[str, str] | None:
     if isinstance(value, tuple) and all(_no_plain(float, one) is None for one in value):
         return None
     return f"{value!r} is no tuple of numbers", "write (0.1, 0.5)"
+
+
+def _no_rows(hint: Any, value: object) -> tuple[str, str] | None:
+    if isinstance(value, tuple):
+        return next(filter(None, (_problem(hint, row) for row in value)), None)
+    return f"{value!r} is no tuple of rows", "write ((0, 1), (50, 0))"
 
 
 def _not_known(value: object, known: Sequence[str]) -> tuple[str, str]:

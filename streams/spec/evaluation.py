@@ -64,6 +64,9 @@ class Evaluate:
     top: int = 100
     """Keys that are looked at in a bucket, those with the highest scores: how many of them are of
     class 1 is the precision of the top (card precision, where the key is a card). 0: none are."""
+    costs: tuple[tuple[float, ...], ...] = ()
+    """What a decision costs, a row for each label and a column for each decision: with
+    `((0, 1), (50, 0))` an alert for nothing costs 1, a positive that is missed 50."""
 
     def __post_init__(self) -> None:
         check_fields(self, _WHERE)
@@ -75,6 +78,15 @@ class Evaluate:
             raise PipelineError(f"{_WHERE}.every", "is zero", "use 1s or more")
         if not 0 <= self.top <= 10_000:
             raise PipelineError(f"{_WHERE}.top", f"{self.top} is not in 0..10000", "use 100 or so")
+
+    def check_costs(self, classes: int) -> None:
+        """Raise a `PipelineError` unless there is a cost for each label and decision, or none."""
+        if self.costs and {len(self.costs), *map(len, self.costs)} != {classes}:
+            raise PipelineError(
+                f"{_WHERE}.costs",
+                f"{self.costs} is no square of {classes} classes",
+                "write a row for each label with a cost for each decision, as ((0, 1), (50, 0))",
+            )
 
     @property
     def every_seconds(self) -> int:

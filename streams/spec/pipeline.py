@@ -75,6 +75,7 @@ class Pipeline:
         self._check_labels()
         self._check_classes()
         compile_slices(self.policies.evaluate.slices, self.feature_names)
+        self.policies.evaluate.check_costs(max(2, self.model.outputs))
 
     def _check_classes(self) -> None:
         classes = max(2, self.model.outputs)

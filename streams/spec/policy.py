@@ -69,12 +69,6 @@ class Policies:
                     f"{value!r} is no {expected.__name__}",
                     f"write {expected.__name__}(...)",
                 )
-        if self.rollout.gradual:
-            raise PipelineError(
-                "policies.rollout",
-                "by degrees is not carried out by any worker yet",
-                "leave it out: what the gate lets through serves at once",
-            )
         if self.keep_versions < 2:
             raise PipelineError(
                 "policies.keep_versions",

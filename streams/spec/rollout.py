@@ -33,7 +33,8 @@ class Gate:
     """What every version's metric must be proven to be above, beside chance (prevalence, 0.5, or
     the majority's share)."""
     alerts: float = 3.0
-    """The candidate's alerts may be this many times the champion's, or that part of them."""
+    """The candidate's alerts may be this many times the champion's, or that part of them; fewer are
+    as good while they are at least that part of the positives."""
     calibration: float = 2.0
     """The candidate's mean score may be this many times the share of positives, or that part."""
     resample: Literal["example", "entity"] = "example"
@@ -71,20 +72,29 @@ class RollOut:
     """
 
     shadow: Duration = "3d"
-    """How long it is in the shadow at least, and how long it is watched after its promotion."""
+    """How long it is in the shadow at least, and how long it is watched after its promotion: until
+    it is proven harmless by what happened since, or the next version waits."""
     canary: tuple[float, ...] = (0.01, 0.05, 0.25)
     """The shares of entities that it serves before it serves all, rising."""
     every: Duration = "1d"
     """How long each share lasts at least. The roll-out freezes when no feedback came for longer."""
     least: int = 1000
     """Labelled events that each step takes at least."""
-    harm: float = 0.002
-    """Harmless is a mean loss proven to be above the champion's by less than this; losses are
-    between 0 and 1."""
+    harm: float = 0.01
+    """Harmless is a mean loss proven to be above the champion's by less than this. The loss of a
+    score is its squared error with all classes made equally frequent: 0.25 of a coin's."""
     confidence: float = 0.95
     """With this probability no conclusion of a whole roll-out is wrong, however often one looks."""
     holdout: float = 0.0
     """Share of entities that stays with the predecessor while the new champion is watched."""
+    slowest: float = 0.25
+    """Seconds that an answer may take. The champion answers what takes longer, and a version whose
+    answers do, while the champion's do not, is taken back."""
+    erring: float = 0.01
+    """It is taken back where it gives no finite score for more than this share of the events."""
+    shift: float = 3.0
+    """It is taken back where its mean score is more than this many times the champion's, or less
+    than that part of it, and as far from the share of class 1 in what it was trained on."""
 
     def __post_init__(self) -> None:
         check_fields(self, "policies.rollout")
@@ -104,6 +114,7 @@ class RollOut:
                 f"{self.confidence} is not in [0.5, 1)",
                 "use 0.95 or 0.99",
             )
+        self._check_guards()
 
     @classmethod
     def at_once(cls) -> RollOut:
@@ -141,6 +152,20 @@ class RollOut:
                 "policies.rollout.shadow",
                 "is zero: the canary would begin without evidence",
                 "use 1h or more, or RollOut.at_once()",
+            )
+
+    def _check_guards(self) -> None:
+        if not 0.0 < self.slowest < float("inf"):
+            raise PipelineError(
+                "policies.rollout.slowest", f"{self.slowest} s is no time", "use 0.25 or so"
+            )
+        if not 0.0 <= self.erring < 1.0:
+            raise PipelineError(
+                "policies.rollout.erring", f"{self.erring} is not in [0, 1)", "use 0.01 or so"
+            )
+        if not 1.0 < self.shift < float("inf"):
+            raise PipelineError(
+                "policies.rollout.shift", f"{self.shift} is no ratio above 1", "use 3 or so"
             )
 
     def _check_shares(self) -> None:

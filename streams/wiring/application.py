@@ -141,7 +141,7 @@ class Parts:
             app.failed(error)
 
     async def look(self) -> None:
-        """Say what has changed at the servers."""
+        """Say what has changed at the servers, or what else is to be said now and then."""
 
     async def restore(self) -> None:
         """Bring back what the feature state has lost, where nothing else would ask for it."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.engine.app import BatchApp
 from streams.kafka.past import TopicPredictions
 from streams.kafka.progress import GroupProgress
 from streams.kafka.topic_watch import TopicWatch
 from streams.ledger.topic import LedgerFollower
+from streams.ports.models import Champion, Scorer
 from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
 from streams.settings import Settings
@@ -29,6 +33,8 @@ class _ScoringParts(StatefulParts):
         super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, written))
         self._champion = LedgerFollower(settings, pipeline)
         self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
+        trial = TritonEndpoints.of(settings, pipeline, repairing=False)
+        self._apart = _Apart(self._scorer, trial, self._champion)
         self._scoring: Scoring | None = None
 
     async def start(self) -> None:
@@ -39,7 +45,7 @@ class _ScoringParts(StatefulParts):
         self._scoring = Scoring(
             self._pipeline,
             self._state,
-            self._scorer,
+            self._apart,
             self._champion,
             range_reader(self._settings),
             TopicPredictions(self._settings, topics.predictions, self._topics.id_of(topics.events)),
@@ -48,9 +54,32 @@ class _ScoringParts(StatefulParts):
 
     async def stop(self) -> None:
         await self._champion.stop()
-        await self._scorer.close()
+        await self._apart.close()
         await super().stop()
 
     def processor(self, partition: int) -> PartitionScoring:
         assert self._scoring is not None, "the application has not started"
         return self._scoring.partition(partition)
+
+
+class _Apart:
+    """`Scorer` that asks for other versions than the champion by connections of their own.
+
+    One on trial that fails opens no circuit of the champion's.
+    """
+
+    def __init__(self, scorer: Scorer, trial: Scorer, champion: Champion) -> None:
+        self._scorer = scorer
+        self._trial = trial
+        self._champion = champion
+
+    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `Scorer.infer`."""
+        beside = self._champion.beside
+        on_trial = beside is not None and version == beside.version
+        return await (self._trial if on_trial else self._scorer).infer(version, vectors)
+
+    async def close(self) -> None:
+        """Release connections."""
+        await self._scorer.close()
+        await self._trial.close()

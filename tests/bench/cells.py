@@ -14,9 +14,9 @@ import time
 import numpy as np
 
 from streams.evaluation.cells import Counted, add
+from streams.evaluation.totals import Total
 from streams.records import Cell, encode
 from workers.evaluation.metrics import point
-from workers.evaluation.progressive import Total
 
 BATCH = 2_000
 

@@ -3,9 +3,10 @@
     python -m tests.bench.rollout
 
 Both versions see the same events and err on the logit, partly together, partly each by itself. A
-twin errs as much as the champion; a harmful challenger errs more by itself, so that its mean Brier
-loss is higher by the harm. A day
-has 1,000 labelled events, and there is one look a day. The policy is `RollOut()`, its defaults.
+twin errs as much as the champion; a harmful challenger errs more by itself, so that its mean loss,
+with the classes balanced, is higher by the harm. A day has 1,000 labelled events, one in four of
+class 1, and there is one look a day. The policy is `RollOut()`, its defaults. At the end the same
+with rare classes: 10,000 events a day, one in a hundred of class 1.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from numpy.typing import NDArray
 from streams.ledger.state import LedgerState, Stage
 from streams.records import Action
 from streams.spec import RollOut
-from workers.evaluation.sequential import ConfidenceSequence, brier
+from workers.evaluation.sequential import Balance, ConfidenceSequence
 from workers.releases.rollout import StageEvidence, decide
 
 POLICY = RollOut()
 RUNS, DAYS, A_DAY = 500, 200, 1000
+FEW = 60
+"""Runs with a rare class."""
 LOOKS = 60
 """Of the rival."""
 DAY = 86_400.0
@@ -37,34 +40,49 @@ START = LedgerState(champion=1, challenger=2, stage=Stage.CANDIDATE)
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
 class World:
-    """Labelled events and two models' losses on them; seeded."""
+    """Where labelled events come from, and how two models err on them."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng(seed)
+    events: int
+    """A day."""
+    offset: float
+    """Mean of the true logits."""
+    share: float
+    """Of class 1, as the manifest of a version that was trained here would say."""
 
-    def day(self, error: float, events: int = A_DAY) -> Floats:
+    @property
+    def balance(self) -> Balance:
+        return Balance.of([1.0 - self.share, self.share])
+
+    def day(self, random: np.random.Generator, error: float, events: int = 0) -> Floats:
         """Challenger's loss minus champion's on the events of a day, [events]."""
-        logit, common, *errors = self._random.standard_normal((4, events))
-        logit = 1.5 * logit - 1.5
+        logit, common, *errors = random.standard_normal((4, events or self.events))
+        logit = 1.5 * logit + self.offset
         shown = logit + COMMON * common
-        labels = (self._random.random(events) < _sigmoid(logit)).astype(np.float32)
+        labels = (random.random(len(logit)) < _sigmoid(logit)).astype(np.float32)
         champion, challenger = (
-            brier(_sigmoid(shown + scale * noise), labels)
+            self.balance.losses(_sigmoid(shown + scale * noise), labels)
             for scale, noise in zip((ERROR, error), errors, strict=True)
         )
         return challenger - champion
 
+    def errors_for(self, harms: Floats) -> Floats:
+        """The error on the logit with which the mean loss is higher by so much. [n]."""
+        grid = np.linspace(ERROR, 3.0, 40)
+        losses = [
+            float(self.day(np.random.default_rng(0), error, 400_000).mean()) / self.balance.unit
+            for error in grid
+        ]
+        return np.interp(harms, np.maximum.accumulate(losses), grid)
+
+
+COMMON_CLASS = World(A_DAY, -1.5, 0.2545)
+RARE_CLASS = World(10_000, -5.5, 0.0104)
+
 
 def _sigmoid(logit: Floats) -> Floats:
     return 1.0 / (1.0 + np.exp(-logit))
-
-
-def errors_for(harms: Floats) -> Floats:
-    """The error on the logit with which the mean loss is higher by so much. [n]."""
-    grid = np.linspace(ERROR, 2.0, 60)
-    losses = [float(World(0).day(error, 400_000).mean()) for error in grid]
-    return np.interp(harms, np.maximum.accumulate(losses), grid)
 
 
 @dataclass
@@ -79,17 +97,21 @@ class End:
     """Labelled events from the begin, or from when harm began, to the end."""
 
 
-def rolled_out(error: float, seed: int, begins: Stage = Stage.SHADOW) -> End:
+def rolled_out(
+    error: float, seed: int, begins: Stage = Stage.SHADOW, world: World = COMMON_CLASS
+) -> End:
     """One challenger through the policy; one that is harmful is so from stage `begins` on."""
-    world, state = World(seed), START
+    random, state, unit = np.random.default_rng(seed), START, world.balance.unit
     sequence, promoted, counted, harmful = _fresh(), False, 0, begins is Stage.SHADOW
     for day in range(DAYS):
         now = day * DAY
         if state.stage is not Stage.CANDIDATE:
             harmful |= state.stage is begins
-            counted += A_DAY * harmful
-            sequence = sequence.update(world.day(error if harmful else ERROR))
-        evidence = StageEvidence(2, state.since, sequence.count, now, sequence.interval)
+            counted += world.events * harmful
+            sequence = sequence.update(world.day(random, error if harmful else ERROR))
+        low, high = sequence.interval
+        interval = max(-1.0, low / unit), min(1.0, high / unit)
+        evidence = StageEvidence(2, state.since, sequence.count, now, interval)
         if (found := decide(POLICY, state, evidence, now)) is None:
             continue
         promoted |= found.action is Action.PROMOTE
@@ -105,9 +127,9 @@ def _fresh() -> ConfidenceSequence:
 
 def thrown_out_by_plain_intervals(seed: int) -> bool:
     """Whether a twin is ever below 0 by a plain 95 % interval, looked at after each of 60 days."""
-    world, count, total, squares = World(seed), 0, 0.0, 0.0
+    random, count, total, squares = np.random.default_rng(seed), 0, 0.0, 0.0
     for _ in range(LOOKS):
-        found = world.day(ERROR)
+        found = COMMON_CLASS.day(random, ERROR)
         count, total, squares = count + A_DAY, total + found.sum(), squares + (found**2).sum()
         mean = total / count
         if mean > 1.96 * np.sqrt((squares / count - mean**2) / count):
@@ -137,9 +159,9 @@ def main() -> None:
     print("| Challengers | runs | champion | taken back | settled | open | median | most |")
     print("|---|---|---|---|---|---|---|---|")
     print(_row("twins", [rolled_out(ERROR, seed) for seed in range(RUNS)]))
-    bounds = [0.002, 0.005, 0.01, 0.02, 0.05]
+    bounds = [POLICY.harm, 0.02, 0.05]
     harms = np.geomspace(bounds[0], bounds[-1], RUNS)
-    errors = errors_for(harms)
+    errors = COMMON_CLASS.errors_for(harms)
     begins = [(Stage.SHADOW, "live"), (Stage.CANARY, "serving")]
     ends = [
         rolled_out(error, 10_000 + number, begins[number % 2][0])
@@ -153,6 +175,10 @@ def main() -> None:
         print(_row(f"harm {least:g} to {most:g}", [ends[i] for i in np.flatnonzero(inside)]))
     late = [rolled_out(error, 20_000 + n, Stage.WATCH) for n, error in enumerate(errors[::5])]
     print(_row("harmful once champion", late))
+    rare = RARE_CLASS.errors_for(np.geomspace(0.02, 0.05, FEW))
+    print(_row("twins, rare class", [rolled_out(ERROR, n, world=RARE_CLASS) for n in range(FEW)]))
+    ends = [rolled_out(error, 30_000 + n, world=RARE_CLASS) for n, error in enumerate(rare)]
+    print(_row("harmful by .02 to .05, rare class", ends))
     plain = sum(thrown_out_by_plain_intervals(seed) for seed in range(RUNS))
     print(f"\nTwins that plain 95 % intervals throw out in {LOOKS} looks: {plain} of {RUNS}")
     print(f"\n{time.monotonic() - begun:.0f} s")

@@ -1,10 +1,11 @@
-"""What a shadow costs: its own throughput, and what scoring beside it takes longer.
+"""What a roll-out costs: the shadow's throughput, and what scoring beside it takes longer.
 
     python -m tests.bench.shadow --json shadow.json
 
 Card fraud with full windows. First the shadow alone works off what was served of a backlog, then
-scoring is measured under an open-loop load, in turn without and with a shadow that keeps up. All
-of it shares the machine: servers, load, observer, scoring and the shadow.
+scoring is measured under an open-loop load, in turn without a roll-out, and with a shadow that
+keeps up and a canary that serves a share of the entities. All of it shares the machine: servers,
+load, observer, scoring and the shadow.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +27,8 @@ from streams.kafka import workarounds
 from streams.kafka.connection import client_options
 from streams.kafka.offsets import offsets_client
 from streams.kafka.topics import ensure_topics, group_id
+from streams.ledger.topic import append, new_entry, read_state
+from streams.records import Action, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.bench.latency import FILL, Latency, arrivals, maximum
@@ -36,9 +40,10 @@ from tests.bench.servers import servers
 from tests.faults.harness import Workers, card_fraud_module
 from tests.models import challenge, publish_rivals
 
+CANARY = 0.05
 FLOOR = 1.2
-"""Scoring's p99 with a shadow is at most so many times what it is without: the median of pairs of
-rounds, each right after the other, since a shared machine's speed drifts."""
+"""Scoring's p99 with shadow and canary is at most so many times what it is without: the median of
+pairs of rounds, each right after the other, since a shared machine's speed drifts."""
 _SETTLING = 3.0
 """Seconds at the start of each round that do not count."""
 _KEPT_UP = 1.0
@@ -52,6 +57,12 @@ async def throughput(settings: Settings, pipeline: Pipeline, workers: Workers, c
     span = await measure(settings, pipeline.topics.shadow, shadow, {}, Limits(count, 60.0))
     shadow.end()
     return span
+
+
+async def serve_share(settings: Settings, pipeline: Pipeline, version: Manifest) -> None:
+    """The version serves the canary's share from now on."""
+    entry = new_entry(Action.CANARY, version, await read_state(settings, pipeline), "a benchmark")
+    await append(settings, pipeline, msgspec.structs.replace(entry, share=CANARY))
 
 
 async def caught_up(settings: Settings, pipeline: Pipeline) -> None:
@@ -100,8 +111,10 @@ async def compare(options: argparse.Namespace, settings: Settings, folder: Path)
         for number in range(2 * options.rounds):
             what = ("without", "with")[number % 2]
             shadow = workers.start("shadow") if what == "with" else None
+            await challenge(settings, pipeline, second)  # in the shadow: it serves nobody
             if shadow is not None:
                 await caught_up(settings, pipeline)
+                await serve_share(settings, pipeline, second)
             due, arrived = await arrivals(
                 settings, topics.events, topics.predictions, first, rate, options.seconds
             )
@@ -131,7 +144,7 @@ def _print(report: dict[str, Any]) -> None:
     table = Table("", "p50, ms", "p99, ms", title=f"scoring {report['rate']:,} events/s")
     for what in ("without", "with"):
         columns = (", ".join(f"{one:.0f}" for one in report[name][what]) for name in ("p50", "p99"))
-        table.add_row(f"{what} a shadow", *columns)
+        table.add_row(f"{what} shadow and canary", *columns)
     Console().print(table)
     core = 1e6 / report["shadow_cpu_us"]
     Console().print(

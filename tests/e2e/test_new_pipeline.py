@@ -69,7 +69,7 @@ class Folder:
     """The user's directory, and `driftloop` run in it."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        self._path = path
+        self.path = path
         (path / "biopsies.py").write_text(MODULE)
         self._environment = {
             **os.environ,
@@ -81,7 +81,7 @@ class Folder:
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "workers.cli", *arguments],
-            cwd=self._path,
+            cwd=self.path,
             env=self._environment,
             capture_output=True,
             text=True,
@@ -92,10 +92,10 @@ class Folder:
         return done.stdout
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self._path / f"{arguments[0]}.log").open("wb") as log:
+        with (self.path / f"{arguments[0]}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "workers.cli", *arguments],
-                cwd=self._path,
+                cwd=self.path,
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -166,6 +166,7 @@ async def test_from_the_first_check_to_a_version_that_serves(
     events, labels = samples()
     early, late = events[:500], events[500:]
     await until_topics(settings)
+    assert "No event has matured yet" in await reported(folder)
 
     await publish(settings, "biopsies.events", [(e["clinic"], e) for e in early])
     first = await read(settings, "biopsies.predictions", 500)
@@ -197,6 +198,12 @@ async def test_from_the_first_check_to_a_version_that_serves(
     right = sum(p["decision"] == names[labels[int(p["event_id"])]] for p in served)
     assert right / len(served) > 0.9
 
+    page = await reported(folder)
+    assert "In the ledger version 1 serves" in page
+    assert "Version 1: promote" in page
+    assert "the others are not counted here" in page
+    assert {path.name for path in folder.path.glob("pictures/*.png")} >= {"confusion.png"}
+
     for process in workers:
         process.send_signal(signal.SIGINT)
     assert [await asyncio.to_thread(process.wait, 30) for process in workers] == [0, 0, 0]
@@ -209,6 +216,15 @@ async def measured(folder: Folder, settings: Settings) -> int:
     shown = await asyncio.to_thread(folder.run, "models", "quality", "biopsies")
     [row] = [line.split() for line in shown.splitlines() if "fallback" in line]
     return int(row[2].replace(",", ""))
+
+
+async def reported(folder: Folder) -> str:
+    """What `driftloop report` writes."""
+    said = await asyncio.to_thread(folder.run, "report", "biopsies", "--png", "pictures")
+    assert "biopsies-report.html: " in said
+    page = (folder.path / "biopsies-report.html").read_text()
+    assert len(page) < 1_000_000
+    return page
 
 
 async def until_topics(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from streams.distributions import Distribution
+from streams.evaluation.totals import Total
 from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import group_id
@@ -19,7 +20,6 @@ from streams.spec import Pipeline
 from tests.reference.quality import by_cell, measures
 from tests.reference.served import wrong_distributions
 from tests.waiting import until
-from workers.evaluation.progressive import Total
 
 _CAUGHT_UP = 60.0
 _decode_example, _decode_cell = decoder(Example).decode, decoder(Cell).decode

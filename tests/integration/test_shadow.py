@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import psutil
+import pytest
 
 from streams.adapters.triton.scorer import TritonScorer
 from streams.kafka.topics import ensure_topics
+from streams.records import encode
 from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.faults.harness import Output, Workers, card_fraud_module, caught_up, publish
@@ -20,6 +21,7 @@ from tests.shadowing import T0, compared, examples, served, vectors
 from tests.stack import own_stack
 from tests.waiting import until
 from workers.releases.onnx_files import run, session
+from workers.rollouts.shadowed import read_shadowed
 
 EVENTS = 400
 
@@ -57,16 +59,20 @@ async def test_what_was_served_is_compared_and_what_was_trained_on_is_not(
         assert worker.times_said(b"records cannot be read") == 1
     found = compared(out.records)
     expected = says(pipeline, challenger, EVENTS)
-    for labelled in (False, True):
-        ours = {one.event_id: one for one in found if (one.label is not None) == labelled}
+    for known in (False, True):
+        ours = {one.event_id: one for one in found if (one.label is not None) == known}
         assert set(ours) == {f"e{number}" for number in range(50, EVENTS)}
         for number in range(50, EVENTS):
             one = ours[f"e{number}"]
             assert (one.champion, one.champion_score, one.challenger) == (1, 0.5, 2)
-            np.testing.assert_allclose(one.challenger_score, expected[number], atol=1e-5)
-            assert one.early == (number < 100)
-            assert one.label == (float(number % 2) if labelled else None)
+            assert one.challenger_score == pytest.approx(expected[number], abs=1e-5)
+            assert one.since == T0 + 100
+            assert one.label == (float(number % 2) if known else None)
     assert len(found) == 2 * (EVENTS - 50)
+    read = await read_shadowed(settings, pipeline, most=100 * EVENTS)
+    assert read is not None
+    assert sorted(map(encode, read)) == sorted(map(encode, found))
+    assert await read_shadowed(settings, pipeline, most=EVENTS) is None
 
 
 async def test_no_challenger_and_a_dead_one_hold_nothing_up(

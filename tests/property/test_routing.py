@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.scoring.routing import arms, places
+from streams.ports.models import Beside
+from streams.records import ARMS, CANARY, HOLDOUT
+from streams.scoring.routing import Arms, places
 
 NAMES = st.lists(st.binary(max_size=40), min_size=1, max_size=50)
 SHARES = st.floats(0.0, 1.0)
@@ -20,12 +22,16 @@ FAMILIES = {
 }
 
 
+def arms(names: list[bytes], share: float, version: int, arm: str = CANARY) -> Arms:
+    return Arms.of(Beside(version, 0.5, arm, version, share), names)
+
+
 @given(NAMES, SHARES, SHARES, VERSIONS)
 def test_nobody_changes_arm_when_the_share_grows(
     names: list[bytes], one: float, two: float, version: int
 ) -> None:
     small, large = sorted([one, two])
-    before, after = (arms(names, share, version).challenger for share in (small, large))
+    before, after = (arms(names, share, version).theirs for share in (small, large))
     assert not (before & ~after).any()
 
 
@@ -33,27 +39,37 @@ def test_nobody_changes_arm_when_the_share_grows(
 def test_an_entity_is_in_one_arm_whatever_it_comes_with(
     names: list[bytes], share: float, version: int
 ) -> None:
-    together = arms(names, share, version).challenger
-    alone = [bool(arms([name], share, version).challenger[0]) for name in names]
+    together = arms(names, share, version).theirs
+    alone = [bool(arms([name], share, version).theirs[0]) for name in names]
     assert together.tolist() == alone
 
 
 @given(NAMES, SHARES, VERSIONS)
 def test_the_propensity_is_that_of_the_arm(names: list[bytes], share: float, version: int) -> None:
     found = arms(names, share, version)
-    expected = [share if challenger else 1.0 - share for challenger in found.challenger]
-    assert found.propensity.tolist() == expected
-    assert (found.propensity > 0.0).all()
+    expected = [share if theirs else 1.0 - share for theirs in found.theirs]
+    assert found.propensities.tolist() == expected
+    assert (found.propensities > 0.0).all()
+
+
+@given(NAMES, SHARES, VERSIONS)
+def test_who_was_a_canary_is_in_no_holdout(names: list[bytes], share: float, version: int) -> None:
+    """The holdout is what the last canary's share leaves, so that nobody goes back and forth."""
+    canary, holdout = (arms(names, share, version, arm) for arm in (CANARY, HOLDOUT))
+    assert (canary.theirs == ~holdout.theirs).all()
+    assert canary.propensities.tolist() == holdout.propensities.tolist()
+    assert {ARMS[arm] for arm in holdout.arms[holdout.theirs]} <= {HOLDOUT}
+    assert not holdout.arms[~holdout.theirs].any()
 
 
 @given(NAMES, VERSIONS)
 def test_nobody_and_everybody(names: list[bytes], version: int) -> None:
-    assert not arms(names, 0.0, version).challenger.any()
-    assert arms(names, 1.0, version).challenger.all()
+    assert not arms(names, 0.0, version).theirs.any()
+    assert arms(names, 1.0, version).theirs.all()
 
 
 def test_an_empty_batch_has_no_arms() -> None:
-    assert arms([], 0.5, 1).propensity.shape == (0,)
+    assert arms([], 0.5, 1).propensities.shape == (0,)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -68,7 +84,7 @@ def test_places_are_uniform(family: str, version: int) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_small_shares_are_met(family: str) -> None:
     for version in range(1, 21):
-        count = int(arms(FAMILIES[family], 0.01, version).challenger.sum())
+        count = int(arms(FAMILIES[family], 0.01, version).theirs.sum())
         assert abs(count - 500) < 4.5 * np.sqrt(500 * 0.99)
 
 

@@ -9,13 +9,13 @@ import typer
 
 
 def demo(
-    days: Annotated[int, typer.Option(min=21, max=183, help="Days of payments to stream.")] = 56,
+    days: Annotated[int, typer.Option(min=21, max=183, help="Days of payments to stream.")] = 84,
     minutes: Annotated[float, typer.Option(min=0.1, help="Minutes to spread them over.")] = 4.0,
     report: Annotated[Path, typer.Option(help="Where to write the curves.")] = Path(
         "demo-report.html"
     ),
 ) -> None:
-    """Stream eight weeks of card payments through the whole loop, and judge what came out."""
+    """Stream twelve weeks of card payments through the whole loop, and judge what came out."""
     from workers.demo.run import Plan, run_demo
 
     if not run_demo(Plan(days, minutes, report)):

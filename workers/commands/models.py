@@ -11,9 +11,9 @@ import typer
 from rich.table import Table
 
 from streams.errors import ConfigurationError
-from streams.ledger.state import LedgerState, state_after
+from streams.ledger.state import LedgerState, Stage, state_after
 from streams.ledger.topic import read_entries
-from streams.records import LedgerEntry, Manifest
+from streams.records import Action, LedgerEntry, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.commands.drift import drift
@@ -53,6 +53,8 @@ def list_models(module: Module) -> None:
     out.print(
         f"champion: version {now.champion}" if now.champion else "no version serves: fallback"
     )
+    if on_its_way := _on_its_way(now):
+        out.print(on_its_way)
 
 
 app.command("quality")(quality)
@@ -101,8 +103,28 @@ def rollback(
     ] = None,
     reason: Annotated[str, typer.Option(help="Why; recorded in the ledger.")] = "",
 ) -> None:
-    """Make an earlier champion serve again, and record it."""
+    """Take back the version that is on its way, else the champion: an earlier one serves again."""
     _say(module, _run(module, lambda life: life.rollback(to, reason or "rolled back")))
+
+
+def freeze(
+    module: Module, reason: Annotated[str, typer.Option(help="Why; recorded in the ledger.")]
+) -> None:
+    """Let no version be rolled out further until `thaw`; a bad one is still taken back."""
+    decided = _run(module, lambda life: life.steps.freeze(reason))
+    out.print(
+        f"roll-outs are frozen at {_share(decided.share)} for version {decided.version or 'none'}; "
+        f"to go on: `driftloop thaw {module}`"
+    )
+
+
+def thaw(
+    module: Module,
+    reason: Annotated[str, typer.Option(help="Why; recorded in the ledger.")] = "",
+) -> None:
+    """Let roll-outs go on that were frozen."""
+    _run(module, lambda life: life.steps.thaw(reason or "thawed"))
+    out.print(f"roll-outs go on; see `driftloop models list {module}`")
 
 
 def _run(module: str, action: Callable[..., Awaitable[T]]) -> T:
@@ -122,11 +144,41 @@ def _run(module: str, action: Callable[..., Awaitable[T]]) -> T:
 
 
 def _say(module: str, decided: LedgerEntry) -> None:
+    if decided.action is Action.REJECT:
+        out.print(
+            f"[green]version {decided.version} is taken back[/]; version {decided.previous} serves "
+            "all, scoring workers switch within a second"
+        )
+        return
     out.print(
         f"[green]version {decided.version} serves[/] (before: {decided.previous or 'none'}); "
         f"scoring workers switch within a second. To undo: `driftloop rollback {module}"
         + (f" --to {decided.previous}`" if decided.previous else "`")
     )
+
+
+def _on_its_way(now: LedgerState) -> str:
+    """The roll-out in words; empty where there is none."""
+    version = now.challenger
+    said = {
+        Stage.NONE: "",
+        Stage.CANDIDATE: f"version {version} waits to be rolled out",
+        Stage.SHADOW: f"version {version} is in the shadow of version {now.incumbent}",
+        Stage.CANARY: f"version {version} serves {_share(now.share)}, {now.incumbent} the others",
+        Stage.WATCH: f"version {version} is watched beside version {now.incumbent}"
+        + (f", which serves {_share(1 - now.share)}" if now.share < 1 else ""),
+    }[now.stage]
+    if now.stage not in (Stage.NONE, Stage.CANDIDATE):
+        said += f", since {_time(now.since)} of event time"
+    if now.waiting:
+        said += f"; version {now.waiting} is next"
+    if now.frozen:
+        said += f"{'; ' if said else ''}roll-outs are frozen by the {now.frozen}"
+    return said
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:g} % of the entities"
 
 
 def _by(entry: LedgerEntry) -> str:
@@ -142,6 +194,8 @@ def _row(
 ) -> tuple[str, ...]:
     manifest = now.versions.get(version)
     serves = "[green]champion[/]" if version == now.champion else ""
+    if version == now.challenger and now.stage is not Stage.WATCH:
+        serves = f"[yellow]{now.stage}{f' {100 * now.share:g} %' if now.share else ''}[/]"
     if not on_disk:
         serves += "[red]not on disk[/]"
     value = manifest.metrics.get(metric) if manifest else None

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from streams.evaluation.totals import Total, mean_top_precision
 from streams.records import Cell
 from streams.spec import Pipeline
 from workers.environment import connected_settings, find_pipeline
-from workers.evaluation.progressive import Total, mean_top_precision, read_cells
+from workers.evaluation.progressive import read_cells
 from workers.terminal import Module, out, plain
 
 _SHOWN = {
@@ -71,7 +72,7 @@ def _rows(pipeline: Pipeline, cells: Iterable[Cell], by_bucket: bool) -> Iterato
             "from": min(cell.start for cell in found),
             "to": max(cell.start + cell.span for cell in found),
             "events": sum(cell.events for cell in found),
-            **Total.of(found).measures(),
+            **Total.of(found).measures(pipeline.policies.evaluate.costs),
             **mean_top_precision(found, pipeline.policies.evaluate.top),
         }
 
@@ -79,7 +80,9 @@ def _rows(pipeline: Pipeline, cells: Iterable[Cell], by_bucket: bool) -> Iterato
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     # without lines, ten columns fit a terminal of 80
     table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False)
-    for name in ("Version", "From", "Events", "Class 1", *_SHOWN.values()):
+    costs = {"cost": "Cost"} if any("cost" in row for row in rows) else {}
+    shown = {**_SHOWN, **costs}
+    for name in ("Version", "From", "Events", "Class 1", *shown.values()):
         table.add_column(name, justify="right")
     for row in rows:
         share = row.get("prevalence")
@@ -88,6 +91,6 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
             datetime.fromtimestamp(row["from"], UTC).strftime("%Y-%m-%d"),
             f"{row['events']:,}",
             "-" if share is None else f"{share:.2%}",
-            *(f"{row[name]:.3f}" if name in row else "-" for name in _SHOWN),
+            *(f"{row[name]:.3f}" if name in row else "-" for name in shown),
         )
     return table

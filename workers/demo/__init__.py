@@ -1,1 +1,1 @@
-"""`driftloop demo`: eight weeks of card payments through the whole loop, in minutes."""
+"""`driftloop demo`: twelve weeks of card payments through the whole loop, in minutes."""

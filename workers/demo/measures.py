@@ -1,4 +1,4 @@
-"""What the demo measures from outside: memory, failed requests, quality by day."""
+"""What the demo measures from outside: memory, failed requests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ import contextlib
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import psutil
-from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
-
-from streams.spec.model import INPUT
-from workers.demo.observer import Seen
-from workers.evaluation.daily import DayQuality, daily_quality
 
 
 @dataclass
@@ -61,36 +53,3 @@ def failed_requests(port: int) -> int:
             if sample.name == "driftloop_retries_total" and sample.labels["stage"] == "infer"
         )
     )
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Daily quality of the loop's served scores, and of its first version left alone."""
-
-    loop: list[DayQuality]
-    first: list[DayQuality]
-
-
-def quality(world: pd.DataFrame, seen: Seen, repository: Path, first_version: int) -> Quality:
-    """Both, for each day after the one on which the first version began to serve."""
-    served = np.flatnonzero(seen.versions == first_version)
-    days = world["day"].to_numpy()
-    rows = np.flatnonzero((days > days[served[0]]) & (seen.times > 0))
-    alone = _scores(repository / str(first_version) / "model.onnx", seen.vectors[rows])
-    labels = world["is_fraud"].to_numpy()[rows]
-    customers = world["customer_id"].to_numpy()[rows]
-    return Quality(
-        loop=daily_quality(days[rows], customers, seen.scores[rows], labels),
-        first=daily_quality(days[rows], customers, alone, labels),
-    )
-
-
-def _scores(model: Path, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    parts = [
-        session.run(None, {INPUT: vectors[start : start + 8192]})[0][:, 0]
-        for start in range(0, len(vectors), 8192)
-    ]
-    return np.concatenate(parts)

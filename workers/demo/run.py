@@ -21,11 +21,14 @@ from rich.table import Table
 from streams.errors import ConfigurationError
 from streams.kafka import connection
 from streams.kafka.offsets import offsets_client
+from streams.ledger.state import state_after
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
-from workers.demo.measures import Memory, Quality, failed_requests, quality
+from workers.demo.measures import Memory, failed_requests
+from workers.demo.mistake import Mistake
 from workers.demo.observer import Observer, Seen
-from workers.demo.report import METRICS, Moment, mean, write_report
+from workers.demo.quality import quality
+from workers.demo.report import Run, demo_report, quality_rows
 from workers.demo.source import DAY, SLOTS_PER_DAY, Feeder, Source
 from workers.devstack.servers import free_port
 from workers.devstack.state import running
@@ -34,9 +37,11 @@ from workers.processes.loop import Loop, running_loop, stop_on_signals
 from workers.terminal import console, note, out
 from workers.worlds.card_fraud import World, load
 
-MODULE = "streams.pipelines.card_fraud"
+MODULE = "workers.demo.pipeline"
 MOST_MEMORY = 4_000_000_000
 LEAST_VERSIONS = 4
+MISTAKE_AT = 0.6
+"""Share of the days after which a bad version is let in past the gate."""
 _DRAIN_SECONDS = 60.0
 _RATE_SAMPLES = 20
 """Half-second samples that a rate is taken over: slots come about one a second."""
@@ -62,6 +67,7 @@ class Watched:
 
     publisher: Feeder
     seen: Seen
+    mistake: Mistake
     memory: Memory = field(default_factory=Memory)
     rates: list[tuple[float, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -141,16 +147,20 @@ async def _stream(
         publisher = Feeder(
             producer, offsets, pipeline, plan.seconds_per_slot, _keeps_up(pipeline, seen)
         )
-        progress = Watched(publisher, seen, notes=lines)
+        progress = Watched(publisher, seen, Mistake(settings, pipeline), notes=lines)
         observing = tasks.create_task(Observer(settings, topics, seen).run())
         watching = tasks.create_task(_watch(plan, progress, loop))
+        due = plan.days * SLOTS_PER_DAY * MISTAKE_AT
+        erring = tasks.create_task(
+            progress.mistake.run(lambda: seen.ledger, lambda: publisher.slot >= due)
+        )
         await publisher.run(Source(world))
         deadline = time.monotonic() + _DRAIN_SECONDS
         while seen.predicted < len(world) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         await asyncio.sleep(1.0)  # what should not come would come now
-        observing.cancel()
-        watching.cancel()
+        for task in (observing, watching, erring):
+            task.cancel()
     return progress
 
 
@@ -158,7 +168,7 @@ def _keeps_up(pipeline: Pipeline, seen: Seen) -> Callable[[float], bool]:
     """Whether the trainer has decided on every candidate except perhaps the current one."""
     every = pipeline.policies.retrain.every_seconds / DAY
     mature = pipeline.feedback.horizon_seconds / DAY
-    start = datetime.combine(World().start, datetime.min.time(), UTC).timestamp()
+    start = _start()
 
     def keeps_up(day: float) -> bool:
         marks = [entry.manifest.label_watermark for entry in seen.ledger if entry.manifest]
@@ -167,6 +177,11 @@ def _keeps_up(pipeline: Pipeline, seen: Seen) -> Callable[[float], bool]:
         return day <= decided + mature + 2 * every
 
     return keeps_up
+
+
+def _start() -> float:
+    """The world's day 0, seconds since 1970."""
+    return datetime.combine(World().start, datetime.min.time(), UTC).timestamp()
 
 
 async def _watch(plan: Plan, progress: Watched, loop: Loop) -> None:
@@ -225,15 +240,19 @@ def _judge(
         ("no failed request", progress.failed == 0),
         ("no process restarted", restarts == 0),
         ("the last events were served by the last version", _serves_last(seen)),
+        ("a bad version was thrown out and served nobody", _served_nobody(progress)),
         ("all processes together below 4 GB", progress.memory.total < MOST_MEMORY),
     ]
     summary = list(_summary(progress, restarts))
     if seen.promoted:
         repository = settings.model_repository / pipeline.name
-        found = quality(world, seen, repository, seen.promoted[0])
-        summary += _quality_rows(found)
-        moments = [Moment(version, _first_day(world, seen, version)) for version in seen.promoted]
-        write_report(plan.report, found, moments, progress.rates, summary, World().start)
+        start = _start()
+        found = quality(pipeline, world, start, seen, repository)
+        summary += quality_rows(found)
+        promotions = [(version, _first_day(world, seen, version)) for version in seen.promoted]
+        story = progress.mistake.story(seen.ledger)
+        run = Run(found, promotions, progress.rates, summary, story, start)
+        demo_report(run).write(plan.report)
     out.print(_table("Summary", summary))
     for name, holds in checks:
         out.print(f"  {'[green]ok[/]  ' if holds else '[red]FAIL[/]'} {name}")
@@ -265,20 +284,15 @@ def _summary(progress: Watched, restarts: int) -> Iterator[tuple[str, str]]:
     yield "took", f"{time.monotonic() - progress.started:.0f} s"
 
 
-def _quality_rows(found: Quality) -> list[tuple[str, str]]:
-    return [
-        (
-            f"{name}, mean per day",
-            f"first version {mean(found.first, metric):.3f}, "
-            f"the loop {mean(found.loop, metric):.3f}",
-        )
-        for name, metric in METRICS
-    ]
-
-
 def _serves_last(seen: Seen) -> bool:
-    served = seen.versions[seen.times > 0]
-    return bool(len(served)) and int(served[-1]) == seen.champion > 0
+    served, now = seen.versions[seen.times > 0], state_after(seen.ledger)
+    serving = {now.champion, now.challenger if now.share else 0} - {0}
+    return bool(len(served)) and int(served[-1]) in serving
+
+
+def _served_nobody(progress: Watched) -> bool:
+    bad, seen = progress.mistake, progress.seen
+    return bad.thrown_out(seen.ledger) and not (seen.versions == bad.version).any()
 
 
 def _first_day(world: pd.DataFrame, seen: Seen, version: int) -> int:

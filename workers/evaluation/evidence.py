@@ -74,6 +74,8 @@ class Evidence:
     """The champion's where the champion is the anchor."""
     alerts: Estimate | None = None
     """Logarithm of the candidate's alerts over the champion's; None where not defined."""
+    alerts_to_positives: Estimate | None = None
+    """Logarithm of the candidate's alerts over the positives, on the same examples."""
     calibration: Estimate | None = None
     """Logarithm of mean score over prevalence; None for several classes."""
     slices: Mapping[str, SliceGain] | None = None
@@ -101,6 +103,7 @@ def gather(policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> E
         champion=champion,
         anchor=anchor,
         alerts=drawn.ratio("alerts", "champion's alerts"),
+        alerts_to_positives=drawn.ratio("alerts", "positives"),
         calibration=drawn.ratio("mean score", "prevalence"),
         slices={
             name: SliceGain(
@@ -244,6 +247,7 @@ def _sums(case: Case, compared: bool) -> dict[str, Metric]:
         rows = scored_rows(case, theirs)
         others = theirs.scores.reshape(len(case.labels))
         found["alerts"] = _sum((scores >= ours.threshold) & rows)
+        found["positives"] = _sum((case.labels > 0) & rows)
         found["champion's alerts"] = _sum((others >= theirs.threshold) & rows)
     return found
 

@@ -1,126 +1,14 @@
-"""Live quality: what the cells of `P.metrics` say, added up over partitions and over time.
-
-Average precision and AUC come from histograms of the scores. Scores of one bin cannot be told
-apart: the metrics are those that are expected of any order of them, within 1e-3 of the scores' own.
-All others are exact.
-"""
+"""Live quality: the cells of `P.metrics`, read from their topic."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-
-from streams.evaluation.cells import widths
 from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import topic_exists
 from streams.records import Cell, decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
 
-_NAN = float("nan")
 _decode = decoder(Cell).decode
-
-
-@dataclass
-class Total:
-    """Cells that were added up."""
-
-    events: int = 0
-    fed_back: int = 0
-    delay: float = 0.0
-    squared_error: float = 0.0
-    log_loss: float = 0.0
-    confusion: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 2), np.int64))
-    """[labels, decisions]"""
-    histograms: dict[int, dict[float, list[int]]] = field(default_factory=dict)
-    """Class -> middle of a bin -> events [of other classes, of the class]"""
-    calibration: NDArray[np.float64] = field(default_factory=lambda: np.zeros((10, 3)))
-    """[tenths, (events, of class 1, scores summed)]"""
-
-    @classmethod
-    def of(cls, cells: Iterable[Cell]) -> Total:
-        """The sum of cells of one number of classes."""
-        total = cls()
-        for cell in cells:
-            total._add(cell)
-        return total
-
-    def _add(self, cell: Cell) -> None:
-        self.events += cell.events
-        self.fed_back += cell.fed_back
-        self.delay += cell.delay
-        self.squared_error += cell.squared_error
-        self.log_loss += cell.log_loss
-        confusion = np.array(cell.confusion, np.int64)
-        if confusion.shape != self.confusion.shape and not self.confusion.any():
-            self.confusion = np.zeros_like(confusion)
-        self.confusion = self.confusion + confusion
-        if cell.calibration:
-            self.calibration = self.calibration + np.array(cell.calibration)
-        for one, histogram in cell.histograms.items():
-            found = self.histograms.setdefault(one, {})
-            bins = np.array([*histogram.bins], np.int64)
-            middles = bins + widths(bins, histogram.coarse) / 2
-            for middle, counts in zip(middles.tolist(), histogram.bins.values(), strict=True):
-                others, positives = found.get(middle, (0, 0))
-                found[middle] = [others + counts[0], positives + counts[1]]
-
-    def measures(self) -> dict[str, float]:
-        """Metrics by name; those that are not defined are left out.
-
-        Precision, recall and F1 are of class 1; of several classes, the mean over the classes that
-        have events (macro), as are average precision and AUC, each class against the rest.
-        `calibration_error` is the mean difference of score and frequency over tenths of the score
-        (ECE, Naeini et al., 2015), `bias` the mean score over the share of class 1.
-        """
-        if not self.events:
-            return {}
-        found = {
-            "accuracy": float(np.trace(self.confusion)) / self.events,
-            "brier": self.squared_error / self.events,
-            "log_loss": self.log_loss / self.events,
-            "coverage": self.fed_back / self.events,
-            "label_delay": self.delay / self.fed_back if self.fed_back else _NAN,
-        }
-        found |= self._decided() | self._ranked()
-        if len(self.confusion) == 2:
-            found |= self._calibrated()
-        return {name: value for name, value in found.items() if np.isfinite(value)}
-
-    def _decided(self) -> dict[str, float]:
-        hits = np.diag(self.confusion).astype(np.float64)
-        labelled = self.confusion.sum(axis=1).astype(np.float64)
-        decided = self.confusion.sum(axis=0).astype(np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # where nothing is decided for a class, none of its decisions is right
-            precision = np.where(decided > 0, hits / decided, 0.0)
-            recall, f1 = hits / labelled, 2 * hits / (labelled + decided)
-        classes = [1] if len(hits) == 2 else np.flatnonzero(labelled)
-        share = {"prevalence": labelled[1] / self.events, "alerts": decided[1] / self.events}
-        macro = {"precision": precision, "recall": recall, "f1": f1}
-        named = {name: float(np.mean(values[classes])) for name, values in macro.items()}
-        return named | share if len(hits) == 2 else named
-
-    def _ranked(self) -> dict[str, float]:
-        rankings = [_Ranking.of(bins) for bins in self.histograms.values()]
-        mixed = [one for one in rankings if one.others.any() and one.positives.any()]
-        if not mixed:
-            return {}
-        return {
-            "average_precision": float(np.mean([one.average_precision() for one in mixed])),
-            "roc_auc": float(np.mean([one.roc_auc() for one in mixed])),
-        }
-
-    def _calibrated(self) -> dict[str, float]:
-        _, positives, scores = self.calibration.T
-        error = np.abs(scores - positives).sum() / self.events
-        bias = scores.sum() / positives.sum() if positives.sum() else _NAN
-        return {"calibration_error": float(error), "bias": float(bias)}
 
 
 async def read_cells(settings: Settings, pipeline: Pipeline) -> list[Cell]:
@@ -136,54 +24,3 @@ async def read_cells(settings: Settings, pipeline: Pipeline) -> list[Cell]:
         await follower.stop()
     latest = {(record.partition, record.key): record.value for record in records}
     return [_decode(value) for value in latest.values() if value]
-
-
-class _Ranking(NamedTuple):
-    """How many events are in each bin, by falling score."""
-
-    others: NDArray[np.int64]
-    positives: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, bins: dict[float, list[int]]) -> _Ranking:
-        counts = np.array([bins[middle] for middle in sorted(bins, reverse=True)], np.int64)
-        return cls(counts[:, 0], counts[:, 1])
-
-    def average_precision(self) -> float:
-        """The mean precision at the positives.
-
-        The i-th of a bin's p positives, among n events in any order, is expected at place
-        i (n + 1) / (p + 1).
-        """
-        positives, events = self.positives, self.positives + self.others
-        of_bin = np.repeat(np.arange(len(events)), positives)
-        before = np.cumsum(positives) - positives
-        number = np.arange(len(of_bin)) - before[of_bin] + 1
-        place = number * (events[of_bin] + 1) / (positives[of_bin] + 1)
-        above = (np.cumsum(events) - events)[of_bin]
-        return float(np.mean((before[of_bin] + number) / (above + place)))
-
-    def roc_auc(self) -> float:
-        """Chance that a positive scores above another, equal ones half."""
-        above = np.cumsum(self.positives) - self.positives / 2
-        return float(self.others @ above / (self.others.sum() * self.positives.sum()))
-
-
-def top_precision(cells: Sequence[Cell], top: int) -> float:
-    """The share of keys with an event of class 1 among the `top` with the highest scores.
-
-    Cells of one bucket, of all partitions. NaN where no keys were kept.
-    """
-    keys = [(-score, key, hits > 0) for cell in cells for key, (score, hits) in cell.top.items()]
-    chosen = sorted(keys)[:top]
-    return sum(hit for *_, hit in chosen) / len(chosen) if chosen else _NAN
-
-
-def mean_top_precision(cells: Iterable[Cell], top: int) -> dict[str, float]:
-    """`top_precision` as the mean over buckets; empty where no keys were kept."""
-    buckets = defaultdict[float, list[Cell]](list)
-    for cell in cells:
-        buckets[cell.start].append(cell)
-    found = np.array([top_precision(one, top) for one in buckets.values()])
-    found = found[np.isfinite(found)]
-    return {"top_precision": float(found.mean())} if len(found) else {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -113,9 +113,18 @@ def anchor_margin(e: Evidence) -> Rule:
 
 
 def alerts(e: Evidence) -> Rule:
-    """At its threshold the candidate gives about as many alerts as the champion at its own."""
+    """At its threshold the candidate gives about as many alerts as the champion at its own.
+
+    Fewer are as good where they are about as many as the positives: a champion that has come to
+    give alarm too often must not keep out what does not.
+    """
     said = "alerts are {:.2f} times the champion's"
-    return _ratio("alerts", e, e.alerts, e.policy.alerts, said)
+    found = _ratio("alerts", e, e.alerts, e.policy.alerts, said)
+    positives = e.alerts_to_positives
+    fewer = e.alerts is not None and e.alerts.value < 0
+    if fewer and positives is not None and positives.value >= -math.log(e.policy.alerts):
+        return replace(found, verdict=Verdict.PASSED)
+    return found
 
 
 def calibration(e: Evidence) -> Rule:

@@ -121,70 +121,53 @@ def brier(scores: Scores, labels: Labels) -> Losses:
     return np.asarray(((scores - hot) ** 2).sum(axis=1) / 2.0, np.float64)
 
 
-def cost(
-    decided: NDArray[np.integer[Any]], labels: Labels, costs: Sequence[Sequence[float]]
-) -> Losses:
-    """What each decision cost, over the largest cost. [n].
+class Balance(msgspec.Struct, frozen=True):
+    """Losses under which a rare class counts as much as a frequent one.
 
-    Args:
-        decided: Class indices as decided at the version's own threshold, [n].
-        labels: Class indices, [n].
-        costs: What it costs to decide the column's class where the row's is right; none negative.
-    """
-    matrix = np.asarray(costs, np.float64)
-    found: Losses = matrix[labels.astype(np.int64), decided] / matrix.max()
-    return found
+    A rare class hides in the plain mean: with one fraud in a hundred, a version that finds none of
+    them has a squared error of .01. Here scores are moved to equal frequencies of the classes, by
+    dividing each class's probability by its share (Saerens, Latinne and Decaestecker, "Adjusting
+    the outputs of a classifier to new a priori probabilities", Neural Computation 14, 2002), and
+    each event is weighted by 1 over its class's share. The mean loss is least where the scores are
+    right, as without either: both change the same odds.
 
-
-class ClassWeights(msgspec.Struct, frozen=True):
-    """Weights by class under which a rare class counts as much as a frequent one.
-
-    The rarest class has weight 1, so that weighted losses stay in [0, 1]. With the prevalence they
-    were made from, the mean of weighted losses is `unit` times the mean over the classes of each
-    class's mean loss; divide an interval by `unit` to read it so. Where the prevalence has changed
-    since, a class counts more by as much as it has become more frequent. A rare class makes `unit`
-    small, and intervals so read wide: they rest on the few events of that class.
+    The rarest class has weight 1, so that losses stay in [0, 1]. The mean is `unit` times the mean
+    over the classes of each class's mean loss; divide an interval by `unit` to read it so. A rare
+    class makes `unit` small, and intervals so read wide: they rest on the few events of that class.
     """
 
-    by_class: tuple[float, ...]
-    """In (0, 1]."""
-    unit: float
-    """Number of classes times the rarest one's prevalence."""
+    shares: tuple[float, ...]
+    """Of each class, above 0."""
 
     @classmethod
-    def of(cls, prevalence: Sequence[float]) -> ClassWeights:
-        """From the share of each class, as in the champion's manifest.
+    def of(cls, shares: Sequence[float]) -> Balance:
+        """From the share of each class, as in a manifest.
 
         Raises:
             ValueError: a class has no share.
         """
-        rarest = min(prevalence)
-        if not rarest > 0.0:
-            raise ValueError(f"a class without examples has no weight: {list(prevalence)}")
-        return cls(tuple(rarest / share for share in prevalence), len(prevalence) * rarest)
+        if not min(shares) > 0.0:
+            raise ValueError(f"a class without examples has no weight: {list(shares)}")
+        return cls(tuple(shares))
 
-    def weigh(self, losses: Losses, labels: Labels) -> Losses:
-        """Each loss times the weight of its label's class. [n]."""
-        found: Losses = losses * np.array(self.by_class)[labels.astype(np.int64)]
-        return found
+    @property
+    def unit(self) -> float:
+        """Number of classes times the rarest one's share; 1 where all are equally frequent."""
+        return len(self.shares) * min(self.shares)
 
+    def losses(self, scores: Scores, labels: Labels) -> Losses:
+        """Weighted Brier losses of the moved scores, [n].
 
-def fold(
-    differences: NDArray[np.float64], entities: Sequence[str], days: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """The mean difference of each entity and day, by day, within it by name. [entities x days].
-
-    A confidence sequence asks that a difference cannot be foretold from those before it. Events of
-    one entity on one day often can: a card that is stolen pays many times, and both models see the
-    same history. Fold where an entity has more than a few events a day; the mean is then one over
-    entities and days, in which an entity with many events counts once. What an entity's days have
-    in common remains. Give whole days only: a day that is fed in two parts counts twice.
-
-    Args:
-        differences: [n]
-        entities: [n]
-        days: [n] whole days of event time.
-    """
-    names, entity = np.unique(np.asarray(entities), return_inverse=True)
-    _, pair = np.unique(days * max(1, len(names)) + entity, return_inverse=True)
-    return np.asarray(np.bincount(pair, differences) / np.bincount(pair), np.float64)
+        Args:
+            scores: Probabilities, [n] or [n, outputs].
+            labels: Class indices, [n].
+        """
+        shares = np.array(self.shares)
+        found = np.asarray(scores, np.float64).reshape(len(labels), -1)
+        if found.shape[1] == 1:
+            found = np.concatenate([1.0 - found, found], axis=1)
+        moved = found / shares
+        moved /= moved.sum(axis=1, keepdims=True)
+        weights = shares.min() / shares
+        weighed: Losses = brier(moved, labels) * weights[labels.astype(np.int64)]
+        return weighed

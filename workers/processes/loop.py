@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from streams.adapters.triton.control import TritonControls
 from streams.kafka.connection import admin_client
 from streams.preflight import check
 from streams.settings import Settings
+from streams.spec import Pipeline
 from workers.devstack.cache import Notify
 from workers.devstack.stack import Stack
 from workers.devstack.state import read_stack
@@ -76,7 +77,8 @@ async def running_loop(
         await _check_given(settings)
         async with _own_stack(settings, report) as (stack, settings):
             await check(settings, pipeline, "score")
-            commands = _commands(module, settings, workers, environments or {})
+            roles = _roles(pipeline, workers)
+            commands = _commands(module, settings, roles, environments or {})
             async with Supervisor(commands, logs, report) as supervisor:
                 yield Loop(settings, supervisor, stack, logs)
 
@@ -115,16 +117,23 @@ async def _own_stack(
         await asyncio.to_thread(stack.stop)
 
 
-def _commands(
-    module: str, settings: Settings, workers: int, environments: Mapping[str, Mapping[str, str]]
-) -> list[Command]:
-    roles = [
+def _roles(pipeline: Pipeline, workers: int) -> list[tuple[str, str]]:
+    """Name and role of each worker; there is a shadow where versions are rolled out by degrees."""
+    return [
         *((f"score-{n}", "score") for n in range(1, workers + 1)),
         ("label", "label"),
         ("evaluate", "evaluate"),
-        *([("shadow", "shadow")] if settings.shadow else []),
+        *([("shadow", "shadow")] if pipeline.policies.rollout.gradual else []),
         ("trainer", "trainer"),
     ]
+
+
+def _commands(
+    module: str,
+    settings: Settings,
+    roles: Iterable[tuple[str, str]],
+    environments: Mapping[str, Mapping[str, str]],
+) -> list[Command]:
     shared = {
         **environment(settings),
         "DRIFTLOOP_METRICS_PORT": "0",

@@ -17,6 +17,7 @@ from typing import Any
 _NEWS = frozenset(
     [
         "candidate decided",
+        "roll-out",
         "serving",
         "no version serves yet, the fallback answers until the trainer publishes one",
         "events whose id came before are dropped",
@@ -40,7 +41,7 @@ _ENDS = {
     "a Triton gets requests again": "a Triton fails, others get its requests until it answers",
 }
 """The first is told where the second was, which may come again then."""
-_TELL_APART = ("topic", "cause", "version", "stage", "endpoint", "key", "model")
+_TELL_APART = ("topic", "cause", "version", "action", "share", "stage", "endpoint", "key", "model")
 _OF_KAFKA = (
     "Kafka takes no write",
     "Kafka takes no commit",

@@ -98,7 +98,7 @@ class Watch:
         event = line.get("event")
         if event == "serving metrics":
             self._metrics[worker] = str(line.get("at"))
-        elif event == "candidate decided":
+        elif event in ("candidate decided", "roll-out", "a version is taken back"):
             self._decided(line.get("version"), line.get("action"))
         elif event == "candidate is due":
             self._status.decision = "a candidate is in training"

@@ -6,6 +6,7 @@ record. Publishers of one pipeline take turns.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import msgspec
@@ -13,7 +14,7 @@ import structlog
 
 from streams.aio.retrying import until_available
 from streams.errors import ConfigurationError, ModelError
-from streams.ledger.state import LedgerState, state_after
+from streams.ledger.state import LedgerState, Stage, state_after
 from streams.ledger.topic import append, new_entry, read_entries, read_state
 from streams.records import Action, LedgerEntry, Manifest
 from streams.settings import Settings
@@ -23,8 +24,11 @@ from workers.releases.manifests import blank
 from workers.releases.onnx_files import read_onnx
 from workers.releases.publisher import Publisher
 from workers.releases.repository import digest
+from workers.releases.steps import Steps
 
 log = structlog.get_logger(__name__)
+
+_BEFORE_CHAMPION = (Stage.CANDIDATE, Stage.SHADOW, Stage.CANARY)
 
 
 class Lifecycle:
@@ -34,6 +38,7 @@ class Lifecycle:
         self._settings = settings
         self._pipeline = pipeline
         self.publisher = Publisher(settings, pipeline)
+        self.steps = Steps(settings, pipeline, self.publisher)
 
     async def close(self) -> None:
         """Release connections."""
@@ -51,7 +56,7 @@ class Lifecycle:
         """
         async with self.publisher.alone():
             now = await read_state(self._settings, self._pipeline)
-            judged = _still_valid(judged, now)
+            judged = self._by_degrees(_still_valid(judged, now), now)
             version = self.publisher.next_version(now)
             manifest = msgspec.structs.replace(judged.manifest, version=version)
             decided = new_entry(judged.action, manifest, now, judged.reason, by=by)
@@ -69,6 +74,13 @@ class Lifecycle:
                 raise
             await self._record(decided)
         return decided
+
+    def _by_degrees(self, judged: Judged, now: LedgerState) -> Judged:
+        """What would be promoted is a candidate, where the policy is to roll it out by degrees."""
+        gradual = self._pipeline.policies.rollout.gradual and now.champion
+        if judged.action is not Action.PROMOTE or not gradual:
+            return judged
+        return dataclasses.replace(judged, action=Action.CANDIDATE)
 
     async def promote(self, version: int, reason: str, *, force: bool = False) -> LedgerEntry:
         """Make a version champion; one that the gate did not promote only by force.
@@ -95,7 +107,10 @@ class Lifecycle:
             return await self._make_champion(Action.PROMOTE, manifest, now, reason)
 
     async def rollback(self, to: int | None, reason: str) -> LedgerEntry:
-        """Go back to an earlier champion: the last with a lower number, or `to`.
+        """Take back the version that is on its way, else go back to an earlier champion.
+
+        That is `to`, or the last with a lower number. While a version is in the shadow or serves a
+        share, the champion serves the others: it goes on, and serves all.
 
         Raises:
             ConfigurationError: there is none, or `to` was never champion.
@@ -104,6 +119,8 @@ class Lifecycle:
         """
         async with self.publisher.alone():
             now = await read_state(self._settings, self._pipeline)
+            if to is None and now.stage in _BEFORE_CHAMPION:
+                return await self.steps.take_back(now, reason)
             version = to or rollback_target(now)
             if version not in now.promoted:
                 listed = ", ".join(map(str, sorted(now.promoted)))

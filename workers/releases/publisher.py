@@ -42,11 +42,6 @@ _WARM_UP = (1, 32, 1024)
 """Rows of the warm-up requests; several at a time, so that every instance gets some."""
 
 
-def kept(serving: LedgerState, keep_versions: int) -> list[int]:
-    """The versions to keep loaded beside a new one: the champion and those promoted before it."""
-    return list(serving.promoted[-keep_versions:])
-
-
 class Control(Protocol):
     """Loading and unloading of a pipeline's model; `TritonControls` is one."""
 
@@ -144,7 +139,7 @@ class Publisher:
         """
         manifest = serving.versions.get(version) or self.repository.manifest(version)
         data = self.repository.model(version, manifest.model_sha256)
-        beside = self._sound(kept(serving, self._pipeline.policies.keep_versions), serving.versions)
+        beside = self._sound(serving.kept(self._pipeline.policies.keep_versions), serving.versions)
         before, loaded = self.repository.config(), self.repository.configured()
         check = partial(self._check, version, manifest, data)
         try:
@@ -199,7 +194,7 @@ class Publisher:
                 "the new ones, once enough of their examples have matured"
             )
         data = self.repository.model(champion, manifest.model_sha256)
-        wanted = kept(serving, self._pipeline.policies.keep_versions)
+        wanted = serving.kept(self._pipeline.policies.keep_versions)
         config = self._config({champion, *self._sound(wanted, serving.versions)})
         if self.repository.config() != config and champion not in self.repository.configured():
             self.repository.write_config(config)
@@ -208,6 +203,16 @@ class Publisher:
             await self.control.load()
             await self._wait_until_ready(champion)
         await self._check(champion, manifest, data)
+
+    async def leave_out_others(self, serving: LedgerState) -> None:
+        """Serve only what is kept: a version that was taken back is unloaded.
+
+        Raises:
+            ModelError: the others do not load.
+            Unavailable: Triton is away; it does not load them when it is back.
+        """
+        wanted = serving.kept(self._pipeline.policies.keep_versions)
+        await self._serve_only(set(self._sound(wanted, serving.versions)))
 
     async def withdraw_changed(self, serving: LedgerState) -> list[int]:
         """Serve no version whose files are not those that the ledger names; returns such versions.

@@ -107,7 +107,7 @@ def decide(
     if silence > policy.every_seconds or state.frozen:
         return _freeze_or_thaw(policy, state, silence)
     lasted = now - state.since >= _least_seconds(policy, state)
-    return _forwards(policy, state, evidence) if lasted and _proven_good(policy, evidence) else None
+    return _onwards(policy, state, evidence) if lasted else None
 
 
 def _is_about(state: LedgerState, evidence: StageEvidence) -> bool:
@@ -129,7 +129,7 @@ def _proven_bad(policy: RollOut, evidence: StageEvidence) -> str:
         return "; ".join(evidence.failed)
     low, high = evidence.interval
     if low > 0.0:
-        return f"proven worse: loss {low:+.4f} to {high:+.4f} after {evidence.labelled} labels"
+        return f"proven worse: {_seen(evidence)}"
     for name, (low, high) in sorted(evidence.slices.items()):
         if low > policy.harm:
             return f"proven harmful in {name}: loss {low:+.4f} to {high:+.4f}"
@@ -138,6 +138,16 @@ def _proven_bad(policy: RollOut, evidence: StageEvidence) -> str:
 
 def _proven_good(policy: RollOut, evidence: StageEvidence) -> bool:
     return evidence.labelled >= policy.least and evidence.interval[1] < policy.harm
+
+
+def _onwards(policy: RollOut, state: LedgerState, evidence: StageEvidence) -> Transition | None:
+    """The step after a stage that has lasted long enough."""
+    if _proven_good(policy, evidence):
+        return _forwards(policy, state, evidence)
+    if state.stage is Stage.WATCH and state.waiting:
+        reason = f"version {state.waiting} waits, and it is not proven worse: {_seen(evidence)}"
+        return Transition(Action.SETTLE, state.challenger, reason, 1.0, _numbers(evidence))
+    return None
 
 
 def _least_seconds(policy: RollOut, state: LedgerState) -> int:
@@ -163,11 +173,7 @@ def _freeze_or_thaw(policy: RollOut, state: LedgerState, silence: float) -> Tran
 
 
 def _forwards(policy: RollOut, state: LedgerState, evidence: StageEvidence) -> Transition:
-    low, high = evidence.interval
-    reason = (
-        f"proven harmless: loss {low:+.4f} to {high:+.4f}, below {policy.harm:+g}, after "
-        f"{evidence.labelled} labels"
-    )
+    reason = f"proven harmless, below {policy.harm:+g}: {_seen(evidence)}"
     if state.stage is Stage.WATCH:
         action, share = Action.SETTLE, 1.0
     elif larger := [share for share in policy.canary if share > state.share]:
@@ -175,6 +181,11 @@ def _forwards(policy: RollOut, state: LedgerState, evidence: StageEvidence) -> T
     else:
         action, share = Action.PROMOTE, 1.0 - policy.holdout
     return Transition(action, state.challenger, reason, share, _numbers(evidence))
+
+
+def _seen(evidence: StageEvidence) -> str:
+    low, high = evidence.interval
+    return f"loss {low:+.4f} to {high:+.4f} after {evidence.labelled} labels"
 
 
 def _numbers(evidence: StageEvidence) -> dict[str, float]:

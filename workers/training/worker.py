@@ -28,6 +28,7 @@ from streams.spec import Pipeline
 from workers.examples.index import ExampleFollower
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
+from workers.rollouts.controller import RollOutController
 from workers.training.drift_watch import Alarm, DriftWatch
 from workers.training.job import Job, Step, against, run_job
 from workers.training.schedule import Due, due, why_not
@@ -91,7 +92,9 @@ class Trainer:
         await self._patiently("topics", lambda: ensure_topics(self._settings, self._pipeline))
         await self._patiently("load", self._withdraw_changed)
         await self._patiently("load", self._ensure_loaded)
-        works = self._follow(), self._guard(), self._watch_topics()
+        works = [self._follow(), self._guard(), self._watch_topics()]
+        if self._pipeline.policies.rollout.gradual:
+            works.append(self._roll_out())
         tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -182,6 +185,11 @@ class Trainer:
         if lacks and not self._lacks:
             log.warning("a candidate is due and waits for examples", error=lacks)
         self._lacks = bool(lacks)
+
+    async def _roll_out(self) -> None:
+        """Bring what the gate lets through to serving everybody, by degrees."""
+        steps = self._lifecycle.steps
+        await RollOutController(self._settings, self._pipeline, steps).run()
 
     async def _guard(self) -> None:
         """Look now and then whether a version's files were changed."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streams.adapters.scores import check_scores
 from streams.errors import Unavailable
+from streams.ports.models import Beside
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """float32 [n, features] -> scores float32 [n, outputs]."""
@@ -21,6 +22,7 @@ class FixedChampion:
 
     version: int
     threshold: float = 0.5
+    beside: Beside | None = None
 
 
 class MemoryScorer:

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from streams import telemetry
+from streams.evaluation import recent
 from streams.settings import PREFIX, Settings
 from workers.devstack.cache import JARS
 
@@ -282,6 +284,22 @@ def test_dashboards_and_alerts_ask_for_metrics_that_exist() -> None:
     }
     assert missing == set()
     assert len({name for name, _ in mentioned_metrics()}) >= 14
+
+
+def test_grafana_shows_live_quality_and_the_shadow() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    asked = "".join(target["expr"] for panel in panels for target in panel.get("targets", ()))
+    (gauge,) = telemetry.LIVE_QUALITY.describe()
+    for measure in recent.MEASURES:
+        assert f'measure="{measure}"' in asked, measure
+        assert measure in gauge.documentation
+    for name in ("live_events", "shadowed_total", "challenger_version"):
+        assert f"driftloop_{name}" in asked
+    said = "".join(panel.get("description", "") for panel in panels)
+    assert f"last {recent.BUCKETS} complete buckets" in said
+    places = [tuple(panel["gridPos"].values()) for panel in panels]
+    cells = [(x + i, y + j) for x, y, w, h in places for i in range(w) for j in range(h)]
+    assert len(set(cells)) == len(cells), "panels lie on one another"
 
 
 def test_every_panel_of_ours_follows_the_chosen_pipeline() -> None:

@@ -13,13 +13,14 @@ from aiokafka import ConsumerRecord
 from structlog.testing import capture_logs
 
 from streams.evaluation.processor import Evaluation
+from streams.evaluation.recent import BUCKETS
+from streams.evaluation.totals import Total, top_precision
 from streams.ports.batches import MicroBatch, OutputRecord, SourceRecord
 from streams.records import Cell, Example, decoder, encode, pack
 from streams.spec import Decision, Evaluate, Feedback, Model, Pipeline, Policies, Slices
 from tests.reference.quality import by_cell, measures
 from tests.unit.pipelines import declare
 from workers.evaluation.metrics import point
-from workers.evaluation.progressive import Total, top_precision
 
 DAY = 86_400.0
 T0 = 20_000 * DAY
@@ -122,6 +123,19 @@ def check_against_brute_force(topics: Topics, counted: Iterable[Example]) -> Non
             tolerance = 1e-3 if metric in ranked else 1e-9
             assert total[metric] == pytest.approx(value, abs=tolerance), (name, metric)
         assert total.keys() - {"coverage", "label_delay"} == expected.keys()
+
+
+async def test_what_decisions_cost_is_the_mean_of_the_declared_costs() -> None:
+    topics, found = Topics(), examples(3000)
+    await topics.count(await topics.evaluator(), found)
+    total = Total.of(cell for cell in topics.cells().values() if not cell.slice)
+    missed = sum(one.label == 1 and one.decision == 0 for one in found)
+    false = sum(one.label == 0 and one.decision == 1 for one in found)
+    assert missed > 0
+    assert false > 0
+    measured = total.measures(costs=((0, 1), (50, 0)))
+    assert measured["cost"] == pytest.approx((50 * missed + false) / len(found))
+    assert "cost" not in total.measures()
 
 
 async def test_cells_equal_brute_force() -> None:
@@ -253,7 +267,9 @@ async def test_the_keys_at_the_top() -> None:
     assert top_precision([cell], 10) == pytest.approx(np.mean([hit for _, hit in top]))
 
 
-async def test_cells_that_no_label_can_change_are_forgotten() -> None:
+async def test_cells_that_no_label_can_change_are_forgotten_but_for_recent_ones_of_all_events() -> (
+    None
+):
     topics = Topics()
     evaluator = await topics.evaluator()
     for day in range(20):
@@ -261,7 +277,12 @@ async def test_cells_that_no_label_can_change_are_forgotten() -> None:
         await topics.count(
             evaluator, [msgspec.structs.replace(one, event_time=T0 + day * DAY, version=1)]
         )
-    assert {name.start for name in evaluator._cells} == {T0 + day * DAY for day in range(15, 20)}
+    starts = {
+        part: {cell.start for cell in evaluator.cells if bool(cell.slice) is part}
+        for part in (True, False)
+    }
+    assert starts[True] == {T0 + day * DAY for day in range(15, 20)}
+    assert starts[False] == {T0 + day * DAY for day in range(19 - BUCKETS, 20)}
     assert len({start for start, *_ in topics.cells()}) == 20
 
 

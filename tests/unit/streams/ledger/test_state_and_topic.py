@@ -21,7 +21,6 @@ from streams.spec import Decision, Pipeline
 from tests.models import manifest
 from tests.synthetic import pipeline
 from workers.releases.lifecycle import rollback_target
-from workers.releases.publisher import kept
 
 
 def said(
@@ -111,8 +110,16 @@ def test_every_decision_moves_the_watermark_and_none_moves_it_back() -> None:
 
 def test_the_champion_and_those_before_it_are_kept() -> None:
     now = state_after([*(said(Action.PROMOTE, v) for v in (1, 2, 3, 4)), said(Action.ROLLBACK, 2)])
-    assert kept(now, 2) == [4, 2]
-    assert kept(LedgerState(), 2) == []
+    assert now.kept(2) == [3, 2], "not what was rolled back"
+    assert LedgerState().kept(2) == []
+
+
+def test_both_that_are_compared_are_kept() -> None:
+    now = state_after([said(Action.PROMOTE, v) for v in (1, 2)])
+    for action in (Action.CANDIDATE, Action.SHADOW):
+        now = now.after(said(action, 3))
+    assert now.kept(2) == [1, 2, 3]
+    assert now.after(said(Action.REJECT, 3)).kept(2) == [1, 2]
 
 
 def test_an_entry_survives_its_way_through_the_topic() -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from streams.adapters.memory.scorer import FixedChampion
 from streams.errors import ModelError, PipelineError
-from streams.scoring.inference import Inference, ServedScores
+from streams.scoring.inference import Inference
+from streams.scoring.served import ServedScores
 from streams.spec import Fallback, Policies
 from tests.unit.pipelines import declare
 from tests.unit.tritons import ONE, Triton, away
@@ -24,9 +25,13 @@ def inference(scorer: Any, **fallback: Any) -> Inference:
     return Inference(pipeline, scorer, FixedChampion(3))
 
 
+def names(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
 async def one(asked: Inference, received: float) -> ServedScores:
     """What one batch of one event is served."""
-    return await asked.score(ONE, [1], received)
+    return await asked.score(ONE, [b"a"], [1], received)
 
 
 async def test_without_a_deadline_a_batch_waits_until_a_server_is_back() -> None:
@@ -112,7 +117,7 @@ def vectors(*rows: float) -> NDArray[np.float32]:
 
 async def test_several_batches_are_one_request_with_one_answer() -> None:
     server = Triton(0.75)
-    served = await inference(server).score(vectors(1, 2, 3), [2, 1], time.monotonic())
+    served = await inference(server).score(vectors(1, 2, 3), names(3), [2, 1], time.monotonic())
     assert (served.scores.tolist(), served.versions.tolist()) == ([[0.75]] * 3, [3] * 3)
     assert server.asked == 1
 
@@ -125,7 +130,9 @@ async def test_a_model_that_errs_on_some_events_answers_the_others(
     asked = inference(Choosy(0.75, by_row=by_row))
     with structlog.testing.capture_logs() as lines:
         for _ in range(2):
-            served = await asked.score(vectors(*rows), [len(rows)], time.monotonic())
+            served = await asked.score(
+                vectors(*rows), names(len(rows)), [len(rows)], time.monotonic()
+            )
             assert [np.isfinite(s) for [s] in served.scores.tolist()] == [r > 0 for r in rows]
             assert served.versions.tolist() == [3] * len(rows)
     assert [line["event"] for line in lines] == ["model errs on single events"]
@@ -136,7 +143,7 @@ async def test_an_event_on_which_the_model_errs_is_served_the_fallback_where_the
     by_row: bool,
 ) -> None:
     asked = inference(Choosy(0.75, by_row=by_row), after=0.2)
-    served = await asked.score(vectors(1, 2, -1), [2, 1], time.monotonic())
+    served = await asked.score(vectors(1, 2, -1), names(3), [2, 1], time.monotonic())
     assert served.scores.tolist() == [[0.75], [0.75], [0.25]]
     assert served.versions.tolist() == [3, 3, 0]
 
@@ -147,13 +154,15 @@ async def test_a_version_that_answers_nothing_at_all_is_unfit() -> None:
             raise ModelError("not finite")
 
     broken = inference(Broken(0.0), after=0.05)
-    served = await broken.score(vectors(5, 6), [1, 1], time.monotonic())
+    served = await broken.score(vectors(5, 6), names(2), [1, 1], time.monotonic())
     assert served.versions.tolist() == [0, 0]
 
 
 async def test_a_server_that_is_away_is_waited_for_once_for_all() -> None:
     server = Triton(0.75)
     server.error = away()
-    served = await inference(server, after=0.2).score(vectors(1, 2), [1, 1], time.monotonic())
+    served = await inference(server, after=0.2).score(
+        vectors(1, 2), names(2), [1, 1], time.monotonic()
+    )
     assert served.versions.tolist() == [0, 0]
     assert served.scores.tolist() == [[0.25]] * 2

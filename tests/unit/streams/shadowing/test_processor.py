@@ -22,12 +22,13 @@ from streams.ports.batches import MicroBatch
 from streams.ports.models import Scorer
 from streams.records import Example, Scored, Shadowed, decoder, encode
 from streams.shadowing.processor import Shadowing
-from streams.spec import Decision, Feedback, Model
+from streams.spec import Decision, Evaluate, Feedback, Model, Policies, Slices
 from tests.unit.pipelines import declare
 
 PIPELINE = declare()
 TOPICS = PIPELINE.topics
 WIDTH = len(PIPELINE.feature_names)
+COLUMN = PIPELINE.feature_names[0]
 T0 = 1_700_000_000.0
 CHAMPION, CHALLENGER = 1, 2
 OUTCOMES = ("compared", "seen", "unanswered", "erred", "other_features", "unreadable")
@@ -130,6 +131,7 @@ async def test_an_event_has_both_scores_and_no_label() -> None:
         champion_score=0.25,
         challenger=CHALLENGER,
         challenger_score=0.75,
+        since=T0,
         served=CHAMPION,
         key="ann",
         entities={"shopper": "ann"},
@@ -169,12 +171,20 @@ async def test_events_that_had_a_part_in_a_version_are_no_evidence(
     times = {"trained on": T0 - 101, "between": T0 - 100, "before": T0 - 1, "since": T0}
     work = batch_of(*(example(name, at) for name, at in times.items()))
     found = await written(Shadowing(PIPELINE, scorer(), rivals), work)
-    assert {one.event_id: one.early for one in found} == {
-        "between": True,
-        "before": True,
-        "since": False,
-    }
+    assert {one.event_id for one in found} == {"between", "before", "since"}
+    assert {one.since for one in found} == {T0}
     assert counted() == {"seen": 1, "compared": 3}
+
+
+async def test_an_example_names_the_slices_that_it_is_in() -> None:
+    declared = declare(policies=Policies(evaluate=Evaluate(slices=Slices((f"{COLUMN}>0",)))))
+    shadowing = Shadowing(declared, scorer(), Rivals())
+    schema = declared.schema_hash
+    work = batch_of(
+        example("in", schema=schema), example("out", vector=vector(-1.0), schema=schema)
+    )
+    found = await written(shadowing, work)
+    assert [one.slices for one in found] == [[f"{COLUMN}>0"], []]
 
 
 async def test_bad_records_are_counted_and_said_once(
@@ -284,7 +294,7 @@ async def test_a_challenger_that_is_taken_back_ends_the_wait() -> None:
     assert await waiting == []
 
 
-async def test_events_on_which_a_version_errs_are_left_out(
+async def test_events_on_which_the_challenger_errs_have_no_score_of_it(
     counted: Callable[[], dict[str, int]],
 ) -> None:
     def odd(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -298,7 +308,11 @@ async def test_events_on_which_a_version_errs_are_left_out(
     work = batch_of(scored("good"), scored("bad", vector=vector(-1.0)))
     with capture_logs() as logs:
         for _ in range(2):
-            assert [one.event_id for one in await written(shadowing, work)] == ["good"]
+            found = await written(shadowing, work)
+            assert {one.event_id: one.challenger_score for one in found} == {
+                "good": 0.75,
+                "bad": None,
+            }
     assert counted() == {"compared": 2, "erred": 2}
     assert [line["version"] for line in logs if line["log_level"] == "error"] == [CHALLENGER]
 
@@ -316,7 +330,8 @@ async def test_one_that_answers_nothing_of_use_is_not_waited_for(
     shadowing = Shadowing(PIPELINE, server, Rivals(), patience=30.0)
     with capture_logs() as logs:
         for _ in range(3):
-            assert await written(shadowing, batch_of(scored("a"))) == []
+            [found] = await written(shadowing, batch_of(scored("a")))
+            assert (found.champion_score, found.challenger_score) == (0.25, None)
     assert counted() == {"erred": 3}
     assert len([line for line in logs if line["log_level"] == "error"]) == 1
 
@@ -353,7 +368,7 @@ async def test_partitions_share_a_request_and_only_the_wrong_one_suffers() -> No
     assert found == [[number + i / 8 for i in range(4)] for number in range(1, 5)]
     assert asked.requests == 1
     beside = await asyncio.gather(partition(1), partition(2, -1.0), partition(3))
-    assert [len(one) for one in beside] == [4, 0, 4]
+    assert [sum(said is not None for said in one) for one in beside] == [4, 0, 4]
 
 
 async def test_scores_of_several_classes() -> None:

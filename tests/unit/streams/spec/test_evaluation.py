@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from streams.errors import PipelineError
-from streams.spec import Evaluate, Policies, RollOut, Slices
+from streams.spec import Evaluate, Policies, Slices
 from streams.spec.evaluation import compile_slices
+from tests.unit.pipelines import declare
 
 FEATURES = ("amount", "channel=web", "channel=app", "at_night")
 
@@ -47,7 +48,12 @@ def test_what_is_no_slice_is_said(by: tuple[str, ...], said: str) -> None:
         (lambda: Evaluate(every="0s"), "policies.evaluate.every: is zero"),
         (lambda: Evaluate(top=-1), "policies.evaluate.top: -1 is not in"),
         (lambda: Evaluate(slices=("channel",)), "policies.evaluate.slices: .* is no Slices"),  # type: ignore[arg-type]
-        (lambda: Policies(rollout=RollOut()), "policies.rollout: by degrees is not carried out"),
+        (lambda: Evaluate(costs=(0, 1)), r"policies.evaluate.costs: 0 is no tuple of numbers"),  # type: ignore[arg-type]
+        (lambda: Evaluate(costs=0), "policies.evaluate.costs: 0 is no tuple of rows"),  # type: ignore[arg-type]
+        (
+            lambda: declare(policies=Policies(evaluate=Evaluate(costs=((0, 1), (50,))))),
+            r"policies.evaluate.costs: .* is no square of 2 classes - write a row for each label",
+        ),
     ],
 )
 def test_policies_that_cannot_be(wrong: Any, said: str) -> None:

@@ -212,6 +212,15 @@ def test_alerts_are_held_against_the_champions() -> None:
     assert deciding(at(1.1)) == ("reject", "alerts")
 
 
+def test_fewer_alerts_than_a_champions_who_cries_wolf_are_as_good() -> None:
+    theirs = Contender(3, noisy(SCORES, 2), threshold=0.0)
+    found = judge(Case(LABELS, Contender(0, SCORES, 0.5), theirs))
+    assert found.action == "promote"
+    assert rule(found, "alerts").number < 1 / 3
+    silent = judge(Case(LABELS, Contender(0, SCORES, 1.1), theirs))
+    assert deciding(silent) == ("reject", "alerts")
+
+
 def test_scores_that_are_no_probabilities_are_rejected() -> None:
     for factor in (0.1, 10.0):
         found = judge(case(LABELS, SCORES * np.float32(factor), SCORES))

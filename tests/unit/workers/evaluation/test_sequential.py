@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streams.records import decoder, encode
-from workers.evaluation.sequential import ClassWeights, ConfidenceSequence, brier, cost, fold
+from workers.evaluation.sequential import Balance, ConfidenceSequence, brier
 
 START = ConfidenceSequence(0.95)
 
@@ -59,27 +59,33 @@ def test_the_worst_brier_of_several_classes_is_one() -> None:
     ]
 
 
-def test_weighted_losses_estimate_the_mean_over_classes() -> None:
-    weights = ClassWeights.of([0.99, 0.01])
+def test_classes_count_equally_and_losses_stay_below_one() -> None:
+    balance = Balance.of([0.99, 0.01])
     labels = np.repeat(np.array([0, 1], np.float32), [9900, 100])
-    losses = np.where(labels == 1, 0.5, 0.1)
-    weighed = weights.weigh(losses, labels)
-    assert weighed.max() == 0.5
-    assert weighed.mean() / weights.unit == pytest.approx((0.5 + 0.1) / 2)
+    coin = balance.losses(np.full(10_000, 0.01), labels)
+    assert coin.max() == pytest.approx(0.25)
+    assert coin.mean() / balance.unit == pytest.approx(0.25), "says what everybody knows"
+    blind = balance.losses(np.zeros(10_000), labels)
+    assert blind.max() == 1.0
+    assert blind.mean() / balance.unit == pytest.approx(0.5), "all frauds are missed"
+
+
+@pytest.mark.parametrize("truth", [0.001, 0.02, 0.3, 0.9])
+def test_the_least_balanced_loss_is_that_of_the_true_probability(truth: float) -> None:
+    balance = Balance.of([0.98, 0.02])
+    said = np.geomspace(1e-4, 0.99, 400)
+    expected = truth * balance.losses(said, np.ones(400, np.float32)) + (
+        1 - truth
+    ) * balance.losses(said, np.zeros(400, np.float32))
+    assert said[expected.argmin()] == pytest.approx(truth, rel=0.03)
+
+
+def test_balance_of_equal_classes_changes_nothing() -> None:
+    scores, labels = np.array([0.1, 0.9, 0.4]), np.array([0, 0, 1], np.float32)
+    assert Balance.of([0.5, 0.5]).losses(scores, labels) == pytest.approx(brier(scores, labels))
+    assert Balance.of([0.5, 0.5]).unit == 1.0
 
 
 def test_a_class_without_examples_has_no_weight() -> None:
     with pytest.raises(ValueError, match="without examples"):
-        ClassWeights.of([1.0, 0.0])
-
-
-def test_costs_are_read_by_label_and_decision() -> None:
-    decided, labels = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1], np.float32)
-    assert cost(decided, labels, [[0, 5], [100, 5]]).tolist() == [0.0, 0.05, 1.0, 0.05]
-
-
-def test_an_entitys_day_counts_once() -> None:
-    differences = np.array([0.1, 0.3, 0.5, -0.2, 0.4])
-    found = fold(differences, ["b", "a", "b", "b", "a"], np.array([1, 1, 1, 2, 1]))
-    assert found == pytest.approx([0.35, 0.3, -0.2])
-    assert fold(np.zeros(0), [], np.zeros(0, np.int64)).tolist() == []
+        Balance.of([1.0, 0.0])

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from streams.settings import Settings
-from workers.processes.loop import _commands
+from streams.spec import Policies, RollOut
+from tests.unit.pipelines import declare
+from workers.processes.loop import _roles
 
 
-def names(settings: Settings) -> list[str]:
-    return [command.name for command in _commands("orders", settings, 2, {})]
+def names(rollout: RollOut) -> list[str]:
+    declared = declare(policies=Policies(rollout=rollout))
+    return [name for name, _ in _roles(declared, 2)]
 
 
-def test_the_shadow_runs_where_it_is_asked_for() -> None:
-    given = Settings(kafka="k:1", triton="t:1")
-    assert "shadow" not in names(given)
-    assert names(given.model_copy(update={"shadow": True})) == [
-        "score-1",
-        "score-2",
-        "label",
-        "evaluate",
-        "shadow",
-        "trainer",
-    ]
+def test_the_shadow_runs_where_versions_are_rolled_out_by_degrees() -> None:
+    assert names(RollOut.at_once()) == ["score-1", "score-2", "label", "evaluate", "trainer"]
+    assert names(RollOut()) == ["score-1", "score-2", "label", "evaluate", "shadow", "trainer"]

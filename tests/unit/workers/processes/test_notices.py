@@ -43,6 +43,10 @@ def said(event: str, level: str = "warning", **fields: Any) -> dict[str, Any]:
             "trainer: candidate decided (version 3, action promote): AUC +0.02",
         ),
         (
+            said("roll-out", "info", version=3, action="canary", share=0.05, reason="harmless"),
+            "trainer: roll-out (version 3, action canary, share 0.05): harmless",
+        ),
+        (
             said("no candidate", "error", watermark=1.0, error="too few\npositives"),
             "trainer: no candidate: too few positives",
         ),

@@ -52,6 +52,20 @@ def test_what_is_proven_harmless_goes_one_step_further(
     assert (found.action, found.version, found.share) == (action, 2, share)
 
 
+def test_the_watch_ends_in_time_for_the_next_version() -> None:
+    waiting = at(Stage.WATCH, 0.9, waiting=3)
+    found = decide(POLICY, waiting, seen(interval=OPEN), 5 * DAY)
+    assert found is not None
+    assert (found.action, found.version, found.share) == (Action.SETTLE, 2, 1.0)
+    assert "version 3 waits" in found.reason
+    assert decide(POLICY, waiting, seen(interval=OPEN), 3 * DAY) is None, "too early"
+    bad = decide(POLICY, waiting, seen(interval=(0.001, 0.1)), 5 * DAY)
+    assert bad is not None
+    assert bad.action is Action.ROLLBACK
+    shadow = at(Stage.SHADOW, waiting=3)
+    assert decide(POLICY, shadow, seen(interval=OPEN), 5 * DAY) is None
+
+
 @pytest.mark.parametrize("stage", ON_ITS_WAY)
 @pytest.mark.parametrize(
     ("evidence", "now"),
@@ -76,7 +90,7 @@ def test_it_stays_where_it_is(stage: Stage, evidence: StageEvidence, now: float)
     [
         (seen(failed=("every score is 0.5",), labelled=0), "every score is 0.5"),
         (seen(interval=(0.0001, 0.02)), "proven worse"),
-        (seen(slices={"online": (0.003, 0.1)}), "proven harmful in online"),
+        (seen(slices={"online": (0.02, 0.1)}), "proven harmful in online"),
         (seen(interval=(0.0001, 0.02), latest_label=0.0), "proven worse"),
     ],
 )

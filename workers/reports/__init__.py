@@ -1,0 +1,1 @@
+"""Pages that say how a pipeline's versions do: one self-contained HTML file, or pictures."""
