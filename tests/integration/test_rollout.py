@@ -247,6 +247,7 @@ async def test_a_bad_one_is_thrown_out_and_never_served(
 ) -> None:
     folder, name = tmp_path / "work", f"rollout-{name}"
     async with rolling_out(settings, folder, name, challenger) as loop:
+        loop.world.feedback = why == "proven worse"  # the others are found without a label
         now = await loop.until_stage(Stage.NONE)
         assert now.champion == 1
         last = (await loop.entries())[-1]
