@@ -61,6 +61,14 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"cleaning": Cleaning(outliers={"channel": Clip(0, 1)})}, "cleaning.outliers", "not a number"),
     ({"cleaning": Cleaning(duplicates="soon")}, "cleaning.duplicates", "write it as"),
     ({"decision": Decision(classes=("a", "b", "c"))}, "decision.classes", "each class once"),
+    (
+        {
+            "policies": Policies(rollout=RollOut()),
+            "feedback": Feedback(horizon="1h", missing=0, classes=()),
+        },
+        "policies.rollout",
+        "name the classes",
+    ),
 ]
 
 
