@@ -116,11 +116,15 @@ async def test_the_whole_loop(servers: Secured, tmp_path: Path) -> None:
     await operate(operator)
     asked = servers.asked()
     assert {one for one in asked if not one.allowed} == set()
-    # a label is passed on only where events have moved, examples are ours, nobody is in the shadow
+    # a label is passed on only where events have moved, examples are ours, nobody is in the shadow,
+    # and no version is rolled out by degrees
+    topics = pipeline.topics
+    watched = (topics.shadow, topics.scored, topics.feedback)
     idle = {
-        Grant("label", "topic", pipeline.topics.feedback, "WRITE"),
-        Grant("evaluate", "topic", pipeline.topics.dead_letters, "WRITE"),
-        Grant("shadow", "topic", pipeline.topics.shadow, "WRITE"),
+        *(Grant("trainer", "topic", name, "READ") for name in watched),
+        Grant("label", "topic", topics.feedback, "WRITE"),
+        Grant("evaluate", "topic", topics.dead_letters, "WRITE"),
+        Grant("shadow", "topic", topics.shadow, "WRITE"),
     }
     ours = {one for one in documented(pipeline.name) if one.user in ROLES}
     assert {one for one in ours if not used(one, asked)} == idle

@@ -15,6 +15,7 @@ from streams.records import Cell, LedgerEntry, Shadowed
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.environment import connected_settings, find_pipeline
+from workers.evaluation.live_drift import DriftRow, read_drift
 from workers.evaluation.progressive import read_cells
 from workers.rollouts.shadowed import read_shadowed
 from workers.terminal import Module, console, out, plain
@@ -38,7 +39,7 @@ def report(
     from workers.reports.live import Known, live_report
 
     pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
-    with console.status("reading P.metrics, P.models and P.shadow"):
+    with console.status("reading P.metrics, P.drift, P.models and P.shadow"):
         page = live_report(Known(pipeline, *asyncio.run(_read(settings, pipeline))))
         path = file or Path(f"{pipeline.name}-report.html")
         try:
@@ -56,8 +57,11 @@ def report(
 
 async def _read(
     settings: Settings, pipeline: Pipeline
-) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None]:
+) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None, list[DriftRow]]:
     cells, entries = await read_cells(settings, pipeline), await read_entries(settings, pipeline)
-    if not state_after(entries).challenger:
-        return cells, entries, []
-    return cells, entries, await read_shadowed(settings, pipeline, _MOST_SHADOWED)
+    state = state_after(entries)
+    live = await read_drift(settings, pipeline)
+    drift = live.rows({version: made.reference for version, made in state.versions.items()})
+    if not state.challenger:
+        return cells, entries, [], drift
+    return cells, entries, await read_shadowed(settings, pipeline, _MOST_SHADOWED), drift
