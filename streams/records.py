@@ -18,6 +18,9 @@ from streams.distributions import Reference
 
 ARMS = CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
 """Who is served by the champion, by the version on its way, and by the one before it."""
+WHOLE = 1.0
+"""The propensity where all are in one arm. A float is left out of a record where it is this very
+object: another 1.0 is written."""
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -38,7 +41,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     arm: str = CHAMPION
     """While a version is rolled out by degrees, the part of the entities that the event's is in:
     `champion`, `canary` or `holdout`. The champion answers for an arm whose version does not."""
-    propensity: float = 1.0
+    propensity: float = WHOLE
     """The share of the entities that are in this arm."""
 
 
@@ -62,7 +65,7 @@ class Scored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The class that was decided for, by index; left out for class 0."""
     arm: str = CHAMPION
     """As in `Prediction`."""
-    propensity: float = 1.0
+    propensity: float = WHOLE
     """As in `Prediction`."""
 
 
@@ -101,7 +104,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """The label of the example that this one replaces; None where it is the event's first."""
     arm: str = CHAMPION
     """As in `Prediction`."""
-    propensity: float = 1.0
+    propensity: float = WHOLE
     """As in `Prediction`."""
 
 

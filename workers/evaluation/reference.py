@@ -151,14 +151,16 @@ def _edges(values: Values, most: int, filled: float | None) -> Values:
     """
     below = np.float32(-np.inf)
     found, times = np.unique(values, return_counts=True)
-    outer = [np.nextafter(found[0], below), found[-1]]
+    with np.errstate(over="ignore"):  # nothing is below the least float
+        outer = [np.nextafter(found[0], below), found[-1]]
     if len(found) <= most:
         inner = list(found)
     else:
         shared = found[times * most >= len(values)]
         others = values[~np.isin(values, shared)]
         places = np.linspace(0, 1, max(2, most - len(shared)) + 1)[1:-1]
-        inner = [*shared, *np.nextafter(shared, below)]
+        with np.errstate(over="ignore"):
+            inner = [*shared, *np.nextafter(shared, below)]
         if len(others):
             parted = np.quantile(others, places, method="inverted_cdf")
             inner += [np.float32(f"{edge:.5g}") for edge in parted]  # short: the ledger holds them
