@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streams.errors import PipelineError
+from streams.spec.budget import Budget
 from streams.spec.declared import check_fields
 from streams.spec.evaluation import Evaluate
 from streams.spec.learning import Retrain
@@ -12,6 +13,7 @@ from streams.spec.rollout import Gate, RollOut
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
 __all__ = [
+    "Budget",
     "Decision",
     "Delivery",
     "Evaluate",
@@ -30,6 +32,7 @@ _PARTS = {
     "gate": Gate,
     "evaluate": Evaluate,
     "rollout": RollOut,
+    "budget": Budget,
 }
 
 
@@ -52,6 +55,8 @@ class Policies:
     """How the quality of what was served is measured."""
     rollout: RollOut = field(default_factory=RollOut.at_once)
     """How a candidate that the gate lets through replaces it: at once, or by degrees."""
+    budget: Budget = field(default_factory=Budget)
+    """What retraining and serving may cost."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 
