@@ -13,9 +13,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from streams.ledger.state import LedgerState
+from streams.ledger.topic import read_state
+from streams.metering.account import Usage
 from streams.metering.prices import Prices
+from streams.settings import Settings
+from streams.spec import Pipeline
 from streams.spec.durations import seconds
 from workers.costs.budget import money
+from workers.costs.reading import read_usages
 from workers.costs.statement import Statement, statement
 from workers.costs.summing import Spent
 from workers.environment import connected_settings, find_pipeline
@@ -54,11 +60,14 @@ def costs(
             "a minute after its start, and when it ends"
         )
         return
-    out.print(
-        _table(f"Costs of {pipeline.name}, {said.period} ({prices.currency})", by, rows, said)
-    )
+    title = f"Costs of {pipeline.name}, {said.period} ({prices.currency})"
+    out.print(_table(title, by, rows, said))
     for line in said.lines():
         out.print(plain(line), soft_wrap=True)
+
+
+async def _read(settings: Settings, pipeline: Pipeline) -> tuple[list[Usage], LedgerState]:
+    return await read_usages(settings, pipeline), await read_state(settings, pipeline)
 
 
 def _table(title: str, by: By, rows: Mapping[str, Spent], said: Statement) -> Table:

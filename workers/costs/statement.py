@@ -130,11 +130,20 @@ class Statement:
 
 
 def statement(
-    usages: Sequence[Usage], ledger: LedgerState, pipeline: Pipeline, prices: Prices, now: float
+    usages: Sequence[Usage],
+    ledger: LedgerState,
+    pipeline: Pipeline,
+    prices: Prices,
+    times: tuple[float, float],
 ) -> Statement:
-    """The statement of these records, as of a time of day."""
+    """The statement of the days since the first of two times of day, as of the second.
+
+    Budgets are held against all records.
+    """
+    since, now = times
+    shown = within(usages, since)
     made = runs(usages, prices)
-    ended = [run for run in made if run.outcome]
+    ended = [run for run in runs(shown, prices) if run.outcome]
     ours = {run.version for run in ended if run.version}
     all_gains = gains(ledger)
     budget, known = pipeline.policies.budget, Standing(made, most_expected(all_gains))
@@ -154,7 +163,7 @@ def statement(
             "24 hours"
         )
     return Statement(
-        usages=usages,
+        usages=shown,
         prices=prices,
         metric=pipeline.policies.gate.metric,
         runs=ended,
