@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,12 @@ import typer
 from streams.errors import ConfigurationError
 from streams.ledger.state import state_after
 from streams.ledger.topic import read_entries
+from streams.metering.prices import Prices
 from streams.records import Cell, LedgerEntry, Shadowed
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.costs.reading import read_usages
+from workers.costs.statement import Statement, statement
 from workers.environment import connected_settings, find_pipeline
 from workers.evaluation.progressive import read_cells
 from workers.rollouts.shadowed import read_shadowed
@@ -38,7 +42,7 @@ def report(
     from workers.reports.live import Known, live_report
 
     pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
-    with console.status("reading P.metrics, P.models and P.shadow"):
+    with console.status("reading P.metrics, P.models, P.shadow and P.costs"):
         page = live_report(Known(pipeline, *asyncio.run(_read(settings, pipeline))))
         path = file or Path(f"{pipeline.name}-report.html")
         try:
@@ -56,8 +60,12 @@ def report(
 
 async def _read(
     settings: Settings, pipeline: Pipeline
-) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None]:
+) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None, Statement]:
     cells, entries = await read_cells(settings, pipeline), await read_entries(settings, pipeline)
-    if not state_after(entries).challenger:
-        return cells, entries, []
-    return cells, entries, await read_shadowed(settings, pipeline, _MOST_SHADOWED)
+    now = state_after(entries)
+    usages, prices = await read_usages(settings, pipeline), Prices.of_settings(settings)
+    spent = statement(usages, now, pipeline, prices, (0.0, time.time()))
+    shadowed: list[Shadowed] | None = []
+    if now.challenger:
+        shadowed = await read_shadowed(settings, pipeline, _MOST_SHADOWED)
+    return cells, entries, shadowed, spent

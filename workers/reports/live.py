@@ -9,7 +9,9 @@ from streams.evaluation.totals import Total
 from streams.ledger.state import LedgerState, Stage, state_after
 from streams.records import Cell, LedgerEntry, Shadowed
 from streams.spec import Pipeline
+from workers.costs.statement import Statement
 from workers.reports import challenger, ledger, of_version, over_time, tables
+from workers.reports.costs import costs
 from workers.reports.page import Page, Picture, Section
 from workers.reports.series import of_slice, points
 
@@ -27,6 +29,8 @@ class Known:
     """The ledger, oldest first."""
     shadowed: Sequence[Shadowed] | None = ()
     """All of `P.shadow`; None where it is too long."""
+    spent: Statement | None = None
+    """What `P.costs` says; None where nobody asked it."""
 
 
 def live_report(known: Known) -> Page:
@@ -50,7 +54,7 @@ def live_report(known: Known) -> Page:
     return Page(
         title=f"{pipeline.name}: live quality and roll-outs",
         says=f"{said if cells else ''} In the ledger {serves}. All times are UTC.".strip(),
-        sections=[*quality, *_challenger(known, state), *_ledger(known.entries)],
+        sections=[*quality, *_challenger(known, state), *_ledger(known.entries), *_costs(known)],
     )
 
 
@@ -128,6 +132,10 @@ def _ledger(entries: Sequence[LedgerEntry]) -> list[Section]:
     )
     gate = [Section("Gate: the last candidates", said, (), verdicts)] if verdicts else []
     return [*gate, Section("History of roll-outs", "", (), [ledger.history(entries)])]
+
+
+def _costs(known: Known) -> list[Section]:
+    return [costs(known.spent)] if known.spent is not None and known.spent.usages else []
 
 
 def _shown(cells: Sequence[Cell], champion: int) -> int:
