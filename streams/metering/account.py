@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 DAY = 86_400
-_GIB = 1 << 30
+GIB = 1 << 30
 _HOUR = 3600.0
 
 
@@ -59,7 +59,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.process}/{int(self.day) // DAY}"
 
 
-class Reading(NamedTuple):
+class MeterReading(NamedTuple):
     """What a process has used since it started."""
 
     at: float
@@ -79,7 +79,7 @@ class Account:
     """Adds up the readings of one process."""
 
     def __init__(
-        self, process: str, role: str, host: str, first: Reading, reserved: tuple[float, float]
+        self, process: str, role: str, host: str, first: MeterReading, reserved: tuple[float, float]
     ) -> None:
         """Counts what is used after `first`; `reserved` are CPUs and GiB, 0 where not known."""
         self._process, self._role, self._host = process, role, host
@@ -88,7 +88,7 @@ class Account:
         self._days: dict[int, Usage] = {}
         self._changed: set[int] = set()
 
-    def take(self, now: Reading) -> None:
+    def take(self, now: MeterReading) -> None:
         """Count what was used since the last reading to the day on which that was made."""
         last, self._last = self._last, now
         day = int(last.at // DAY)
@@ -105,7 +105,7 @@ class Account:
             seconds=was.seconds + elapsed,
             # a tree of processes shows less when a child has ended that nobody waited for
             cpu_seconds=was.cpu_seconds + max(0.0, now.cpu_seconds - last.cpu_seconds),
-            gib_hours=was.gib_hours + (now.memory + last.memory) / 2 / _GIB * elapsed / _HOUR,
+            gib_hours=was.gib_hours + (now.memory + last.memory) / 2 / GIB * elapsed / _HOUR,
             gpu_seconds=was.gpu_seconds + last.gpus * elapsed,
             events=was.events + max(0, now.events - last.events),
             predictions=predictions,
@@ -119,7 +119,7 @@ class Account:
         self._changed = set(self._days)
 
     @property
-    def last(self) -> Reading:
+    def last(self) -> MeterReading:
         """The last reading that was taken."""
         return self._last
 

@@ -11,15 +11,15 @@ import psutil
 from prometheus_client import Counter
 
 from streams import telemetry
-from streams.metering.account import Account, Reading
+from streams.metering.account import Account, MeterReading
 from streams.settings import Settings
 
 _OWN = psutil.Process()
 
 
-def own_reading(pipeline: str) -> Reading:
+def own_reading(pipeline: str) -> MeterReading:
     """Of this process without its children, and what it has counted for the pipeline."""
-    return Reading(
+    return MeterReading(
         at=time.time(),
         clock=time.monotonic(),
         cpu_seconds=time.process_time(),
@@ -32,7 +32,9 @@ def own_reading(pipeline: str) -> Reading:
     )
 
 
-def tree_reading(pid: int, before: Reading | None = None, gpus: int = 0) -> Reading | None:
+def tree_reading(
+    pid: int, before: MeterReading | None = None, gpus: int = 0
+) -> MeterReading | None:
     """Of a process and all its children; None where it is gone.
 
     CPU of children that have ended is in what their parent waited for. Where a child has ended
@@ -51,7 +53,7 @@ def tree_reading(pid: int, before: Reading | None = None, gpus: int = 0) -> Read
             cpu += sum(one.cpu_times()[:4])  # its own and its children's, user and system
             memory += one.memory_info().rss
     least = before.cpu_seconds if before else 0.0
-    return Reading(time.time(), time.monotonic(), max(cpu, least), memory, gpus)
+    return MeterReading(time.time(), time.monotonic(), max(cpu, least), memory, gpus)
 
 
 def cpu_of_children() -> float:
@@ -69,7 +71,7 @@ def account(settings: Settings, role: str, pid: int | None = None) -> Account:
     process = _OWN if pid is None else psutil.Process(pid)
     started, host = process.create_time(), socket.gethostname()
     now = time.time()
-    first = Reading(started, time.monotonic() - max(0.0, now - started), 0.0, 0)
+    first = MeterReading(started, time.monotonic() - max(0.0, now - started), 0.0, 0)
     reserved = (settings.reserved_cpus, settings.reserved_gib) if pid is None else (0.0, 0.0)
     name = f"{host}-{process.pid}-{started:.2f}"
     return Account(name, role, host, first, reserved)

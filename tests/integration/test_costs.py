@@ -12,6 +12,7 @@ from msgspec import structs
 from prometheus_client import REGISTRY
 
 from streams.kafka.connection import producer
+from streams.kafka.kept import kept_bytes
 from streams.kafka.topics import ensure_topics
 from streams.kafka.writing import put, send_all
 from streams.ledger.topic import read_state
@@ -28,7 +29,7 @@ from tests.synthetic import made, pipeline, write_examples
 from tests.waiting import until
 from workers.costs import purse
 from workers.costs.reading import read_usages
-from workers.costs.summing import Run, predictions, runs
+from workers.costs.summing import TrainingRun, predictions, runs
 from workers.processes.loop import running_loop
 from workers.processes.metering import metered_servers
 
@@ -127,7 +128,7 @@ async def test_a_retrain_over_budget_waits_for_money(
     def gauge(name: str) -> float | None:
         return REGISTRY.get_sample_value(f"driftloop_{name}", labels)
 
-    async def ended() -> list[Run]:
+    async def ended() -> list[TrainingRun]:
         prices = Prices.of_settings(settings)
         found = runs(await read_usages(settings, declared), prices)
         return [run for run in found if run.version]
@@ -143,3 +144,16 @@ async def test_a_retrain_over_budget_waits_for_money(
     [run] = await ended()
     assert (run.version, run.outcome) == (1, "promote")
     assert run.cost > 1  # torch alone takes more than a second to load
+
+
+async def test_what_topics_keep_is_what_lies_on_the_brokers_disk(tmp_path: Path) -> None:
+    with own_stack(tmp_path) as (_, settings):
+        await ensure_topics(settings, pipeline)
+        topics = (*pipeline.topics.partitioned, *pipeline.topics.single)
+        before = await kept_bytes(settings, topics)
+        await write_examples(settings, pipeline.topics.examples, made(7))
+        after = await kept_bytes(settings, topics)
+    assert before is not None
+    assert after is not None
+    logs = (tmp_path / "stack" / "kafka").rglob(f"{pipeline.name}.*/*.log")
+    assert after - before == sum(path.stat().st_size for path in logs) > 100_000

@@ -6,13 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from streams.kafka.kept import kept_bytes
 from streams.ledger.state import LedgerState
 from streams.ledger.topic import read_state
 from streams.metering.account import Usage
@@ -48,7 +49,8 @@ def costs(
     pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
     prices, now = Prices.of_settings(settings), time.time()
     first = now - seconds(since, "--since") if since is not None else 0.0
-    said = statement(*asyncio.run(_read(settings, pipeline)), pipeline, prices, (first, now))
+    usages, ledger, kept = asyncio.run(_read(settings, pipeline))
+    said = replace(statement(usages, ledger, pipeline, prices, (first, now)), kept=kept)
     rows = said.parts(by.value)
     if as_json:
         found = {"by": by.value, "rows": {name: asdict(one) for name, one in rows.items()}}
@@ -66,8 +68,12 @@ def costs(
         out.print(plain(line), soft_wrap=True)
 
 
-async def _read(settings: Settings, pipeline: Pipeline) -> tuple[list[Usage], LedgerState]:
-    return await read_usages(settings, pipeline), await read_state(settings, pipeline)
+async def _read(
+    settings: Settings, pipeline: Pipeline
+) -> tuple[list[Usage], LedgerState, int | None]:
+    topics = (*pipeline.topics.partitioned, *pipeline.topics.single)
+    kept = await kept_bytes(settings, topics)
+    return await read_usages(settings, pipeline), await read_state(settings, pipeline), kept
 
 
 def _table(title: str, by: By, rows: Mapping[str, Spent], said: Statement) -> Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from streams.metering.account import DAY
 from streams.spec.budget import Budget
-from workers.costs.summing import Run
+from workers.costs.summing import TrainingRun
 
 _LAST = 3
 """A run is expected to cost what so many before it cost on average."""
@@ -20,7 +20,7 @@ _MADE_ANYWAY = 4
 class Standing:
     """What is known where a retrain is due."""
 
-    runs: Sequence[Run]
+    runs: Sequence[TrainingRun]
     """All that are known, the last to end last."""
     most_gain: float = math.inf
     """What it may gain at most, in points of the gate's metric."""
@@ -28,12 +28,12 @@ class Standing:
     """So many that were due before it were skipped, one after another."""
 
 
-def spent_on_retrains(runs: Sequence[Run], now: float) -> float:
+def spent_on_retrains(runs: Sequence[TrainingRun], now: float) -> float:
     """What runs that ended in the last 24 hours cost."""
     return sum(run.cost for run in runs if run.at > now - DAY)
 
 
-def expected_cost(runs: Sequence[Run]) -> float:
+def expected_cost(runs: Sequence[TrainingRun]) -> float:
     """What the next run will cost: the mean of the last ones, 0 before the first."""
     last = [run.cost for run in runs if run.outcome][-_LAST:]
     return sum(last) / len(last) if last else 0.0

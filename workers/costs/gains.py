@@ -19,7 +19,7 @@ _T_95 = 2.132
 
 
 @dataclass(frozen=True)
-class Gain:
+class MeasuredGain:
     """What a candidate gained over the champion that it was compared with."""
 
     version: int
@@ -30,7 +30,7 @@ class Gain:
     """It has become champion, and was not taken back."""
 
 
-def gains(now: LedgerState) -> list[Gain]:
+def gains(now: LedgerState) -> list[MeasuredGain]:
     """Of every candidate that was compared with a champion, the oldest first."""
     found = []
     for version in sorted(now.versions):
@@ -38,11 +38,11 @@ def gains(now: LedgerState) -> list[Gain]:
         points, error = (metrics.get(name, math.nan) / POINT for name in ("gain", "gain_se"))
         if math.isfinite(points) and math.isfinite(error):
             serves = version in now.promoted and version not in now.rolled_back
-            found.append(Gain(version, points, error, serves))
+            found.append(MeasuredGain(version, points, error, serves))
     return found
 
 
-def gained(found: Sequence[Gain]) -> float:
+def gained(found: Sequence[MeasuredGain]) -> float:
     """Points that the published ones gained together.
 
     Each is measured on the champion's and its own later slice, once. Those that were let through
@@ -51,7 +51,7 @@ def gained(found: Sequence[Gain]) -> float:
     return sum(one.points for one in found if one.published)
 
 
-def most_expected(found: Sequence[Gain]) -> float:
+def most_expected(found: Sequence[MeasuredGain]) -> float:
     """What the next may gain at most, in points: the upper end of a one-sided 95 % interval.
 
     Of the mean of the last five, by Student's t; one that was not published gained nothing,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streams.ledger.state import LedgerState
-from streams.metering.account import DAY, Usage
-from streams.metering.prices import Prices
+from streams.metering.account import DAY, GIB, Usage
+from streams.metering.prices import HOURS_OF_MONTH, Prices
 from streams.spec import Pipeline
 from workers.costs.budget import (
     Standing,
@@ -20,8 +20,8 @@ from workers.costs.budget import (
 )
 from workers.costs.gains import gained, gains, most_expected
 from workers.costs.summing import (
-    Run,
     Spent,
+    TrainingRun,
     by_day,
     by_role,
     by_version,
@@ -43,7 +43,7 @@ class Statement:
     prices: Prices
     metric: str
     """The gate's: its hundredths are points."""
-    runs: Sequence[Run]
+    runs: Sequence[TrainingRun]
     """Those that have ended."""
     published: int
     """Versions that became champion by one of these runs."""
@@ -51,6 +51,8 @@ class Statement:
     """That these versions gained, as the gate measured it."""
     warnings: Sequence[str]
     """What budgets say now."""
+    kept: int | None = None
+    """Bytes that all replicas of the topics take now; None where the brokers do not say."""
 
     @property
     def priced(self) -> bool:
@@ -101,11 +103,26 @@ class Statement:
             "points": self.points,
             "cost": self.total.cost if self.priced else None,
             **{name: one if self.priced else None for name, one in found.items()},
+            "kept_gib": None if self.kept is None else self.kept / GIB,
+            "kept_per_month": self._kept_per_month(),
             "warnings": list(self.warnings),
         }
 
+    def _kept_per_month(self) -> float | None:
+        """What the topics cost in a month, if they stay as they are; in no sum."""
+        if self.kept is None or not self.prices.kept_gib_hour:
+            return None
+        return self.kept / GIB * self.prices.kept_gib_hour * HOURS_OF_MONTH
+
     def lines(self) -> list[str]:
         """What a person is to know beside the sums."""
+        if self.kept is None:
+            return self._amounts()
+        month, gib = self._kept_per_month(), f"{self.kept / GIB:,.3f} GiB"
+        price = "" if month is None else f": {money(month)} {self.prices.currency} a month more"
+        return [*self._amounts(), f"topics keep {gib} now{price}"]
+
+    def _amounts(self) -> list[str]:
         if not self.priced:
             return [
                 "nothing has a price: set DRIFTLOOP_PRICE_CPU_HOUR, _GIB_HOUR and _GPU_HOUR to "

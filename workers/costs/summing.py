@@ -53,7 +53,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A training run that has ended."""
 
     at: float
@@ -104,7 +104,7 @@ def predictions(usages: Iterable[Usage]) -> int:
     return sum(sum(one.predictions.values()) for one in usages)
 
 
-def runs(usages: Iterable[Usage], prices: Prices) -> list[Run]:
+def runs(usages: Iterable[Usage], prices: Prices) -> list[TrainingRun]:
     """The training runs, the last to end last; one that goes on has the outcome ``""``."""
     found: defaultdict[str, list[Usage]] = defaultdict(list)
     for one in usages:
@@ -114,7 +114,7 @@ def runs(usages: Iterable[Usage], prices: Prices) -> list[Run]:
     for records in found.values():
         last = max(records, key=lambda one: one.until)
         cost = Spent.of(records, prices).cost
-        made.append(Run(last.until, cost, last.version, last.outcome))
+        made.append(TrainingRun(last.until, cost, last.version, last.outcome))
     return sorted(made, key=lambda run: run.at)
 
 

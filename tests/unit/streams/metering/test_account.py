@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from streams.metering.account import DAY, Account, Reading, Usage
+from streams.metering.account import DAY, Account, MeterReading, Usage
 
 NOON = 20_000.5 * DAY
 GIB = 1 << 30
 
 
-def reading(after: float, **fields: Any) -> Reading:
+def reading(after: float, **fields: Any) -> MeterReading:
     """So many seconds after noon."""
     told = {"at": NOON + after, "clock": 100 + after, "cpu_seconds": 0.0, "memory": GIB}
-    return Reading(**{**told, **fields})
+    return MeterReading(**{**told, **fields})
 
 
 def opened(process: str = "host-1-5.00", **first: Any) -> Account:

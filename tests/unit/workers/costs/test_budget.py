@@ -18,13 +18,13 @@ from workers.costs.budget import (
     why_put_off,
     why_skipped,
 )
-from workers.costs.summing import Run
+from workers.costs.summing import TrainingRun
 
 NOW = 100 * DAY
 
 
-def run(hours_ago: float, cost: float, outcome: str = "promote") -> Run:
-    return Run(NOW - hours_ago * 3600, cost, 1, outcome)
+def run(hours_ago: float, cost: float, outcome: str = "promote") -> TrainingRun:
+    return TrainingRun(NOW - hours_ago * 3600, cost, 1, outcome)
 
 
 def test_a_retrain_waits_until_what_was_spent_leaves_room_for_it() -> None:

@@ -11,7 +11,7 @@ from streams.ledger.state import state_after
 from streams.records import Action, LedgerEntry
 from tests.models import manifest
 from tests.unit.pipelines import declare
-from workers.costs.gains import Gain, gained, gains, most_expected
+from workers.costs.gains import MeasuredGain, gained, gains, most_expected
 
 PIPELINE = declare()
 
@@ -40,18 +40,18 @@ def test_gains_are_points_of_what_was_compared_and_count_where_published() -> No
 
 
 def test_nothing_is_expected_before_five_are_known() -> None:
-    assert most_expected([Gain(1, 0.1, 0.1, True)] * 4) == math.inf
-    assert most_expected([Gain(1, 0.1, 0.1, True)] * 5) < 1
+    assert most_expected([MeasuredGain(1, 0.1, 0.1, True)] * 4) == math.inf
+    assert most_expected([MeasuredGain(1, 0.1, 0.1, True)] * 5) < 1
 
 
 def test_five_alike_prove_no_more_than_their_measurements() -> None:
-    found = [Gain(version, 0.0, 1.0, False) for version in range(5)]
+    found = [MeasuredGain(version, 0.0, 1.0, False) for version in range(5)]
     assert most_expected(found) == pytest.approx(2.132 / math.sqrt(5))
 
 
 def test_only_the_last_five_count_and_only_what_was_published_gained() -> None:
-    old = [Gain(version, 50.0, 0.1, True) for version in range(9)]
-    new = [Gain(version, 9.0, 0.1, False) for version in range(5)]
+    old = [MeasuredGain(version, 50.0, 0.1, True) for version in range(9)]
+    new = [MeasuredGain(version, 9.0, 0.1, False) for version in range(5)]
     assert most_expected(old + new) == pytest.approx(2.132 * 0.1 / math.sqrt(5))
 
 
@@ -60,5 +60,5 @@ def test_the_upper_end_is_below_the_true_mean_in_one_of_twenty() -> None:
     true, missed = 0.4, 0
     for _ in range(4000):
         drawn = rng.normal(true, 1.0, 5)
-        missed += most_expected([Gain(0, float(one), 0.0, True) for one in drawn]) < true
+        missed += most_expected([MeasuredGain(0, float(one), 0.0, True) for one in drawn]) < true
     assert missed / 4000 == pytest.approx(0.05, abs=0.012)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,8 +92,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Usage]:
     """What the command finds in Kafka."""
     found: list[Usage] = list(USAGES)
 
-    async def read(*_: Any) -> tuple[list[Usage], LedgerState]:
-        return found, LEDGER
+    async def read(*_: Any) -> tuple[list[Usage], LedgerState, int]:
+        return found, LEDGER, 5 << 29
 
     monkeypatch.setattr(costs, "_read", read)
     monkeypatch.setattr(costs, "find_pipeline", lambda _: PIPELINE)
@@ -127,7 +128,16 @@ def test_json_has_every_number(shown: list[Usage]) -> None:
     found = json.loads(done.stdout)
     assert found["rows"]["2"]["cost"] == pytest.approx(2 * 0.25 + 1)
     assert found["per_retrain"] == pytest.approx(2)
-    assert found["by"] == "version"
+    assert (found["by"], found["kept_gib"], found["kept_per_month"]) == ("version", 2.5, None)
+
+
+def test_what_topics_keep_has_its_price_beside_the_sums() -> None:
+    priced = PRICED.model_copy(update={"price_kept_gib_month": 0.2})
+    said = replace(made(USAGES, priced), kept=5 << 30)
+    assert said.lines()[-1] == "topics keep 5.000 GiB now: 1.00 EUR a month more"
+    assert said.figures()["kept_per_month"] == pytest.approx(1.0)
+    assert said.total == made(USAGES).total
+    assert replace(made(USAGES), kept=5 << 30).lines()[-1] == "topics keep 5.000 GiB now"
 
 
 def test_where_nothing_is_known_it_says_when_something_will_be(shown: list[Usage]) -> None:
