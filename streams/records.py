@@ -19,8 +19,7 @@ from streams.distributions import Reference
 ARMS = CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
 """Who is served by the champion, by the version on its way, and by the one before it."""
 WHOLE = 1.0
-"""The propensity where all are in one arm. A float is left out of a record where it is this very
-object: another 1.0 is written."""
+"""The propensity where all are in one arm; left out of a record as this object, not as any 1.0."""
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -39,8 +38,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`<topic>-<partition>-<offset>` of the event, with six digits of the topic's id: equal in each
     delivery of this prediction, and of no other. Brokers older than Kafka 2.8 give no topic."""
     arm: str = CHAMPION
-    """While a version is rolled out by degrees, the part of the entities that the event's is in:
-    `champion`, `canary` or `holdout`. The champion answers for an arm whose version does not."""
+    """`champion`, `canary` or `holdout`; the champion answers for an arm whose version does not."""
     propensity: float = WHOLE
     """The share of the entities that are in this arm."""
 
@@ -175,8 +173,7 @@ class Shadowed(msgspec.Struct, frozen=True, omit_defaults=True):
     challenger_score: float | list[float] | None
     """None where it gave no finite score."""
     since: float
-    """Event time at which the comparison began, seconds since 1970: it names the stage of the
-    roll-out in which the record was made."""
+    """Event time at which the roll-out's stage began, seconds since 1970: it names the stage."""
     served: int
     """The version whose score was served; 0 for the fallback."""
     key: str

@@ -106,6 +106,28 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(3.0, gt=0)
     """Seconds to wait for a server at start before giving up with an error."""
 
+    # -- money -------------------------------------------------------------------------------
+    currency: str = "USD"
+    """Of the prices."""
+    price_cpu_hour: float = Field(0.0, ge=0)
+    """What a CPU costs for an hour, as you pay for it: on demand, or committed; 0: not priced."""
+    price_gib_hour: float = Field(0.0, ge=0)
+    """What a GiB of memory costs for an hour."""
+    price_gpu_hour: float = Field(0.0, ge=0)
+    """What a GPU costs for an hour."""
+    price_training_cpu_hour: float | None = Field(None, ge=0)
+    """The same of training runs, where they run at another price, as on spot machines."""
+    price_training_gib_hour: float | None = Field(None, ge=0)
+    """As `price_gib_hour`, of training runs."""
+    price_training_gpu_hour: float | None = Field(None, ge=0)
+    """As `price_gpu_hour`, of training runs."""
+    price_kept_gib_month: float = Field(0.0, ge=0)
+    """What a GiB that topics keep costs for a month, with all its replicas."""
+    reserved_cpus: float = Field(0.0, ge=0)
+    """CPUs that are reserved for this worker, and paid for whether it uses them or not; 0: none."""
+    reserved_gib: float = Field(0.0, ge=0)
+    """Memory in GiB that is reserved for this worker; 0: none."""
+
     # -- the embedded stack ------------------------------------------------------------------
     kafka_port: int = Field(0, ge=0, le=65535)
     """Port of the embedded broker; 0 takes a free one."""

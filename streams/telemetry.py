@@ -127,6 +127,25 @@ DRIFT_ALARMS = Gauge(
 )
 SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
 EVENT_TIME = Gauge("driftloop_event_time_seconds", "Largest event time scored.", ["pipeline"])
+COST = Counter(
+    "driftloop_cost",
+    "What this process, and the training runs that it started, have cost, in the currency of the "
+    "settings; 0 without prices.",
+    ["pipeline", "role"],
+)
+COST_PER_MILLION = Gauge(
+    "driftloop_cost_per_million",
+    "Cost of serving a million predictions, over the last day.",
+    ["pipeline"],
+)
+RETRAIN_SPENT = Gauge(
+    "driftloop_retrain_spent", "What training runs have cost in the last 24 hours.", ["pipeline"]
+)
+RETRAIN_PUT_OFF = Gauge(
+    "driftloop_retrain_put_off",
+    "1 while a retrain that is due is over budget, else 0.",
+    ["pipeline"],
+)
 TRAINING_RUNS = Counter(
     "driftloop_training_runs", "Candidates by the gate's decision.", ["pipeline", "decision"]
 )

@@ -14,6 +14,7 @@ from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
 from workers.commands import (
     checking,
+    costs,
     demo,
     dlq,
     models,
@@ -52,6 +53,7 @@ app.command()(models.rollback)
 app.command()(models.freeze)
 app.command()(models.thaw)
 app.command()(report.report)
+app.command()(costs.costs)
 app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)

@@ -55,33 +55,33 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
     if role == "score":
         return Grants(
             read=(topics.events, topics.predictions, topics.models),
-            write=(topics.predictions, topics.scored, topics.dead_letters),
+            write=(topics.predictions, topics.scored, topics.dead_letters, topics.costs),
             joined=(score,),
             watched=(label,),
         )
     if role == "label":
         return Grants(
             read=(topics.scored, topics.feedback),
-            write=(topics.examples, topics.feedback, topics.dead_letters),
+            write=(topics.examples, topics.feedback, topics.dead_letters, topics.costs),
             joined=(label,),
             watched=(score,),
         )
     if role == "evaluate":
         return Grants(
             read=(topics.examples, topics.scored, topics.models, topics.metrics, topics.drift),
-            write=(topics.metrics, topics.drift, topics.dead_letters),
+            write=(topics.metrics, topics.drift, topics.dead_letters, topics.costs),
             joined=(group_id(pipeline.name, "evaluate"),),
         )
     if role == "shadow":
         return Grants(
             read=(topics.scored, topics.examples, topics.models),
-            write=(topics.shadow,),
+            write=(topics.shadow, topics.costs),
             joined=(group_id(pipeline.name, "shadow"),),
         )
     watched = (topics.shadow, topics.scored, topics.feedback)
     gradual = pipeline.policies.rollout.gradual
-    read = (topics.examples, topics.drift, topics.models, *(watched if gradual else ()))
-    return Grants(read=read, write=(topics.models,))
+    always = (topics.examples, topics.drift, topics.models, topics.costs)
+    return Grants(read=(*always, *(watched if gradual else ())), write=topics.single)
 
 
 async def check_grants(settings: Settings, pipeline: Pipeline, role: Role) -> None:

@@ -61,12 +61,12 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
     """
     topics = pipeline.topics
     async with admin_client(settings) as admin:
-        described = await _described(admin, *topics.partitioned, topics.models)
+        described = await _described(admin, *topics.partitioned, *topics.single)
         found = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
         _check_allowed(settings, described)
         # topics that are added later follow the events' partitions
         count = found.get(topics.events, settings.partitions)
-        wanted = dict.fromkeys(topics.partitioned, count) | {topics.models: 1}
+        wanted = dict.fromkeys(topics.partitioned, count) | dict.fromkeys(topics.single, 1)
         keep = needed(pipeline)
         for name in wanted.keys() - found.keys():
             config = keep[name].as_config()
@@ -78,7 +78,7 @@ async def ensure_topics(settings: Settings, pipeline: Pipeline) -> int:
         for name, partitions in found.items():
             if partitions < wanted[name]:
                 await _grow(settings, admin, name, wanted[name])
-            elif partitions > wanted[name] and name != topics.models:
+            elif partitions > wanted[name] and name not in topics.single:
                 raise ConfigurationError(
                     f"topic {name} has {partitions} partitions and {topics.events} {count}, they "
                     "must be equal - give the events as many (keys move to other partitions): "

@@ -24,6 +24,17 @@ async def append(settings: Settings, topic: str, value: bytes, partition: int) -
         await writing.stop()
 
 
+async def put(settings: Settings, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+    """Write records (key, value); returns when every replica has them. Raises `Unavailable`."""
+    writing = producer(settings)
+    try:
+        with unavailable(settings):
+            await writing.start()
+            await send_all(writing, ((topic, key, value) for key, value in records))
+    finally:
+        await writing.stop()
+
+
 async def append_past(
     settings: Settings,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streams.spec.budget import Budget
 from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
@@ -26,6 +27,7 @@ from streams.spec.serving import Decision, Fallback, Invalid
 
 __all__ = [
     "Bucket",
+    "Budget",
     "Cleaning",
     "Clip",
     "Column",

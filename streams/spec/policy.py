@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streams.errors import PipelineError
+from streams.spec.budget import Budget
 from streams.spec.declared import check_fields
 from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate
@@ -13,6 +14,7 @@ from streams.spec.rollout import Gate, RollOut
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
 __all__ = [
+    "Budget",
     "Decision",
     "Delivery",
     "Drift",
@@ -33,6 +35,7 @@ _PARTS = {
     "evaluate": Evaluate,
     "drift": Drift,
     "rollout": RollOut,
+    "budget": Budget,
 }
 
 
@@ -57,6 +60,8 @@ class Policies:
     """When what is served has drifted from what a version was trained on."""
     rollout: RollOut = field(default_factory=RollOut.at_once)
     """How a candidate that the gate lets through replaces it: at once, or by degrees."""
+    budget: Budget = field(default_factory=Budget)
+    """What retraining and serving may cost."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 

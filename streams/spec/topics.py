@@ -25,11 +25,17 @@ class Topics:
     drift: str = field(init=False)
     shadow: str = field(init=False)
     models: str = field(init=False)
+    costs: str = field(init=False)
 
     @property
     def dead_letters(self) -> str:
         """Bad records with their cause."""
         return f"{self.name}.dead-letters"
+
+    @property
+    def single(self) -> tuple[str, ...]:
+        """Topics of one partition."""
+        return (self.models, self.costs)
 
     @property
     def partitioned(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from streams.kafka.reaching import not_allowed
 from streams.kafka.reading import read_range
 from streams.kafka.topic_watch import TopicWatch
 from streams.kafka.topics import ensure_topics
+from streams.metering.meter import Meter
 from streams.ports.batches import Processor, ReadRange
 from streams.ports.features import FeatureState
 from streams.preflight import exactly_once
@@ -63,14 +64,24 @@ def application(
 ) -> BatchApp:
     """An application of this role, which reads these topics."""
     workarounds.apply()
+    meter = Meter(settings, pipeline, role)
+
+    async def start() -> None:
+        await parts.start()
+        meter.start()
+
+    async def stop() -> None:
+        await parts.stop()
+        await meter.close()
+
     work = Work(
         pipeline=pipeline.name,
         role=role,
         topics=topics,
         exactly_once=exactly_once(settings, pipeline),
         new_processor=parts.processor,
-        on_start=parts.start,
-        on_stop=parts.stop,
+        on_start=start,
+        on_stop=stop,
         background=parts.background,
         prepare=parts.assigned,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,12 @@ import typer
 from streams.errors import ConfigurationError
 from streams.ledger.state import state_after
 from streams.ledger.topic import read_entries
+from streams.metering.prices import Prices
 from streams.records import Cell, LedgerEntry, Shadowed
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.costs.reading import read_usages
+from workers.costs.statement import Statement, statement
 from workers.environment import connected_settings, find_pipeline
 from workers.evaluation.live_drift import DriftRow, read_drift
 from workers.evaluation.progressive import read_cells
@@ -39,7 +43,7 @@ def report(
     from workers.reports.live import Known, live_report
 
     pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
-    with console.status("reading P.metrics, P.drift, P.models and P.shadow"):
+    with console.status("reading P.metrics, P.drift, P.models, P.shadow and P.costs"):
         page = live_report(Known(pipeline, *asyncio.run(_read(settings, pipeline))))
         path = file or Path(f"{pipeline.name}-report.html")
         try:
@@ -57,11 +61,14 @@ def report(
 
 async def _read(
     settings: Settings, pipeline: Pipeline
-) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None, list[DriftRow]]:
+) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None, list[DriftRow], Statement]:
     cells, entries = await read_cells(settings, pipeline), await read_entries(settings, pipeline)
-    state = state_after(entries)
+    now = state_after(entries)
     live = await read_drift(settings, pipeline)
-    drift = live.rows({version: made.reference for version, made in state.versions.items()})
-    if not state.challenger:
-        return cells, entries, [], drift
-    return cells, entries, await read_shadowed(settings, pipeline, _MOST_SHADOWED), drift
+    drift = live.rows({version: made.reference for version, made in now.versions.items()})
+    usages, prices = await read_usages(settings, pipeline), Prices.of_settings(settings)
+    spent = statement(usages, now, pipeline, prices, (0.0, time.time()))
+    shadowed: list[Shadowed] | None = []
+    if now.challenger:
+        shadowed = await read_shadowed(settings, pipeline, _MOST_SHADOWED)
+    return cells, entries, shadowed, drift, spent

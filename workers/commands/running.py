@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from streams.errors import PipelineError
+from streams.metering.meter import Meter
 from streams.settings import load_settings
 from streams.spec import Pipeline
 from streams.spec.fields import json_name
@@ -58,8 +59,11 @@ async def _run_up(module: str, pipeline: Pipeline, workers: int) -> None:
     stop = stop_on_signals()
     async with running_loop(load_settings(), module, workers, note) as loop:
         _welcome(module, pipeline, loop)
+        meter = Meter(loop.settings, pipeline, "up")
+        meter.start()
         with StatusLine() as line:
             await _until(stop, Watch(loop, pipeline, note, line.show))
+        await meter.close()
         console.print("stopping")
     console.print("stopped; data is kept in", str(loop.settings.state_dir))
 

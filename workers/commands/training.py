@@ -20,6 +20,7 @@ from workers.terminal import Module, console, out, plain
 if TYPE_CHECKING:
     from streams.records import LedgerEntry
     from workers.releases.candidate import Judged
+    from workers.training.accounting import RunMeter
     from workers.training.job import Job, OnStep, Step
 
 _NOT_PROMOTED = 4
@@ -71,7 +72,7 @@ async def _train(
 
     from streams.ledger.topic import read_state
     from workers.examples.reading import parse_ranges
-    from workers.releases.lifecycle import Lifecycle
+    from workers.training.accounting import FAILED, RunMeter
     from workers.training.job import Job, against
 
     last, offsets, publish, threads = options
@@ -82,20 +83,36 @@ async def _train(
     else:
         job = await _recent(settings, pipeline, last)
     job = msgspec.structs.replace(against(job, pipeline, now), threads=threads)
-    judged = await _run(settings, job)
-    out.print(f"gate: [bold]{judged.action}[/]: {plain(judged.reason)}")
+    meter, outcome, version = RunMeter(settings, pipeline), FAILED, 0
+    try:
+        judged = await _run(settings, job, meter)
+        outcome = judged.action.value
+        out.print(f"gate: [bold]{judged.action}[/]: {plain(judged.reason)}")
+        if publish:
+            decided, kept = await _release(settings, pipeline, judged)
+            outcome, version = decided.action.value, decided.version
+    finally:
+        await meter.end(outcome, version)
     if not publish:
         out.print("nothing published (--no-publish)")
         if judged.action is not Action.PROMOTE:
             raise typer.Exit(_NOT_PROMOTED)
         return
+    _say(settings.pipeline, decided, kept)
+
+
+async def _release(
+    settings: Settings, pipeline: Pipeline, judged: Judged
+) -> tuple[LedgerEntry, bool]:
+    """What was done about a candidate, and whether its files are kept."""
+    from workers.releases.lifecycle import Lifecycle
+
     life = Lifecycle(settings, pipeline)
     try:
         decided = await life.release(judged)
-        kept = decided.version in life.publisher.repository.versions()
+        return decided, decided.version in life.publisher.repository.versions()
     finally:
         await life.close()
-    _say(settings.pipeline, decided, kept)
 
 
 async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> Job:
@@ -137,6 +154,7 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
     """Train again from a manifest, and say whether the same file came out."""
     from streams.ledger.topic import read_state
     from workers.releases.repository import Repository
+    from workers.training.accounting import REPEATED, RunMeter
     from workers.training.job import Job
 
     now = await read_state(settings, pipeline)
@@ -154,7 +172,11 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
         champion_manifest=now.versions.get(manifest.parent),
         threads=int(manifest.environment.get("threads", "1")),
     )
-    judged = await _run(settings, job)
+    meter = RunMeter(settings, pipeline)
+    try:
+        judged = await _run(settings, job, meter)
+    finally:
+        await meter.end(REPEATED)
     again = judged.manifest
     if again.model_sha256 == manifest.model_sha256:
         out.print(
@@ -171,13 +193,13 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
     )
 
 
-async def _run(settings: Settings, job: Job) -> Judged:
+async def _run(settings: Settings, job: Job, meter: RunMeter) -> Judged:
     """Run a job with a progress bar."""
     from workers.training.job import run_job
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        return await run_job(settings, job, _reporter(bar))
+        return await run_job(settings, job, _reporter(bar), meter)
 
 
 def _reporter(bar: Progress) -> OnStep:
@@ -191,7 +213,7 @@ def _reporter(bar: Progress) -> OnStep:
             bar.update(task, description=said, total=step.epochs, completed=step.epoch)
             if not bar.console.is_terminal:
                 console.print(said)
-        else:
+        elif step.stage == "judge":
             bar.update(task, description="judging", total=None)
 
     return report

@@ -25,6 +25,7 @@ from workers.environment import (
     make_state_dir,
     with_addresses,
 )
+from workers.processes.metering import metered_servers
 from workers.processes.sharing import in_use, only_loop, until_unused, using_stack
 from workers.processes.supervisor import Command, Supervisor
 
@@ -79,7 +80,10 @@ async def running_loop(
             await check(settings, pipeline, "score")
             roles = _roles(pipeline, workers)
             commands = _commands(module, settings, roles, environments or {})
-            async with Supervisor(commands, logs, report) as supervisor:
+            async with (
+                metered_servers(settings, pipeline, stack.pids if stack else dict),
+                Supervisor(commands, logs, report) as supervisor,
+            ):
                 yield Loop(settings, supervisor, stack, logs)
 
 

@@ -26,6 +26,8 @@ _NEWS = frozenset(
         "the challenger answers again",
         "no longer degraded",
         "no longer waiting",
+        "a retrain that was put off begins",
+        "serving is within budget again",
         "Redis drops no keys any more",
         "the pipeline brings its own ONNX file: it is published as is and not retrained",
     ]
@@ -34,6 +36,8 @@ _NEWS = frozenset(
 _LAST = "lane failed"
 """The worker ends for it, and whoever keeps it running says so."""
 _ENDS = {
+    "a retrain that was put off begins": "a retrain is put off",
+    "serving is within budget again": "serving is over budget, and goes on",
     "no longer degraded": "degraded",
     "the challenger answers again": (
         "the challenger does not answer, the shadow goes on without its scores"

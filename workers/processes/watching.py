@@ -102,6 +102,8 @@ class Watch:
             self._decided(line.get("version"), line.get("action"))
         elif event == "candidate is due":
             self._status.decision = "a candidate is in training"
+        elif event in ("a retrain is put off", "a retrain is skipped"):
+            self._status.decision = f"{event}, it costs too much"
         elif event == "no candidate":
             self._status.decision = "last decision: no candidate could be made"
         if told := self._notices.of(worker, line):

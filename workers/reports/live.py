@@ -9,8 +9,10 @@ from streams.evaluation.totals import Total
 from streams.ledger.state import LedgerState, Stage, state_after
 from streams.records import Cell, LedgerEntry, Shadowed
 from streams.spec import Pipeline
+from workers.costs.statement import Statement
 from workers.evaluation.live_drift import DriftRow
 from workers.reports import challenger, drifting, ledger, of_version, over_time, tables
+from workers.reports.costs import costs
 from workers.reports.page import Page, Picture, Section
 from workers.reports.series import of_slice, points
 
@@ -30,6 +32,8 @@ class Known:
     """All of `P.shadow`; None where it is too long."""
     drift: Sequence[DriftRow] = ()
     """What was served, beside what its versions were trained on."""
+    spent: Statement | None = None
+    """What `P.costs` says; None where nobody asked it."""
 
 
 def live_report(known: Known) -> Page:
@@ -58,6 +62,7 @@ def live_report(known: Known) -> Page:
             *_drift(known),
             *_challenger(known, state),
             *_ledger(known.entries),
+            *_costs(known),
         ],
     )
 
@@ -141,6 +146,10 @@ def _ledger(entries: Sequence[LedgerEntry]) -> list[Section]:
     )
     gate = [Section("Gate: the last candidates", said, (), verdicts)] if verdicts else []
     return [*gate, Section("History of roll-outs", "", (), [ledger.history(entries)])]
+
+
+def _costs(known: Known) -> list[Section]:
+    return [costs(known.spent)] if known.spent is not None and known.spent.usages else []
 
 
 def _shown(cells: Sequence[Cell], champion: int) -> int:

@@ -94,7 +94,6 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
     # before torch is imported, which takes seconds
     require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
     candidate = _train(pipeline, job, reading.examples, spans, report)
-    report(Step("judge"))
     scores = evaluate(candidate.onnx, sliced.evaluate)
     repository = Repository(settings.model_repository, pipeline.name)
     case = _case(pipeline, repository, job, sliced, (scores, candidate.threshold))
@@ -176,7 +175,12 @@ def _reference(
 def _train(
     pipeline: Pipeline, job: Job, examples: Examples, slices: Spans, report: OnStep
 ) -> Candidate:
+    import torch
+
     from workers.training.fit import Epoch, train
+
+    gpus = int(torch.cuda.is_available())
+    report(Step("start", gpus=gpus))
 
     def tell(progress: Epoch) -> None:
         report(
@@ -187,10 +191,13 @@ def _train(
                 loss=progress.loss,
                 metric=progress.metric,
                 seconds=progress.seconds,
+                gpus=gpus,
             )
         )
 
-    return train(pipeline, examples, slices, tell, job.threads)
+    candidate = train(pipeline, examples, slices, tell, job.threads)
+    report(Step("judge", gpus=gpus))
+    return candidate
 
 
 def _manifest(pipeline: Pipeline, candidate: Candidate, slices: Spans) -> Manifest:

@@ -27,6 +27,7 @@ from workers.environment import environment
 from workers.evaluation.history import History, history
 from workers.processes.supervisor import PARENT
 from workers.releases.candidate import Judged
+from workers.training.accounting import RunMeter
 
 JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model.onnx"
 _TERMINATE_SECONDS = 5.0
@@ -67,7 +68,7 @@ class Step(msgspec.Struct, frozen=True):
     """A line of progress."""
 
     stage: str
-    """`read`, `train` or `judge`."""
+    """`read`, `start`, `train` or `judge`."""
     examples: int = 0
     epoch: int = 0
     epochs: int = 0
@@ -75,6 +76,8 @@ class Step(msgspec.Struct, frozen=True):
     metric: float = 0.0
     """On the validation slice."""
     seconds: float = 0.0
+    gpus: int = 0
+    """That the run holds."""
 
 
 class JobOutcome(msgspec.Struct, frozen=True):
@@ -93,8 +96,13 @@ OnStep = Callable[[Step], None]
 _ERRORS = {kind.__name__: kind for kind in (TrainingError, ModelError, PipelineError, Unavailable)}
 
 
-async def run_job(settings: Settings, job: Job, report: OnStep = lambda step: None) -> Judged:
-    """Run a job in a child process; cancelling ends it.
+async def run_job(
+    settings: Settings,
+    job: Job,
+    report: OnStep = lambda step: None,
+    meter: RunMeter | None = None,
+) -> Judged:
+    """Run a job in a child process; cancelling ends it. A meter is told what it uses.
 
     Raises:
         TrainingError: there is no candidate; says why.
@@ -105,7 +113,7 @@ async def run_job(settings: Settings, job: Job, report: OnStep = lambda step: No
     with tempfile.TemporaryDirectory(prefix="driftloop-train-") as name:
         home = Path(name)
         (home / JOB).write_bytes(msgspec.json.encode(job))
-        code = await _run_child(settings, home, report)
+        code = await _run_child(settings, home, report, meter)
         if not (home / OUTCOME).exists():
             raise TrainingError(f"the training process ended ({ended(code)}) - its log says more")
         outcome = msgspec.json.decode((home / OUTCOME).read_bytes(), type=JobOutcome)
@@ -115,7 +123,7 @@ async def run_job(settings: Settings, job: Job, report: OnStep = lambda step: No
     return Judged(outcome.manifest, data, outcome.action, outcome.reason)
 
 
-async def _run_child(settings: Settings, home: Path, report: OnStep) -> int:
+async def _run_child(settings: Settings, home: Path, report: OnStep, meter: RunMeter | None) -> int:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -132,12 +140,16 @@ async def _run_child(settings: Settings, home: Path, report: OnStep) -> int:
         },
     )
     assert child.stdout is not None
-    try:
-        async for line in child.stdout:
-            report(msgspec.json.decode(line, type=Step))
-        return await child.wait()
-    finally:
-        await _end(child)
+    async with meter.child(child.pid) if meter else contextlib.nullcontext():
+        try:
+            async for line in child.stdout:
+                step = msgspec.json.decode(line, type=Step)
+                if meter:
+                    meter.gpus = step.gpus
+                report(step)
+            return await child.wait()
+        finally:
+            await _end(child)
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:

@@ -23,12 +23,16 @@ from streams.kafka.topic_ids import topic_ids
 from streams.kafka.topic_watch import TopicWatch
 from streams.kafka.topics import ensure_topics
 from streams.ledger.topic import read_state
+from streams.metering.meter import Meter
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.costs import purse
+from workers.costs.purse import Purse
 from workers.examples.index import ExampleFollower
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.rollouts.controller import RollOutController
+from workers.training.accounting import FAILED, STOPPED, RunMeter
 from workers.training.drift_watch import Alarm, DriftWatch
 from workers.training.job import Job, Step, against, run_job
 from workers.training.schedule import Due, due, why_not
@@ -52,7 +56,8 @@ async def run_trainer(settings: Settings, pipeline: Pipeline, stop: asyncio.Even
         TopicRecreated: a topic that it reads was deleted and made anew.
         ConfigurationError: the model repository cannot be written.
     """
-    trainer = Trainer(settings, pipeline)
+    trainer, meter = Trainer(settings, pipeline), Meter(settings, pipeline, "trainer")
+    meter.start()
     work = asyncio.create_task(trainer.run(), name="trainer")
     stopping = asyncio.create_task(stop.wait(), name="trainer-stop")
     try:
@@ -62,6 +67,7 @@ async def run_trainer(settings: Settings, pipeline: Pipeline, stop: asyncio.Even
         stopping.cancel()
         ended, _ = await asyncio.gather(work, stopping, return_exceptions=True)
         await trainer.close()
+        await meter.close()
     if isinstance(ended, Exception):
         raise ended
 
@@ -76,6 +82,9 @@ class Trainer:
         self._tail = ExampleFollower(settings, pipeline)
         self._watch = DriftWatch(settings, pipeline)
         self._alarms: list[Alarm] = []
+        self._purse = Purse(settings, pipeline)
+        self._asked_again = 0.0
+        """When a retrain that was put off is thought of again, by the event loop's clock."""
         self._decided = 0.0
         self._news = False
         self._lacks = False
@@ -92,7 +101,7 @@ class Trainer:
         await self._patiently("topics", lambda: ensure_topics(self._settings, self._pipeline))
         await self._patiently("load", self._withdraw_changed)
         await self._patiently("load", self._ensure_loaded)
-        works = [self._follow(), self._guard(), self._watch_topics()]
+        works = [self._follow(), self._guard(), self._watch_topics(), self._purse.watch()]
         if self._pipeline.policies.rollout.gradual:
             works.append(self._roll_out())
         tasks = [asyncio.create_task(work) for work in works]
@@ -112,7 +121,7 @@ class Trainer:
         log.info("trainer is ready", pipeline=self._pipeline.name, decided=self._decided)
         while True:
             found = await self._patiently("examples", self._next)
-            if found is not None:
+            if found is not None and await self._paid(found):
                 await self.candidate(found)
 
     async def candidate(self, found: Due) -> None:
@@ -127,28 +136,42 @@ class Trainer:
             examples=found.window.size,
             cause=cause or "its time has come",
         )
-        begun = time.monotonic()
+        begun, version = time.monotonic(), 0
+        run, outcome = RunMeter(self._settings, self._pipeline), STOPPED
         try:
-            judged = await self._patiently("train", lambda: self._train(found, cause))
+            judged = await self._patiently("train", lambda: self._train(found, cause, run))
             decided = await self._patiently("publish", lambda: self._lifecycle.release(judged))
-            outcome = decided.action.value
+            outcome, version = decided.action.value, decided.version
             log.info(
                 "candidate decided",
                 pipeline=name,
-                version=decided.version,
+                version=version,
                 action=outcome,
                 reason=decided.reason,
             )
         except (TrainingError, ModelError) as error:
-            outcome = "failed"
+            outcome = FAILED
             log.error("no candidate", pipeline=name, watermark=found.watermark, error=str(error))
+        finally:
+            await run.end(outcome, version)
         telemetry.TRAINING_RUNS.labels(name, outcome).inc()
         telemetry.TRAINING_SECONDS.labels(name).observe(time.monotonic() - begun)
         self._decided = found.watermark
         self._alarms = []
         self._watch.look_again()
 
-    async def _train(self, found: Due, cause: str) -> Judged:
+    async def _paid(self, found: Due) -> bool:
+        """Whether there is money for a candidate that is due; else it waits, or is skipped."""
+        if await self._patiently("costs", self._purse.holds):
+            self._news = True
+            self._asked_again = asyncio.get_running_loop().time() + purse.EVERY
+            return False
+        if await self._patiently("costs", self._purse.skips):
+            self._decided = found.watermark
+            return False
+        return True
+
+    async def _train(self, found: Due, cause: str, run: RunMeter) -> Judged:
         now = await read_state(self._settings, self._pipeline)
         job = Job(
             module=self._settings.pipeline,
@@ -157,13 +180,16 @@ class Trainer:
             slices=found.slices.as_manifest(),
             cause=cause,
         )
-        return await run_job(self._settings, against(job, self._pipeline, now), self._report)
+        job = against(job, self._pipeline, now)
+        return await run_job(self._settings, job, self._report, run)
 
     async def _next(self) -> Due | None:
         """Read for a while; return the candidate that is due now, if any."""
         self._news |= await self._tail.poll() > 0
         if (found := await self._watch.look(self._decided)) is not None:
             self._alarms, self._news = found, True
+        if asyncio.get_running_loop().time() < self._asked_again:
+            return None
         if not self._news or not await self._tail.caught_up():
             return None
         policy, index = self._pipeline.policies.retrain, self._tail.index

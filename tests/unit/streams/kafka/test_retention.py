@@ -30,8 +30,8 @@ def test_each_topic_is_kept_for_as_long_as_it_is_read() -> None:
     retrain = card_fraud.policies.retrain
     least = retrain.window_seconds + retrain.every_seconds + feedback.horizon_seconds
     assert (found[topics.examples].seconds or 0) >= least + DAY
-    assert found[topics.metrics] == Kept(None, last=True)
-    assert set(found) == {*topics.partitioned, topics.models}
+    assert found[topics.metrics] == found[topics.costs] == Kept(None, last=True)
+    assert set(found) == {*topics.partitioned, *topics.single}
 
 
 def test_a_week_is_kept_at_least() -> None:

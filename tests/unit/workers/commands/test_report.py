@@ -26,8 +26,8 @@ async def cells() -> list[Cell]:
 def known(cells: list[Cell], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What Kafka holds."""
 
-    async def read(*_: Any) -> tuple[list[Cell], list[LedgerEntry], None]:
-        return cells, [entry(1)], None
+    async def read(*_: Any) -> tuple[list[Cell], list[LedgerEntry], None, None]:
+        return cells, [entry(1)], None, None
 
     monkeypatch.setattr(report, "_read", read)
     monkeypatch.setattr(report, "find_pipeline", lambda _: PIPELINE)

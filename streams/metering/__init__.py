@@ -1,0 +1,1 @@
+"""Metering: what each process uses, written to `P.costs`, and what that costs."""

@@ -1,0 +1,1 @@
+"""Costs: what `P.costs` says, by role, version and day; and whether a retrain is within budget."""
