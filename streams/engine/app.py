@@ -13,13 +13,14 @@ import faust
 import structlog
 from aiokafka.errors import KafkaError
 
-from streams import telemetry
 from streams.aio.coalescing import Coalescer
+from streams.engine.busy import WorkMeter
 from streams.engine.committed import CommittedOffsets
 from streams.engine.consumer import BatchConsumer, BatchTransport
 from streams.engine.gaps import Gaps
 from streams.engine.group import GroupMember
 from streams.engine.inbox import Inbox
+from streams.engine.lag import LagGauges
 from streams.engine.lanes import Lane, Lanes, Prepare
 from streams.engine.polling import BatchSchema, Fetched, Limits
 from streams.engine.producers import ReplaceableProducer
@@ -111,6 +112,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         self._shared: ReplaceableProducer | None = None
         """The producer of all partitions, under at_least_once."""
         self._offsets = CommittedOffsets(self._committed)
+        self._meter = WorkMeter(work.pipeline)
+        self._lag = LagGauges(work.pipeline)
         background = work.background and work.background(self._group_offsets)
         self.lanes = Lanes(
             self._new_lane,
@@ -130,6 +133,10 @@ class BatchApp(faust.App):  # type: ignore[misc]
         consumer: BatchConsumer = self.consumer
         member: GroupMember = consumer.group
         return member
+
+    def observe_lag(self) -> None:
+        """Refresh the lag gauges."""
+        self._lag.observe(self.group.lag(), self.lanes)
 
     async def _hand_over(self, polls: Polls) -> None:
         async for polled in polls.noack():
@@ -165,7 +172,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         inbox = Inbox(partition, self.work.topics, limits, self.consumer)
         writer = self._new_writer(partition)
         gaps = Gaps(self.work.pipeline, self.group.log_start)
-        return Lane(partition, self.work.pipeline, processor, writer, limits, inbox, gaps)
+        return Lane(partition, self._meter, processor, writer, limits, inbox, gaps)
 
     def _new_writer(self, partition: int) -> Writer:
         # of one attempt: the writer gives up a request that a dying broker has lost well before the
@@ -243,12 +250,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
-
-
-def observe_lag(app: BatchApp) -> None:
-    """Refresh the lag gauges."""
-    for tp, records in app.group.lag().items():
-        telemetry.LAG.labels(app.work.pipeline, tp.topic, str(tp.partition)).set(records)
 
 
 def _credentials(settings: Settings) -> Any:

@@ -1,4 +1,4 @@
-"""A pipeline's policies, by what they decide: serving, learning, roll-out."""
+"""A pipeline's policies, by what they decide: serving, learning, roll-out, scaling."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from streams.spec.declared import check_fields
 from streams.spec.evaluation import Evaluate
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate, RollOut
+from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Policies",
     "Retrain",
     "RollOut",
+    "Scale",
 ]
 
 _PARTS = {
@@ -30,6 +32,7 @@ _PARTS = {
     "gate": Gate,
     "evaluate": Evaluate,
     "rollout": RollOut,
+    "scale": Scale,
 }
 
 
@@ -52,6 +55,8 @@ class Policies:
     """How the quality of what was served is measured."""
     rollout: RollOut = field(default_factory=RollOut.at_once)
     """How a candidate that the gate lets through replaces it: at once, or by degrees."""
+    scale: Scale = field(default_factory=Scale)
+    """How many workers `driftloop up --workers auto` runs."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 
