@@ -36,6 +36,9 @@ log = structlog.get_logger(__name__)
 _MAX_POLL_SECONDS = 300.0
 """After so long without a poll a member leaves its group."""
 
+_HEARTBEAT_SECONDS = 0.3
+"""A member learns from its heartbeat that the group shares anew, and all wait for the last one."""
+
 NewBackground = Callable[[GroupOffsets], Background]
 """Makes the background work; its argument tells what the group has committed."""
 
@@ -81,11 +84,12 @@ class BatchApp(faust.App):  # type: ignore[misc]
             span=(settings.transaction_ms if work.exactly_once else settings.commit_ms) / 1000,
         )
         session = settings.session_timeout_ms / 1000
+        heartbeat = min(_HEARTBEAT_SECONDS, session / 5)
         self.group_options = {
             **connection.client_options(settings),
             "group_id": work.group,
             "session_timeout_ms": settings.session_timeout_ms,
-            "heartbeat_interval_ms": settings.session_timeout_ms // 5,
+            "heartbeat_interval_ms": round(heartbeat * 1000),
             "rebalance_timeout_ms": settings.session_timeout_ms,
             "max_poll_interval_ms": int(_MAX_POLL_SECONDS * 1000),
         }
@@ -94,7 +98,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             broker=[f"kafka://{address.strip()}" for address in settings.kafka.split(",")],
             broker_credentials=_credentials(settings),
             broker_session_timeout=session,
-            broker_heartbeat_interval=session / 5,
+            broker_heartbeat_interval=heartbeat,
             broker_rebalance_timeout=session,
             broker_max_poll_interval=_MAX_POLL_SECONDS,
             store="memory://",

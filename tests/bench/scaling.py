@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -21,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.spec import Scale
-from workers.resources.decision import History, decide, needed
-from workers.resources.meter import Meter, Reading, WorkerCounts
+from workers.resources.decision import Measured, ScalingHistory, decide, needed
+from workers.resources.meter import LoadReading, Meter, WorkerCounts
 
 STEP = 0.5
 """Seconds of a step of the simulation."""
@@ -109,7 +110,7 @@ class Workers:
         self.queue -= done
         return done
 
-    def reading(self, now: float) -> Reading:
+    def reading(self, now: float) -> LoadReading:
         counts = {
             name: WorkerCounts(
                 self.counts[name][0], self.counts[name][1], 0.0, self.counts[name][2]
@@ -118,7 +119,7 @@ class Workers:
         }
         ends = {p: int(end) for p, end in enumerate(self.ends)}
         committed = {p: int(end - waiting) for p, (end, waiting) in enumerate(self._positions())}
-        return Reading(now, counts, ends, committed)
+        return LoadReading(now, counts, ends, committed)
 
     def _positions(self) -> list[tuple[float, float]]:
         return list(zip(self.ends.tolist(), self.queue.tolist(), strict=True))
@@ -127,7 +128,7 @@ class Workers:
 def run(shape: Shape, policy: Scale, fixed: int | None = None, seed: int = 7) -> Ran:
     """Simulate a load: with a fixed number of workers, or with as many as are decided."""
     workers = Workers(fixed or policy.min, 0.05, seed)
-    meter, history, ran = Meter(), History(), Ran(0.0, 0.0, fixed or policy.min)
+    meter, history, ran = Meter(), ScalingHistory(), Ran(0.0, 0.0, fixed or policy.min)
     count = len(workers.names)
     ended = int(shape.seconds / STEP)
     arrived, done = np.zeros(ended), np.zeros((ended, PARTITIONS))
@@ -223,13 +224,12 @@ class Row:
 def judged(name: str, policy: Scale) -> Row:
     """A load run by what is decided, beside fixed numbers of workers."""
     shape = SHAPES[name]
-    loads = [shape.load(t) for t in np.arange(0, shape.seconds, STEP)]
-    ideal = [max(policy.min, math.ceil(load * SERVICE / policy.use)) for load in loads]
+    ideal = [_ideal(policy, shape.load(t)) for t in np.arange(0, shape.seconds, 10 * STEP)]
     ran, peak = run(shape, policy), max(ideal)
     at_peak = run(shape, policy, peak)
-    best = next(
-        (one for k in range(1, peak + 1) if (one := run(shape, policy, k)).p99 <= ran.p99), at_peak
-    )
+    fixed = range(1, peak)
+    as_good = bisect_left(fixed, True, key=lambda k: run(shape, policy, k).p99 <= ran.p99)
+    best = run(shape, policy, fixed[as_good]) if as_good < len(fixed) else at_peak
     bounds = (*shape.steps, shape.seconds)
     if shape.steps:
         found = [sum(a <= at < b for at, _ in ran.decided) for a, b in pairwise(bounds)]
@@ -247,6 +247,12 @@ def judged(name: str, policy: Scale) -> Row:
         ran.cost / best.cost,
         ran.cost / at_peak.cost,
     )
+
+
+def _ideal(policy: Scale, load: float) -> int:
+    """How many workers a load asks for that stays as it is."""
+    each = dict.fromkeys(range(PARTITIONS), load / PARTITIONS)
+    return needed(policy, Measured(1, each, {}, 1 / SERVICE)).workers
 
 
 def _gone(shape: Shape, ran: Ran) -> float:

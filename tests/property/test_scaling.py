@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.spec import Scale
-from workers.resources.decision import SETTLE_SECONDS, History, Measured, decide, needed
+from workers.resources.decision import SETTLE_SECONDS, Measured, ScalingHistory, decide, needed
 
 rates = st.floats(0.0, 1e6)
 loads = st.dictionaries(st.integers(0, 63), rates, min_size=1, max_size=64)
@@ -36,7 +36,7 @@ def test_the_number_is_within_its_bounds(
     assert policy.min <= want.workers <= policy.max
     assert want.workers <= max(policy.min, len(arrivals))
     assert set(want.hot) <= set(arrivals)
-    history = History().seen(0.0, want.workers, policy.idle_seconds)
+    history = ScalingHistory().seen(0.0, want.workers, policy.idle_seconds)
     decision = decide(policy, found, history, 0.0)
     assert decision.workers in (workers, want.workers)
     assert decision.reason
@@ -68,7 +68,7 @@ def test_evenly_spread_load_is_used_as_the_policy_says(
 def test_decisions_keep_their_distance_and_constant_load_brings_one_of_each(
     policy: Scale, loads: list[float], partitions: int
 ) -> None:
-    workers, history, changed = policy.min, History(), list[float]()
+    workers, history, changed = policy.min, ScalingHistory(), list[float]()
     for i, load in enumerate(loads + [loads[-1]] * 300):
         now = 7.0 * i
         arrivals = dict.fromkeys(range(partitions), load / partitions)

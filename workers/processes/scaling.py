@@ -16,8 +16,8 @@ from streams.spec import Pipeline
 from workers.devstack.cache import Notify
 from workers.processes.loop import Loop
 from workers.processes.status import Status
-from workers.resources.decision import Decision, History, Measured, decide, needed
-from workers.resources.meter import Meter, Reading
+from workers.resources.decision import Measured, ScalingDecision, ScalingHistory, decide, needed
+from workers.resources.meter import LoadReading, Meter
 from workers.resources.samples import retried, servers, worker_counts
 
 _EVERY = 1.0
@@ -39,7 +39,7 @@ class Scaling:
         self._report = report
         self._workers = self._policy.min
         self._meter = Meter()
-        self._history = History()
+        self._history = ScalingHistory()
         self._machine = _Machine()
         self._retried: dict[str, float] = {}
         self._limited = ""
@@ -64,7 +64,7 @@ class Scaling:
                 await self._decide(measured)
             await asyncio.sleep(_EVERY)
 
-    async def _read(self, asked: OffsetsClient) -> Reading:
+    async def _read(self, asked: OffsetsClient) -> LoadReading:
         topic = self._pipeline.topics.events
         ends = await asked.ends(topic)
         found = await asked.committed(group_id(self._pipeline.name, _ROLE), topic, ends)
@@ -78,7 +78,7 @@ class Scaling:
         seen = replace(
             seen, cpu=await asyncio.to_thread(self._machine.use), away="".join(waits[:1])
         )
-        return Reading(time.monotonic(), counts, ends, committed, seen)
+        return LoadReading(time.monotonic(), counts, ends, committed, seen)
 
     async def _decide(self, measured: Measured) -> None:
         now, policy = time.monotonic(), self._policy
@@ -94,7 +94,7 @@ class Scaling:
             self._report(f"workers {self._workers}: {decision.reason}")
         self._limited = decision.limited
 
-    async def _carry_out(self, decision: Decision) -> None:
+    async def _carry_out(self, decision: ScalingDecision) -> None:
         assert self._loop.scorer is not None
         before, self._workers = self._workers, decision.workers
         self._report(f"workers {before} -> {decision.workers}: {decision.reason}")

@@ -20,6 +20,7 @@ _FULL = 0.9
 _WAITING = 0.5
 """Workers that spend so much of their busy time on Triton wait for it."""
 _ROUNDING = 1e-9
+_MANY = 1e6
 
 
 class TritonUse(NamedTuple):
@@ -93,7 +94,7 @@ class Needed(NamedTuple):
     """Partitions that ask for more than a whole worker: more workers do not help them."""
 
 
-class Decision(NamedTuple):
+class ScalingDecision(NamedTuple):
     """How many workers there are to be, and why."""
 
     workers: int
@@ -111,7 +112,7 @@ class Limit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class History:
+class ScalingHistory:
     """What is remembered of earlier readings, times in seconds."""
 
     since: float = math.inf
@@ -121,12 +122,12 @@ class History:
     peaks: tuple[tuple[float, int], ...] = ()
     """Times and workers needed, of the latest `idle`: only those that exceed all later ones."""
 
-    def seen(self, now: float, workers: int, idle: float) -> History:
+    def seen(self, now: float, workers: int, idle: float) -> ScalingHistory:
         """With a reading that asks for so many workers; what is older than `idle` is forgotten."""
         kept = [one for one in self.peaks if one[0] > now - idle and one[1] > workers]
         return replace(self, since=min(self.since, now), peaks=(*kept, (now, workers)))
 
-    def acted(self, now: float) -> History:
+    def acted(self, now: float) -> ScalingHistory:
         """After a decision that changes something."""
         return replace(self, decided=now)
 
@@ -146,10 +147,31 @@ def needed(policy: Scale, measured: Measured) -> Needed:
     each = policy.use * measured.rate
     others = 0 if hot and rest <= spare else _ceil(rest / each)
     workers = _bounded(policy, measured, len(hot) + others)
+    most = _bounded(policy, measured, len(demands))
+    while workers < most and _uneven(demands, workers, measured.rate):
+        workers += 1
     return Needed(workers, _ceil(sum(demands.values()) / each), hot)
 
 
-def decide(policy: Scale, measured: Measured, history: History, now: float) -> Decision:
+def _uneven(demands: Mapping[int, float], workers: int, rate: float) -> bool:
+    """Whether so many workers would leave one with partitions that are too much for it together.
+
+    A hot partition would be too much alone. They are shared out as Kafka's range assignor does.
+    """
+    ordered = [demands[p] for p in sorted(demands)]
+    fewest, more = divmod(len(ordered), workers)
+    start = 0
+    for number in range(workers):
+        share = ordered[start : start + fewest + (number < more)]
+        start += len(share)
+        if len(share) > 1 and max(share) <= rate < sum(share):
+            return True
+    return False
+
+
+def decide(
+    policy: Scale, measured: Measured, history: ScalingHistory, now: float
+) -> ScalingDecision:
     """How many workers there are to be; `history` has this reading already.
 
     At most one decision in `SETTLE_SECONDS` changes something. None is added where a server is what
@@ -157,19 +179,19 @@ def decide(policy: Scale, measured: Measured, history: History, now: float) -> D
     """
     current = measured.workers
     if measured.servers.away:
-        return Decision(current, f"waiting for {measured.servers.away}")
+        return ScalingDecision(current, f"waiting for {measured.servers.away}")
     if now - history.decided < SETTLE_SECONDS:
-        return Decision(current, "settling")
+        return ScalingDecision(current, "settling")
     want = needed(policy, measured)
     limited, bound = _bound(policy, measured, want)
     if want.workers > current:
         if limit := limits(measured.servers):
-            return Decision(current, limit.reason, limit.name)
-        return Decision(want.workers, _load(measured) + bound, limited)
+            return ScalingDecision(current, limit.reason, limit.name)
+        return ScalingDecision(want.workers, _load(measured) + bound, limited)
     most = history.most(now, policy.idle_seconds)
     if most is not None and most < current:
-        return Decision(most, f"{_load(measured)}; {most} would do for {policy.idle} now")
-    return Decision(current, _load(measured) + bound, limited)
+        return ScalingDecision(most, f"{_load(measured)}; {most} would do for {policy.idle} now")
+    return ScalingDecision(current, _load(measured) + bound, limited)
 
 
 def limits(servers: Servers) -> Limit | None:
@@ -231,7 +253,7 @@ def _bound(policy: Scale, measured: Measured, want: Needed) -> tuple[str, str]:
 
 
 def _ceil(workers: float) -> int:
-    return math.ceil(workers - _ROUNDING)
+    return math.ceil(min(workers, _MANY) - _ROUNDING)
 
 
 def _ms(seconds: float) -> str:

@@ -31,7 +31,7 @@ class WorkerCounts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoadReading:
     """All that is known at one time."""
 
     at: float
@@ -48,10 +48,10 @@ class Meter:
     """Takes readings, a second apart or so, and tells the load."""
 
     def __init__(self) -> None:
-        self._readings: deque[Reading] = deque()
+        self._readings: deque[LoadReading] = deque()
         self._rate = 0.0
 
-    def take(self, reading: Reading, workers: int) -> Measured | None:
+    def take(self, reading: LoadReading, workers: int) -> Measured | None:
         """The load of so many workers; None while one of them tells nothing, or for too short."""
         readings = self._readings
         readings.append(reading)
@@ -109,7 +109,7 @@ def _share(since: Mapping[str, WorkerCounts]) -> float:
     return min(1.0, sum(one.infer for one in since.values()) / busy) if busy else 0.0
 
 
-def _arrivals(first: Reading, last: Reading, passed: float) -> dict[int, float]:
+def _arrivals(first: LoadReading, last: LoadReading, passed: float) -> dict[int, float]:
     """By partition; of a topic that was made anew, nothing is known yet."""
     found = {}
     for partition, end in last.ends.items():

@@ -9,9 +9,9 @@ import pytest
 from streams.spec import Scale
 from workers.resources.decision import (
     SETTLE_SECONDS,
-    Decision,
-    History,
     Measured,
+    ScalingDecision,
+    ScalingHistory,
     Servers,
     TritonUse,
     decide,
@@ -35,9 +35,11 @@ def measured(
     )
 
 
-def decided(found: Measured, policy: Scale = POLICY, history: History | None = None) -> Decision:
+def decided(
+    found: Measured, policy: Scale = POLICY, history: ScalingHistory | None = None
+) -> ScalingDecision:
     """The first decision since long."""
-    history = history or History()
+    history = history or ScalingHistory()
     seen = history.seen(NOW, needed(policy, found).workers, policy.idle_seconds)
     return decide(policy, found, seen, NOW)
 
@@ -80,12 +82,12 @@ def test_while_no_worker_was_ever_behind_nothing_changes() -> None:
 def test_one_decision_at_a_time() -> None:
     found = measured(5_000)
     for since, workers in ((SETTLE_SECONDS - 1, 1), (SETTLE_SECONDS, 8)):
-        assert decided(found, history=History(decided=NOW - since)).workers == workers
+        assert decided(found, history=ScalingHistory(decided=NOW - since)).workers == workers
 
 
-def quiet(since: float, peak_at: float, peak: int) -> History:
+def quiet(since: float, peak_at: float, peak: int) -> ScalingHistory:
     """Little was needed since long, but for one peak."""
-    history = History()
+    history = ScalingHistory()
     for at in range(int(NOW - since), int(NOW), 10):
         history = history.seen(float(at), peak if at == NOW - peak_at else 1, POLICY.idle_seconds)
     return history
@@ -100,7 +102,7 @@ def quiet(since: float, peak_at: float, peak: int) -> History:
         pytest.param(quiet(900, 700, 4), 1, id="one would have done all the time"),
     ],
 )
-def test_workers_go_once_fewer_would_have_done(history: History, workers: int) -> None:
+def test_workers_go_once_fewer_would_have_done(history: ScalingHistory, workers: int) -> None:
     found = decided(measured(100, workers=4), history=history)
     assert found.workers == workers
     assert workers == 4 or "would do for 10m now" in found.reason
@@ -151,7 +153,7 @@ def test_workers_are_added_where_servers_take_more(servers: Servers) -> None:
 
 def test_nothing_is_decided_while_a_server_is_away() -> None:
     found = decided(replace(measured(5_000), servers=Servers(away="Triton")))
-    assert found == Decision(1, "waiting for Triton")
+    assert found == ScalingDecision(1, "waiting for Triton")
 
 
 def hot(share: float, rest: float, workers: int) -> Measured:
@@ -166,7 +168,14 @@ def test_one_hot_partition_gets_one_worker_and_it_is_said() -> None:
     assert "partition 3 alone asks for 1.5 and can have one" in found.reason
     assert needed(POLICY, hot(1_500, 700, 1)).workers == 2  # the others need one of their own
     assert decided(hot(1_500, 700, 2)).workers == 2
-    assert needed(POLICY, hot(900, 700, 1)).workers == 3  # not hot: it has room in one
+    assert needed(POLICY, hot(900, 700, 1)).workers == 4  # not hot, and three would be uneven
+
+
+@pytest.mark.parametrize(("arrival", "workers"), [(4_100, 6), (5_990, 9), (6_100, 12)])
+def test_no_worker_gets_more_partitions_than_it_can_do(arrival: float, workers: int) -> None:
+    """Of 12 partitions, 7 to 11 workers leave two to one: once two are too much, only 12 help."""
+    policy = Scale(max=20, use=0.7)
+    assert needed(policy, measured(arrival, partitions=12)).workers == workers
 
 
 def test_partitions_that_are_all_behind_get_a_worker_each() -> None:

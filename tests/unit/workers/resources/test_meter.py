@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.resources.decision import Measured, Servers
-from workers.resources.meter import Meter, Reading, WorkerCounts
+from workers.resources.meter import LoadReading, Meter, WorkerCounts
 from workers.resources.samples import retried, rows, servers, worker_counts
 
 
@@ -15,12 +15,12 @@ def reading(
     ends: dict[int, int] | None = None,
     committed: dict[int, int] | None = None,
     away: str = "",
-) -> Reading:
+) -> LoadReading:
     named = {f"score-{i}": one for i, one in enumerate(workers, 1)}
-    return Reading(at, named, ends or {}, committed or {}, Servers(away=away))
+    return LoadReading(at, named, ends or {}, committed or {}, Servers(away=away))
 
 
-def after(meter: Meter, *readings: Reading, workers: int = 1) -> Measured:
+def after(meter: Meter, *readings: LoadReading, workers: int = 1) -> Measured:
     found = [meter.take(one, workers) for one in readings][-1]
     assert found is not None
     return found
