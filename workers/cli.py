@@ -18,6 +18,7 @@ from workers.commands import (
     dlq,
     models,
     pipeline,
+    planning,
     produce,
     repairs,
     report,
@@ -51,6 +52,7 @@ app.command()(models.promote)
 app.command()(models.rollback)
 app.command()(models.freeze)
 app.command()(models.thaw)
+app.command()(planning.plan)
 app.command()(report.report)
 app.command()(produce.produce)
 app.command()(pipeline.tail)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from streams.settings import Settings
 from tests.e2e.test_up import Up, settings_of
 from tests.faults.harness import Output
 from tests.waiting import until, until_sync
+from workers.processes.notices import parsed
 
 PIPELINE = '''\
 """A feature that takes its time: a worker does some 200 events a second, and hardly uses a core."""
@@ -99,6 +101,24 @@ def longest_pause(records: list[ConsumerRecord]) -> float:
     return found / 1000
 
 
+def longest_handover(logs: Path) -> float:
+    """Seconds from when a partition was given up until somebody had it, at the most."""
+    found = list[tuple[float, str, list[int]]]()
+    for log in logs.glob("score-*.log"):
+        for line in map(parsed, log.read_text().splitlines()):
+            if str(line.get("event", "")).startswith("partitions "):
+                at = datetime.fromisoformat(line["timestamp"]).timestamp()
+                found.append((at, line["event"], line["partitions"]))
+    longest, given_up = 0.0, dict[int, float]()
+    for at, event, partitions in sorted(found):
+        for partition in partitions:
+            if event == "partitions given up":
+                given_up[partition] = at
+            else:
+                longest = max(longest, at - given_up.pop(partition, at))
+    return longest
+
+
 async def test_one_worker_two_and_one_again(up: Up, tmp_path: Path) -> None:
     until_sync(lambda: "Ctrl-C ends it" in up.said or up.process.poll() is not None)
     settings = settings_of(tmp_path)
@@ -132,7 +152,11 @@ async def test_one_worker_two_and_one_again(up: Up, tmp_path: Path) -> None:
         await out.has(sending.sent + 1)
     seen = Counter(json.loads(record.value)["event_id"] for record in out.records)
     lost = {f"e{i + 1}" for i in range(sending.sent)} - seen.keys()
-    print(f"{sending.sent:,} events, longest pause {longest_pause(out.records):.2f} s")
+    handover = longest_handover(tmp_path / "state" / "logs" / "paced")
+    print(
+        f"{sending.sent:,} events, {len(lost)} lost; a partition was without a worker for "
+        f"{handover:.2f} s and without a prediction for {longest_pause(out.records):.2f} s at most"
+    )
     print("\n".join(line for line in up.said.splitlines() if re.search(r"workers \d -> ", line)))
     assert not lost
     assert {name for name, count in seen.items() if count > 1} == set()

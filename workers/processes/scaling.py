@@ -51,18 +51,19 @@ class Scaling:
         while True:
             try:
                 async with offsets_client(self._loop.settings) as asked:
-                    await self._follow(asked)
+                    while True:
+                        await self.look(asked)
+                        await asyncio.sleep(_EVERY)
             except DriftloopError:  # whoever watches the servers says so
                 self._show("waiting for Kafka")
             await asyncio.sleep(_EVERY)
 
-    async def _follow(self, asked: OffsetsClient) -> None:
-        while True:
-            reading = await self._read(asked)
-            measured = self._meter.take(reading, self._workers)
-            if measured is not None:
-                await self._decide(measured)
-            await asyncio.sleep(_EVERY)
+    async def look(self, asked: OffsetsClient) -> None:
+        """Take a reading, decide, and carry it out. Raises `Unavailable`."""
+        reading = await self._read(asked)
+        measured = self._meter.take(reading, self._workers)
+        if measured is not None:
+            await self._decide(measured)
 
     async def _read(self, asked: OffsetsClient) -> LoadReading:
         topic = self._pipeline.topics.events

@@ -15,6 +15,8 @@ from streams.spec import Scale
 
 SETTLE_SECONDS = 20.0
 """Least time between two decisions: a worker starts, and rates are taken with it."""
+_FALLING_SECONDS = 6.0
+"""Rates are means: a load that falls at once seems to fall for so long. One decision is enough."""
 _FULL = 0.9
 """A server whose share of time at work is above takes hardly more."""
 _WAITING = 0.5
@@ -120,20 +122,27 @@ class ScalingHistory:
     decided: float = -math.inf
     """When workers were last added or taken away."""
     peaks: tuple[tuple[float, int], ...] = ()
-    """Times and workers needed, of the latest `idle`: only those that exceed all later ones."""
+    """Times and workers needed, of the latest seconds: only those that exceed all later ones."""
 
     def seen(self, now: float, workers: int, idle: float) -> ScalingHistory:
-        """With a reading that asks for so many workers; what is older than `idle` is forgotten."""
-        kept = [one for one in self.peaks if one[0] > now - idle and one[1] > workers]
+        """With a reading that asks for so many workers; what is older is forgotten."""
+        oldest = now - idle - _FALLING_SECONDS
+        kept = [one for one in self.peaks if one[0] > oldest and one[1] > workers]
         return replace(self, since=min(self.since, now), peaks=(*kept, (now, workers)))
 
     def acted(self, now: float) -> ScalingHistory:
         """After a decision that changes something."""
         return replace(self, decided=now)
 
-    def most(self, now: float, idle: float) -> int | None:
-        """The most workers that were needed in the last `idle` seconds; None before so long."""
-        return self.peaks[0][1] if self.peaks and now - self.since >= idle else None
+    def enough(self, now: float, idle: float, current: int) -> int:
+        """How many workers would have been enough for `idle` seconds, and some before them.
+
+        While fewer than `current` would not, or that is not known for so long: `current`.
+        """
+        known = now - self.since >= idle + _FALLING_SECONDS
+        if not known or not self.peaks or self.peaks[0][1] >= current:
+            return current
+        return max(workers for at, workers in self.peaks if at > now - idle)
 
 
 def needed(policy: Scale, measured: Measured) -> Needed:
@@ -188,9 +197,11 @@ def decide(
         if limit := limits(measured.servers):
             return ScalingDecision(current, limit.reason, limit.name)
         return ScalingDecision(want.workers, _load(measured) + bound, limited)
-    most = history.most(now, policy.idle_seconds)
-    if most is not None and most < current:
-        return ScalingDecision(most, f"{_load(measured)}; {most} would do for {policy.idle} now")
+    enough = history.enough(now, policy.idle_seconds, current)
+    if enough < current:
+        return ScalingDecision(
+            enough, f"{_load(measured)}; {enough} would do for {policy.idle} now"
+        )
     return ScalingDecision(current, _load(measured) + bound, limited)
 
 

@@ -96,7 +96,7 @@ def quiet(since: float, peak_at: float, peak: int) -> ScalingHistory:
 @pytest.mark.parametrize(
     ("history", "workers"),
     [
-        pytest.param(quiet(590, 500, 1), 4, id="not known for long enough"),
+        pytest.param(quiet(600, 500, 1), 4, id="not known for long enough"),
         pytest.param(quiet(700, 500, 4), 4, id="all were needed lately"),
         pytest.param(quiet(700, 500, 3), 3, id="three were needed lately"),
         pytest.param(quiet(900, 700, 4), 1, id="one would have done all the time"),
