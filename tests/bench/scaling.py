@@ -22,9 +22,18 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.spec import Scale
-from workers.resources.decision import Measured, ScalingHistory, decide, needed
+from workers.resources.decision import (
+    Measured,
+    ScalingHistory,
+    Servers,
+    TritonUse,
+    decide,
+    needed,
+)
 from workers.resources.meter import LoadReading, Meter, WorkerCounts
 
+_NOISE = 0.05
+"""Of the service time, from one step to the next: the deviation of its logarithm."""
 STEP = 0.5
 """Seconds of a step of the simulation."""
 STARTS = 6.0
@@ -48,6 +57,12 @@ class Shape:
     seconds: float
     steps: tuple[float, ...] = ()
     """Times at which the load jumps; none where it changes steadily."""
+    hot: float = 1 / PARTITIONS
+    """Share of one partition; the others have the same."""
+    shared: float = math.inf
+    """Records a second that a server does for all workers together."""
+    server: str = ""
+    """Which server that is: Triton or Redis."""
 
 
 @dataclass
@@ -60,13 +75,19 @@ class Ran:
     """Seconds from a record's arrival to its end, 99 of 100 records."""
     most: int
     decided: list[tuple[float, int]] = field(default_factory=list)
+    limited: set[str] = field(default_factory=set)
+    """What was said to limit the workers."""
     backlog: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Workers:
     """Simulated workers that share partitions."""
 
-    def __init__(self, count: int, noise: float, seed: int) -> None:
+    def __init__(self, count: int, shape: Shape, seed: int) -> None:
+        self._shape = shape
+        self.shares = np.full(PARTITIONS, (1 - shape.hot) / (PARTITIONS - 1))
+        self.shares[0] = shape.hot
+        self._use = 0.0
         self.names = [f"score-{n}" for n in range(1, count + 1)]
         self.joined = dict.fromkeys(self.names, 0.0)
         self.counts = {name: [0.0, 0.0, 0.0] for name in self.names}
@@ -75,7 +96,6 @@ class Workers:
         self.paused_until = 0.0
         self._active = list(self.names)
         self._random = np.random.default_rng(seed)
-        self._noise = noise
 
     def resize(self, count: int, now: float) -> None:
         for number in range(len(self.names) + 1, count + 1):
@@ -89,7 +109,7 @@ class Workers:
 
     def work(self, now: float, arriving: float) -> NDArray[np.float64]:
         """One step; the records that are done, by partition."""
-        arrived = np.full(PARTITIONS, arriving * STEP / PARTITIONS)
+        arrived = self.shares * arriving * STEP
         self.queue += arrived
         self.ends += arrived
         active = [name for name in self.names if self.joined[name] <= now]
@@ -99,35 +119,56 @@ class Workers:
         shares = np.array_split(np.arange(PARTITIONS), len(active))
         for name, mine in zip(active, shares, strict=True):
             counts = self.counts[name]
-            can = 0.0 if now < self.paused_until else STEP / SERVICE
-            can *= math.exp(self._noise * self._random.standard_normal())
+            rate = min(1 / SERVICE, self._shape.shared / len(active))
+            can = 0.0 if now < self.paused_until else STEP * rate
+            can *= math.exp(_NOISE * self._random.standard_normal())
             waiting = float(self.queue[mine].sum())
-            share = min(1.0, can / waiting) if waiting else 0.0
-            done[mine] = self.queue[mine] * share
-            counts[0] += waiting * share
+            done[mine] = _fairly(self.queue[mine], can)
+            worked = float(done[mine].sum())
+            counts[0] += worked
             counts[1] += STEP * min(1.0, waiting / can) if can else 0.0
-            counts[2] = waiting * (1 - share)
+            counts[2] = waiting - worked
         self.queue -= done
+        self._use = float(done.sum()) / STEP / self._shape.shared
         return done
 
     def reading(self, now: float) -> LoadReading:
         counts = {
-            name: WorkerCounts(
-                self.counts[name][0], self.counts[name][1], 0.0, self.counts[name][2]
-            )
-            for name in self._active
+            name: WorkerCounts(records, busy, busy, lag)
+            for name, (records, busy, lag) in self.counts.items()
+            if name in self._active
         }
         ends = {p: int(end) for p, end in enumerate(self.ends)}
         committed = {p: int(end - waiting) for p, (end, waiting) in enumerate(self._positions())}
-        return LoadReading(now, counts, ends, committed)
+        return LoadReading(now, counts, ends, committed, self._servers())
+
+    def _servers(self) -> Servers:
+        match self._shape.server:
+            case "Triton":
+                return Servers({"triton:8001": TritonUse(self._use, 0.01, 0.01)})
+            case "Redis":
+                return Servers(redis=self._use)
+            case _:
+                return Servers()
 
     def _positions(self) -> list[tuple[float, float]]:
         return list(zip(self.ends.tolist(), self.queue.tolist(), strict=True))
 
 
+def _fairly(queues: NDArray[np.float64], can: float) -> NDArray[np.float64]:
+    """What is done of each queue: each gets the same, and what one does not need the others."""
+    if queues.sum() <= can:
+        return queues
+    done, left = np.zeros(len(queues)), can
+    for i, k in enumerate(np.argsort(queues)):
+        done[k] = min(queues[k], left / (len(queues) - i))
+        left -= done[k]
+    return done
+
+
 def run(shape: Shape, policy: Scale, fixed: int | None = None, seed: int = 7) -> Ran:
     """Simulate a load: with a fixed number of workers, or with as many as are decided."""
-    workers = Workers(fixed or policy.min, 0.05, seed)
+    workers = Workers(fixed or policy.min, shape, seed)
     meter, history, ran = Meter(), ScalingHistory(), Ran(0.0, 0.0, fixed or policy.min)
     count = len(workers.names)
     ended = int(shape.seconds / STEP)
@@ -145,12 +186,13 @@ def run(shape: Shape, policy: Scale, fixed: int | None = None, seed: int = 7) ->
             continue
         history = history.seen(now, needed(policy, measured).workers, policy.idle_seconds)
         decision = decide(policy, measured, history, now)
+        ran.limited |= {decision.limited} - {""}
         if decision.workers != count:
             history, count = history.acted(now), decision.workers
             workers.resize(count, now)
             ran.decided.append((now, count))
             ran.most = max(ran.most, count)
-    ran.p99 = _p99(arrived * STEP / PARTITIONS, done)
+    ran.p99 = _p99(arrived * STEP / PARTITIONS, done) if shape.hot == 1 / PARTITIONS else math.nan
     return ran
 
 
@@ -200,6 +242,13 @@ SHAPES = {
     "day, one peak": Shape(handbook_day, DAY),
     "day, two peaks": Shape(two_peaks, DAY),
 }
+
+LIMITED = {
+    "Triton is the limit": Shape(square, 1_800, shared=900.0, server="Triton"),
+    "Redis is the limit": Shape(square, 1_800, shared=900.0, server="Redis"),
+    "one partition is hot": Shape(lambda now: square(now) / 2, 1_800, hot=0.9),
+}
+"""More workers would not help."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +340,11 @@ def main() -> None:
             f"{row.cost_to_peak:.2f}",
         )
     Console().print(table)
+    limited = Table("load", "workers added", "named", title="more workers would not help")
+    for name, shape in LIMITED.items():
+        ran = run(shape, policy)
+        limited.add_row(name, str(ran.most - policy.min), ", ".join(sorted(ran.limited)))
+    Console().print(limited)
 
 
 if __name__ == "__main__":

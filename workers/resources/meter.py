@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -66,7 +66,7 @@ class Meter:
             for name, counts in reading.workers.items()
         }
         busy = {name: one.busy / passed for name, one in since.items()}
-        servers = replace(reading.servers, waiting=_share(since))
+        servers = replace(_busiest([one.servers for one in readings]), waiting=_share(since))
         if not servers.away:  # who waits for a server shows nothing of what it can do
             self._learn(since, passed)
         return Measured(
@@ -100,6 +100,20 @@ def _since(before: WorkerCounts | None, now: WorkerCounts) -> WorkerCounts:
         return now
     return WorkerCounts(
         now.records - before.records, now.busy - before.busy, now.infer - before.infer, now.lag
+    )
+
+
+def _busiest(seen: Sequence[Servers]) -> Servers:
+    """The most that each server was used lately: one that rests for a moment is still full."""
+    last = seen[-1]
+    return replace(
+        last,
+        triton={
+            endpoint: max(one.triton[endpoint] for one in seen if endpoint in one.triton)
+            for endpoint in last.triton
+        },
+        redis=max(one.redis for one in seen),
+        cpu=max(one.cpu for one in seen),
     )
 
 

@@ -122,7 +122,7 @@ async def test_what_limits_is_told_once_while_it_lasts(running: Running) -> None
     assert "Triton limits, no worker is added: at a:1 instances work 99%" in running.told[0]
     assert "Triton limits" in running.line
     running.extra = ""
-    await running.run(1, arriving=1900)
+    await running.run(6, arriving=1900)
     assert running.workers == ["score-1", "score-2", "score-3"]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from workers.resources.decision import Measured, Servers
+from workers.resources.decision import Measured, Servers, TritonUse
 from workers.resources.meter import LoadReading, Meter, WorkerCounts
 from workers.resources.samples import retried, rows, servers, worker_counts
 
@@ -76,6 +78,16 @@ def test_of_several_only_those_that_are_behind_are_asked() -> None:
 def test_nothing_is_learned_of_workers_that_wait_for_a_server() -> None:
     waits = reading(5, WorkerCounts(10, 5, 5, 9000), away="Triton")
     assert after(Meter(), reading(0, WorkerCounts(0, 0, 0, 0)), waits).rate == 0.0
+
+
+def test_a_server_that_rests_for_a_moment_is_still_full() -> None:
+    meter, found = Meter(), None
+    for at, use in enumerate((0.3, 0.97, 0.96, 0.2)):
+        seen = Servers({"a:1": TritonUse(use, 0.01, 0.02)}, redis=use, cpu=use)
+        found = meter.take(replace(reading(at, WorkerCounts(0, 0, 0, 0)), servers=seen), 1)
+    assert found is not None
+    assert found.servers.triton["a:1"].use == 0.97
+    assert (found.servers.redis, found.servers.cpu) == (0.97, 0.97)
 
 
 def test_there_is_no_load_while_a_worker_tells_nothing() -> None:
