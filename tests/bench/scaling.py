@@ -273,7 +273,7 @@ class Row:
 def judged(name: str, policy: Scale) -> Row:
     """A load run by what is decided, beside fixed numbers of workers."""
     shape = SHAPES[name]
-    ideal = [_ideal(policy, shape.load(t)) for t in np.arange(0, shape.seconds, 10 * STEP)]
+    ideal = [ideal_for(policy, shape.load(t)) for t in np.arange(0, shape.seconds, 10 * STEP)]
     ran, peak = run(shape, policy), max(ideal)
     at_peak = run(shape, policy, peak)
     fixed = range(1, peak)
@@ -291,20 +291,20 @@ def judged(name: str, policy: Scale) -> Row:
         len(ran.decided),
         per_step,
         max(0, ran.most - peak),
-        _gone(shape, ran),
+        gone(shape, ran),
         ran.p99,
         ran.cost / best.cost,
         ran.cost / at_peak.cost,
     )
 
 
-def _ideal(policy: Scale, load: float) -> int:
+def ideal_for(policy: Scale, load: float) -> int:
     """How many workers a load asks for that stays as it is."""
     each = dict.fromkeys(range(PARTITIONS), load / PARTITIONS)
     return needed(policy, Measured(1, each, {}, 1 / SERVICE)).workers
 
 
-def _gone(shape: Shape, ran: Ran) -> float:
+def gone(shape: Shape, ran: Ran) -> float:
     """The longest time for which more waited than arrives in a second."""
     longest = since = 0.0
     for now, waiting in ran.backlog:
