@@ -87,6 +87,11 @@ BATCH_RECORDS = Histogram(
     ["pipeline"],
     buckets=(1, 4, 16, 64, 256, 512, 1024, 2048, 4096),
 )
+BUSY_SECONDS = Counter(
+    "driftloop_busy_seconds",
+    "Seconds in which the worker had a micro-batch or a commit in hand.",
+    ["pipeline"],
+)
 STAGE_SECONDS = Histogram(
     "driftloop_stage_seconds",
     "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join, shadow, "
@@ -97,10 +102,54 @@ STAGE_SECONDS = Histogram(
 LAG = Gauge(
     "driftloop_lag_records", "Records behind the log's end.", ["pipeline", "topic", "partition"]
 )
+LAG_SECONDS = Gauge(
+    "driftloop_lag_seconds",
+    "Age of the next record to work on; 0 at the log's end.",
+    ["pipeline", "topic", "partition"],
+)
+OLDEST_SECONDS = Gauge(
+    "driftloop_oldest_seconds",
+    "Time since the oldest record was fetched that is not committed.",
+    ["pipeline"],
+)
 STANDBY_LAG = Gauge(
     "driftloop_standby_lag_records",
     "Committed records that this worker's copy of another's label store lacks.",
     ["pipeline", "partition"],
+)
+TRITON_QUEUE_SECONDS = Gauge(
+    "driftloop_triton_queue_seconds",
+    "Mean time that a request waited in Triton lately.",
+    ["pipeline", "endpoint", "version"],
+)
+TRITON_COMPUTE_SECONDS = Gauge(
+    "driftloop_triton_compute_seconds",
+    "Mean time that Triton worked on a request lately.",
+    ["pipeline", "endpoint", "version"],
+)
+TRITON_IN_FLIGHT = Gauge(
+    "driftloop_triton_in_flight",
+    "Mean number of requests in Triton lately, those that waited included.",
+    ["pipeline", "endpoint", "version"],
+)
+TRITON_USE = Gauge(
+    "driftloop_triton_use",
+    "Share of the version's instances in Triton that worked lately.",
+    ["pipeline", "endpoint", "version"],
+)
+REDIS_USE = Gauge(
+    "driftloop_redis_use", "Share of a core that Redis's main thread, of the busiest node, used."
+)
+REDIS_MEMORY = Gauge("driftloop_redis_memory_bytes", "Memory that Redis uses, over its nodes.")
+REDIS_MAX_MEMORY = Gauge(
+    "driftloop_redis_max_memory_bytes", "Memory that Redis may use, over its nodes; 0: no limit."
+)
+REDIS_CALL_SECONDS = Gauge(
+    "driftloop_redis_call_seconds", "Mean time of a function call in Redis lately."
+)
+REDIS_SLOW_CALL_SECONDS = Gauge(
+    "driftloop_redis_slow_call_seconds",
+    "Time that 99 of 100 function calls took at most, since Redis started.",
 )
 REDIS_EVICTED = Gauge(
     "driftloop_redis_evicted_keys", "Keys that Redis has dropped since it started, for memory."

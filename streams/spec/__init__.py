@@ -23,6 +23,7 @@ from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline
 from streams.spec.policy import Policies
 from streams.spec.rollout import Gate, RollOut
+from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Fallback, Invalid
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Policies",
     "Retrain",
     "RollOut",
+    "Scale",
     "Slices",
     "Sum",
     "Transform",

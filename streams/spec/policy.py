@@ -1,4 +1,4 @@
-"""A pipeline's policies, by what they decide: serving, learning, roll-out."""
+"""A pipeline's policies, by what they decide: serving, learning, roll-out, scaling."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate, RollOut
+from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Policies",
     "Retrain",
     "RollOut",
+    "Scale",
 ]
 
 _PARTS = {
@@ -36,6 +38,7 @@ _PARTS = {
     "drift": Drift,
     "rollout": RollOut,
     "budget": Budget,
+    "scale": Scale,
 }
 
 
@@ -62,6 +65,8 @@ class Policies:
     """How a candidate that the gate lets through replaces it: at once, or by degrees."""
     budget: Budget = field(default_factory=Budget)
     """What retraining and serving may cost."""
+    scale: Scale = field(default_factory=Scale)
+    """How many workers `driftloop up --workers auto` runs."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 

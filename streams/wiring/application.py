@@ -11,7 +11,7 @@ import structlog
 
 from streams.adapters.redis.state import RedisFeatureState
 from streams.aio.retrying import until_available
-from streams.engine.app import BatchApp, NewBackground, Work, observe_lag
+from streams.engine.app import BatchApp, NewBackground, Work
 from streams.engine.process import run
 from streams.errors import DriftloopError, Unavailable
 from streams.kafka import workarounds
@@ -91,7 +91,7 @@ def application(
 
     @app.timer(interval=_LAG_SECONDS)  # type: ignore[untyped-decorator]
     async def refresh_lag() -> None:
-        observe_lag(app)
+        app.observe_lag()
 
     @app.timer(interval=_WATCH_SECONDS)  # type: ignore[untyped-decorator]
     async def watch() -> None:
@@ -189,6 +189,7 @@ class StatefulParts(Parts):
     async def look(self) -> None:
         if self._opened is not None:
             await self._opened.eviction.watch()
+            await self._opened.load.look()
 
 
 def range_reader(settings: Settings) -> ReadRange:
