@@ -70,7 +70,7 @@ def environment(template: Object) -> dict[str, Object]:
 
 
 def covers(selector: Object, labels: Object) -> bool:
-    return selector["matchLabels"].items() <= labels.items()
+    return bool(selector["matchLabels"].items() <= labels.items())
 
 
 def test_there_is_a_rendering_for_each_values_file() -> None:
