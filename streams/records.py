@@ -14,8 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.distributions import Reference
+
 ARMS = CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
 """Who is served by the champion, by the version on its way, and by the one before it."""
+WHOLE = 1.0
+"""The propensity where all are in one arm; left out of a record as this object, not as any 1.0."""
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -34,9 +38,8 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`<topic>-<partition>-<offset>` of the event, with six digits of the topic's id: equal in each
     delivery of this prediction, and of no other. Brokers older than Kafka 2.8 give no topic."""
     arm: str = CHAMPION
-    """While a version is rolled out by degrees, the part of the entities that the event's is in:
-    `champion`, `canary` or `holdout`. The champion answers for an arm whose version does not."""
-    propensity: float = 1.0
+    """`champion`, `canary` or `holdout`; the champion answers for an arm whose version does not."""
+    propensity: float = WHOLE
     """The share of the entities that are in this arm."""
 
 
@@ -60,7 +63,7 @@ class Scored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The class that was decided for, by index; left out for class 0."""
     arm: str = CHAMPION
     """As in `Prediction`."""
-    propensity: float = 1.0
+    propensity: float = WHOLE
     """As in `Prediction`."""
 
 
@@ -99,7 +102,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """The label of the example that this one replaces; None where it is the event's first."""
     arm: str = CHAMPION
     """As in `Prediction`."""
-    propensity: float = 1.0
+    propensity: float = WHOLE
     """As in `Prediction`."""
 
 
@@ -170,8 +173,7 @@ class Shadowed(msgspec.Struct, frozen=True, omit_defaults=True):
     challenger_score: float | list[float] | None
     """None where it gave no finite score."""
     since: float
-    """Event time at which the comparison began, seconds since 1970: it names the stage of the
-    roll-out in which the record was made."""
+    """Event time at which the roll-out's stage began, seconds since 1970: it names the stage."""
     served: int
     """The version whose score was served; 0 for the fallback."""
     key: str
@@ -215,6 +217,11 @@ class Manifest(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
     model_sha256: str
     created_at: float
+    reference: Reference | None = None
+    """How features and scores were distributed; None in older manifests, and of an ONNX file that
+    the pipeline brings."""
+    cause: str = ""
+    """The drift that it was made for; empty where it was made because its time had come."""
 
 
 class Action(StrEnum):

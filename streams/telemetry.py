@@ -87,22 +87,92 @@ BATCH_RECORDS = Histogram(
     ["pipeline"],
     buckets=(1, 4, 16, 64, 256, 512, 1024, 2048, 4096),
 )
+BUSY_SECONDS = Counter(
+    "driftloop_busy_seconds",
+    "Seconds in which the worker had a micro-batch or a commit in hand.",
+    ["pipeline"],
+)
 STAGE_SECONDS = Histogram(
     "driftloop_stage_seconds",
-    "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join, shadow.",
+    "Seconds a micro-batch spends in a stage: decode, fold, infer, produce, commit, join, shadow, "
+    "evaluate, drift.",
     ["pipeline", "stage"],
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
 LAG = Gauge(
     "driftloop_lag_records", "Records behind the log's end.", ["pipeline", "topic", "partition"]
 )
+LAG_SECONDS = Gauge(
+    "driftloop_lag_seconds",
+    "Age of the next record to work on; 0 at the log's end.",
+    ["pipeline", "topic", "partition"],
+)
+OLDEST_SECONDS = Gauge(
+    "driftloop_oldest_seconds",
+    "Time since the oldest record was fetched that is not committed.",
+    ["pipeline"],
+)
 STANDBY_LAG = Gauge(
     "driftloop_standby_lag_records",
     "Committed records that this worker's copy of another's label store lacks.",
     ["pipeline", "partition"],
 )
+TRITON_QUEUE_SECONDS = Gauge(
+    "driftloop_triton_queue_seconds",
+    "Mean time that a request waited in Triton lately.",
+    ["pipeline", "endpoint", "version"],
+)
+TRITON_COMPUTE_SECONDS = Gauge(
+    "driftloop_triton_compute_seconds",
+    "Mean time that Triton worked on a request lately.",
+    ["pipeline", "endpoint", "version"],
+)
+TRITON_IN_FLIGHT = Gauge(
+    "driftloop_triton_in_flight",
+    "Mean number of requests in Triton lately, those that waited included.",
+    ["pipeline", "endpoint", "version"],
+)
+TRITON_USE = Gauge(
+    "driftloop_triton_use",
+    "Share of the version's instances in Triton that worked lately.",
+    ["pipeline", "endpoint", "version"],
+)
+REDIS_USE = Gauge(
+    "driftloop_redis_use", "Share of a core that Redis's main thread, of the busiest node, used."
+)
+REDIS_MEMORY = Gauge("driftloop_redis_memory_bytes", "Memory that Redis uses, over its nodes.")
+REDIS_MAX_MEMORY = Gauge(
+    "driftloop_redis_max_memory_bytes", "Memory that Redis may use, over its nodes; 0: no limit."
+)
+REDIS_CALL_SECONDS = Gauge(
+    "driftloop_redis_call_seconds", "Mean time of a function call in Redis lately."
+)
+REDIS_SLOW_CALL_SECONDS = Gauge(
+    "driftloop_redis_slow_call_seconds",
+    "Time that 99 of 100 function calls took at most, since Redis started.",
+)
 REDIS_EVICTED = Gauge(
     "driftloop_redis_evicted_keys", "Keys that Redis has dropped since it started, for memory."
+)
+LATE_EVENTS = Counter(
+    "driftloop_late_events",
+    "Served events that came too late to be counted in their bucket.",
+    ["pipeline"],
+)
+DRIFT_RATIO = Gauge(
+    "driftloop_drift_ratio",
+    "The champion's largest shift in its latest bucket, over the level of an alarm.",
+    ["pipeline"],
+)
+DRIFT_INDEX = Gauge(
+    "driftloop_drift_stability_index",
+    "Of each feature and score, the population stability index in the latest bucket.",
+    ["pipeline", "column"],
+)
+DRIFT_ALARMS = Gauge(
+    "driftloop_drift_alarms",
+    "Features and scores that drifted in the champion's latest bucket.",
+    ["pipeline"],
 )
 SERVING_VERSION = Gauge("driftloop_serving_version", "Champion's version.", ["pipeline"])
 EVENT_TIME = Gauge("driftloop_event_time_seconds", "Largest event time scored.", ["pipeline"])

@@ -19,6 +19,7 @@ from workers.commands import (
     dlq,
     models,
     pipeline,
+    planning,
     produce,
     repairs,
     report,
@@ -52,6 +53,7 @@ app.command()(models.promote)
 app.command()(models.rollback)
 app.command()(models.freeze)
 app.command()(models.thaw)
+app.command()(planning.plan)
 app.command()(report.report)
 app.command()(costs.costs)
 app.command()(produce.produce)

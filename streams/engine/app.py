@@ -13,13 +13,14 @@ import faust
 import structlog
 from aiokafka.errors import KafkaError
 
-from streams import telemetry
 from streams.aio.coalescing import Coalescer
+from streams.engine.busy import WorkMeter
 from streams.engine.committed import CommittedOffsets
 from streams.engine.consumer import BatchConsumer, BatchTransport
 from streams.engine.gaps import Gaps
 from streams.engine.group import GroupMember
 from streams.engine.inbox import Inbox
+from streams.engine.lag import LagGauges
 from streams.engine.lanes import Lane, Lanes, Prepare
 from streams.engine.polling import BatchSchema, Fetched, Limits
 from streams.engine.producers import ReplaceableProducer
@@ -34,6 +35,9 @@ log = structlog.get_logger(__name__)
 
 _MAX_POLL_SECONDS = 300.0
 """After so long without a poll a member leaves its group."""
+
+_HEARTBEAT_SECONDS = 0.3
+"""A member learns from its heartbeat that the group shares anew, and all wait for the last one."""
 
 NewBackground = Callable[[GroupOffsets], Background]
 """Makes the background work; its argument tells what the group has committed."""
@@ -80,11 +84,12 @@ class BatchApp(faust.App):  # type: ignore[misc]
             span=(settings.transaction_ms if work.exactly_once else settings.commit_ms) / 1000,
         )
         session = settings.session_timeout_ms / 1000
+        heartbeat = min(_HEARTBEAT_SECONDS, session / 5)
         self.group_options = {
             **connection.client_options(settings),
             "group_id": work.group,
             "session_timeout_ms": settings.session_timeout_ms,
-            "heartbeat_interval_ms": settings.session_timeout_ms // 5,
+            "heartbeat_interval_ms": round(heartbeat * 1000),
             "rebalance_timeout_ms": settings.session_timeout_ms,
             "max_poll_interval_ms": int(_MAX_POLL_SECONDS * 1000),
         }
@@ -93,7 +98,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
             broker=[f"kafka://{address.strip()}" for address in settings.kafka.split(",")],
             broker_credentials=_credentials(settings),
             broker_session_timeout=session,
-            broker_heartbeat_interval=session / 5,
+            broker_heartbeat_interval=heartbeat,
             broker_rebalance_timeout=session,
             broker_max_poll_interval=_MAX_POLL_SECONDS,
             store="memory://",
@@ -111,6 +116,8 @@ class BatchApp(faust.App):  # type: ignore[misc]
         self._shared: ReplaceableProducer | None = None
         """The producer of all partitions, under at_least_once."""
         self._offsets = CommittedOffsets(self._committed)
+        self._meter = WorkMeter(work.pipeline)
+        self._lag = LagGauges(work.pipeline)
         background = work.background and work.background(self._group_offsets)
         self.lanes = Lanes(
             self._new_lane,
@@ -130,6 +137,10 @@ class BatchApp(faust.App):  # type: ignore[misc]
         consumer: BatchConsumer = self.consumer
         member: GroupMember = consumer.group
         return member
+
+    def observe_lag(self) -> None:
+        """Refresh the lag gauges."""
+        self._lag.observe(self.group.lag(), self.lanes)
 
     async def _hand_over(self, polls: Polls) -> None:
         async for polled in polls.noack():
@@ -165,7 +176,7 @@ class BatchApp(faust.App):  # type: ignore[misc]
         inbox = Inbox(partition, self.work.topics, limits, self.consumer)
         writer = self._new_writer(partition)
         gaps = Gaps(self.work.pipeline, self.group.log_start)
-        return Lane(partition, self.work.pipeline, processor, writer, limits, inbox, gaps)
+        return Lane(partition, self._meter, processor, writer, limits, inbox, gaps)
 
     def _new_writer(self, partition: int) -> Writer:
         # of one attempt: the writer gives up a request that a dying broker has lost well before the
@@ -243,12 +254,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
-
-
-def observe_lag(app: BatchApp) -> None:
-    """Refresh the lag gauges."""
-    for tp, records in app.group.lag().items():
-        telemetry.LAG.labels(app.work.pipeline, tp.topic, str(tp.partition)).set(records)
 
 
 def _credentials(settings: Settings) -> Any:

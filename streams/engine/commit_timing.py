@@ -1,6 +1,27 @@
-"""Estimates how long a commit takes, so that it begins in time."""
+"""When a commit begins: in time, by an estimate of how long it takes."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Uncommitted(NamedTuple):
+    """Work that is not committed yet; times in monotonic seconds."""
+
+    received: float
+    """When the oldest record was fetched."""
+    begun: float
+    """When work on it began."""
+    size: int = 0
+    """Bytes of its records."""
+
+    def due(self, span: float, takes: float) -> float:
+        """When to begin a commit that takes `takes` seconds, to end in the oldest record's span.
+
+        Each commit covers at least half a span of work, however late its records are: fewer
+        commits work off a backlog faster.
+        """
+        return max(self.received + span - takes, self.begun + span / 2)
 
 
 class DurationEstimate:

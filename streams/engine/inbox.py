@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from streams.engine.polling import Fetched, Limits
 from streams.ports.batches import SourceRecord, TopicPartition
@@ -24,6 +24,18 @@ _key, _value = attrgetter("key"), attrgetter("value")
 
 _SLACK = 0.1
 """Seconds by which one topic may be ahead of another: a micro-batch is not cut for less."""
+
+
+class Waiting(NamedTuple):
+    """What waits of one topic."""
+
+    records: int
+    written: float
+    """When the first was written, seconds since 1970; of none, when the last was that came. 0 where
+    none has come yet."""
+
+
+NOTHING = Waiting(0, 0.0)
 
 
 class Flow(Protocol):
@@ -63,6 +75,8 @@ class _Queue:
     size: int = 0
     arrived: int = 0
     """The offset after the last record that came."""
+    written: float = 0.0
+    """When that was written, seconds since 1970."""
     paused: bool = False
 
     def add(self, part: _Part, *, first: bool = False) -> None:
@@ -92,6 +106,7 @@ class Inbox:
             written = min(records[0].timestamp / 1000, now)
             queue.add(_Part(replace(fetched, records=records), size, written))
         queue.arrived = max(queue.arrived, int(fetched.records[-1].offset) + 1)
+        queue.written = fetched.records[-1].timestamp / 1000
         full = queue.records > self._limits.queued_records or queue.size > self._limits.queued_bytes
         if full:
             queue.paused = True
@@ -125,6 +140,17 @@ class Inbox:
         return len(empty) < len(self._queues) and not all(
             self._flow.read_to_end(queue.tp, queue.arrived) for queue in empty
         )
+
+    def waiting(self, topic: str) -> Waiting:
+        """What waits of a topic."""
+        queue = self._queues[topic]
+        return Waiting(queue.records, queue.parts[0].written if queue.parts else queue.written)
+
+    @property
+    def oldest(self) -> float | None:
+        """Monotonic time at which the oldest record came that waits; None for none."""
+        first = (queue.parts[0] for queue in self._queues.values() if queue.parts)
+        return min((part.fetched.received for part in first), default=None)
 
     def clear(self) -> None:
         """Drop everything."""

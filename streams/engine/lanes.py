@@ -11,15 +11,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
-from typing import NamedTuple
 
 import structlog
 
-from streams import telemetry
 from streams.aio.cancelling import cancel
-from streams.engine.commit_timing import DurationEstimate
+from streams.engine.busy import WorkMeter
+from streams.engine.commit_timing import DurationEstimate, Uncommitted
 from streams.engine.gaps import Gaps
-from streams.engine.inbox import Inbox
+from streams.engine.inbox import NOTHING, Inbox, Waiting
 from streams.engine.polling import Fetched, Limits
 from streams.engine.writers import PartitionLost, Writer
 from streams.ports.batches import Background, FindCommitted, MicroBatch, Processor, TopicPartition
@@ -32,32 +31,13 @@ _LOOK_AGAIN = 0.02
 """Seconds until a lane looks again whether a topic has been read to its end."""
 
 
-class Uncommitted(NamedTuple):
-    """Work that is not committed yet; times in monotonic seconds."""
-
-    received: float
-    """When the oldest record was fetched."""
-    begun: float
-    """When work on it began."""
-    size: int = 0
-    """Bytes of its records."""
-
-    def due(self, span: float, takes: float) -> float:
-        """When to begin a commit that takes `takes` seconds, to end in the oldest record's span.
-
-        Each commit covers at least half a span of work, however late its records are: fewer
-        commits work off a backlog faster.
-        """
-        return max(self.received + span - takes, self.begun + span / 2)
-
-
 class Lane:
     """One partition's queue, processor and writer."""
 
     def __init__(
         self,
         partition: int,
-        pipeline: str,
+        meter: WorkMeter,
         processor: Processor,
         writer: Writer,
         limits: Limits,
@@ -65,7 +45,7 @@ class Lane:
         gaps: Gaps,
     ) -> None:
         self.partition = partition
-        self._pipeline = pipeline
+        self._meter = meter
         self._processor = processor
         self._writer = writer
         self._limits = limits
@@ -99,6 +79,16 @@ class Lane:
         """The next offset of a topic; None where it begins with the first that there is."""
         return self._positions.get(topic)
 
+    def waiting(self, topic: str) -> Waiting:
+        """What has come of a topic and is not worked on yet."""
+        return self._inbox.waiting(topic)
+
+    @property
+    def oldest(self) -> float | None:
+        """Monotonic time at which the oldest record came that is not committed; None for none."""
+        begun = self._uncommitted
+        return self._inbox.oldest if begun is None else begun.received
+
     def put(self, fetched: Fetched) -> None:
         """Queue records."""
         self._inbox.put(fetched)
@@ -108,9 +98,11 @@ class Lane:
         """Work until told to stop; raises what the processor and the writer raise."""
         while True:
             if (taken := await self._next()) is not None:
-                await self._work(*taken)
+                with self._meter.working():
+                    await self._work(*taken)
             if self._due() or self._stopping:
-                await self._commit()
+                with self._meter.working():
+                    await self._commit()
             if self._stopping:
                 return
 
@@ -129,14 +121,15 @@ class Lane:
         batch = await self._micro_batch(fetched)
         if batch is None:
             return
-        telemetry.BATCH_RECORDS.labels(self._pipeline).observe(len(batch.records))
         begun = self._uncommitted or Uncommitted(batch.received, time.monotonic())
         self._uncommitted = begun._replace(size=begun.size + size)
         outputs = await self._processor.process(batch)
-        with telemetry.STAGE_SECONDS.labels(self._pipeline, "produce").time():
-            await self._writer.write(
-                outputs, {TopicPartition(batch.topic, batch.partition): batch.next}
-            )
+        made = time.monotonic()
+        await self._writer.write(
+            outputs, {TopicPartition(batch.topic, batch.partition): batch.next}
+        )
+        self._meter.produced(time.monotonic() - made)
+        self._meter.batch(len(batch.records))
         self._positions[batch.topic] = batch.next
 
     async def _micro_batch(self, fetched: Fetched) -> MicroBatch | None:
@@ -160,7 +153,7 @@ class Lane:
         begun, due = time.monotonic(), self._due_at()
         await self._writer.commit()
         done = time.monotonic()
-        telemetry.STAGE_SECONDS.labels(self._pipeline, "commit").observe(done - begun)
+        self._meter.committed(done - begun)
         self._commit_seconds.observe(done - min(begun, due or begun))
         await self._processor.commit()
         self._committed = dict(self._positions)
@@ -254,6 +247,17 @@ class Lanes:
         """The next offset of a partition that is worked on; None where none is known."""
         lane = self._lanes.get(tp.partition)
         return None if lane is None else lane.position(tp.topic)
+
+    def waiting(self, tp: TopicPartition) -> Waiting:
+        """What has come of a partition and is not worked on yet."""
+        lane = self._lanes.get(tp.partition)
+        return NOTHING if lane is None else lane.waiting(tp.topic)
+
+    @property
+    def oldest(self) -> float | None:
+        """Monotonic time at which the oldest record came that is not committed; None for none."""
+        found = (lane.oldest for lane in self._lanes.values())
+        return min((at for at in found if at is not None), default=None)
 
     async def close(self) -> None:
         """Let each lane finish its micro-batch and commit, for a grace period; then cut it off.

@@ -1,4 +1,4 @@
-"""The evaluator's work on one partition: `P.examples` become cells of `P.metrics`.
+"""The evaluator's work on one partition: `P.examples` become `P.metrics`, `P.scored` `P.drift`.
 
 A cell that a micro-batch changes is written whole, with the batch's offsets: what is committed is
 what was written. Cells that no label can change any more are forgotten here, and stay in the topic.
@@ -6,7 +6,7 @@ what was written. Cells that no label can change any more are forgotten here, an
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,14 +20,16 @@ from streams.dead_letters import Rejected, dead_letter
 from streams.errors import BadRecord
 from streams.evaluation.cells import Counted, add
 from streams.evaluation.recent import BUCKETS
+from streams.evaluation.served import ServedCounts
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
+from streams.ports.models import References
 from streams.records import Cell, Example, decoder, encode, unpack
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
 
-ReadCells = Callable[[int], Awaitable[Iterable[SourceRecord]]]
-"""All records of a partition of `P.metrics`, oldest first."""
+ReadCells = Callable[[str, int], Awaitable[Sequence[SourceRecord]]]
+"""All records of a topic's partition, oldest first."""
 
 _decode = decoder(Example).decode
 _decode_cell = decoder(Cell).decode
@@ -43,9 +45,11 @@ class CellName(NamedTuple):
 
 
 class Evaluation:
-    """Counts one partition's examples."""
+    """Counts one partition's examples, and what it served."""
 
-    def __init__(self, pipeline: Pipeline, partition: int, read_cells: ReadCells) -> None:
+    def __init__(
+        self, pipeline: Pipeline, partition: int, read_cells: ReadCells, references: References
+    ) -> None:
         self._pipeline = pipeline
         self._partition = partition
         self._read_cells = read_cells
@@ -55,22 +59,28 @@ class Evaluation:
         self._bad = FirstOfEachCause(pipeline.topics.examples)
         self._said = False
         self._cells: dict[CellName, Cell] = {}
+        self._served = ServedCounts(pipeline, references)
 
     async def open(self, committed: Mapping[str, int | None]) -> Mapping[str, int]:
         """Take up the cells as they were written last."""
-        for record in await self._read_cells(self._partition):
+        topics = self._pipeline.topics
+        for record in await self._read_cells(topics.metrics, self._partition):
             if record.key and record.value:
                 cell = _decode_cell(record.value)
                 name = CellName(int(cell.start), cell.version, cell.arm, cell.slice)
                 if cell.span == self._span:
                     self._cells[name] = cell
         self._forget()
+        self._served.take_up(await self._read_cells(topics.drift, self._partition))
         return {}
 
     async def process(self, batch: MicroBatch) -> Outputs:
         """The cells that a micro-batch changes, and dead letters for what is no example."""
         name, topics = self._pipeline.name, self._pipeline.topics
         telemetry.EVENTS.labels(name, str(self._partition)).inc(len(batch.records))
+        if batch.topic == topics.scored:
+            with telemetry.STAGE_SECONDS.labels(name, "drift").time():
+                return {topics.drift: await self._served.count(batch)}
         with telemetry.STAGE_SECONDS.labels(name, "evaluate").time():
             examples, rejected = self._read(batch.records)
             changed = self._count(examples, batch.next)
@@ -94,6 +104,7 @@ class Evaluation:
     async def close(self) -> None:
         """Forget the cells."""
         self._cells = {}
+        self._served.forget_all()
 
     def _read(self, records: Sequence[SourceRecord]) -> tuple[list[_Read], list[Rejected]]:
         found, rejected = [], []

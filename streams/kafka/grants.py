@@ -68,8 +68,8 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
         )
     if role == "evaluate":
         return Grants(
-            read=(topics.examples, topics.metrics),
-            write=(topics.metrics, topics.dead_letters, topics.costs),
+            read=(topics.examples, topics.scored, topics.models, topics.metrics, topics.drift),
+            write=(topics.metrics, topics.drift, topics.dead_letters, topics.costs),
             joined=(group_id(pipeline.name, "evaluate"),),
         )
     if role == "shadow":
@@ -80,8 +80,8 @@ def needed(pipeline: Pipeline, role: Role) -> Grants:
         )
     watched = (topics.shadow, topics.scored, topics.feedback)
     gradual = pipeline.policies.rollout.gradual
-    read = (topics.examples, topics.models, topics.costs, *(watched if gradual else ()))
-    return Grants(read=read, write=topics.single)
+    always = (topics.examples, topics.drift, topics.models, topics.costs)
+    return Grants(read=(*always, *(watched if gradual else ())), write=topics.single)
 
 
 async def check_grants(settings: Settings, pipeline: Pipeline, role: Role) -> None:

@@ -50,7 +50,7 @@ def needed(pipeline: Pipeline) -> dict[str, Kept]:
       of them, for as long.
 
     A week at least, and a day (or a tenth) more than that. The ledger is kept for ever, and of the
-    metrics and costs the last record of each key.
+    metrics, the distributions and the costs the last record of each key.
     """
     topics, feedback, retrain = pipeline.topics, pipeline.feedback, pipeline.policies.retrain
     kept = max((plan.kept for plan in pipeline.plan.keys), default=0)
@@ -65,11 +65,9 @@ def needed(pipeline: Pipeline) -> dict[str, Kept]:
         topics.predictions: _WEEK,
         topics.dead_letters: 30 * _DAY,
     }
-    found = {
-        topics.models: Kept(None),
-        topics.metrics: Kept(None, last=True),
-        topics.costs: Kept(None, last=True),
-    }
+    last = Kept(None, last=True)
+    found = {topics.models: Kept(None)}
+    found |= dict.fromkeys((topics.metrics, topics.drift, topics.costs), last)
     return found | {name: Kept(_with_margin(max(_WEEK, least))) for name, least in seconds.items()}
 
 

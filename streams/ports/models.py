@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.distributions import Reference
+
 
 class Scorer(Protocol):
     """A model server."""
@@ -79,4 +81,12 @@ class Champion(Protocol):
     @property
     def beside(self) -> Beside | None:
         """Who serves some of the entities while a version is rolled out; None for nobody."""
+        ...
+
+
+class References(Protocol):
+    """What versions were trained on, as the ledger says."""
+
+    async def of(self, version: int) -> Reference | None:
+        """A version's reference; None where it has none, or is of other features."""
         ...

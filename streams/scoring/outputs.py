@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.ports.batches import NO_HEADERS, OutputRecord
-from streams.records import ARMS, Prediction, Scored, encode, pack
+from streams.records import ARMS, CHAMPION, WHOLE, Prediction, Scored, encode, pack
 from streams.scoring.decoding import Decoded
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
@@ -35,7 +35,7 @@ def predicted(
                     version,
                     version == 0,
                     f"{topic}{record.partition}-{record.offset}",
-                    ARMS[arm],
+                    arm,
                     propensity,
                 )
             ),
@@ -48,8 +48,7 @@ def predicted(
             scores,
             [classes[index] for index in _decided(served)],
             versions,
-            served.arms.tolist(),
-            served.propensities.tolist(),
+            *_arms(served),
             strict=True,
         )
     ]
@@ -74,7 +73,7 @@ def what_was_served(
                     written,
                     schema,
                     decision,
-                    ARMS[arm],
+                    arm,
                     share,
                 )
             ),
@@ -102,8 +101,7 @@ def what_was_served(
             served.versions.tolist(),
             _written_before(decoded),
             _decided(served),
-            served.arms.tolist(),
-            served.propensities.tolist(),
+            *_arms(served),
             strict=True,
         )
     ]
@@ -117,6 +115,13 @@ def _written_before(decoded: Decoded) -> list[float | None]:
     for i in np.flatnonzero((written > 0) & (written < times)).tolist():
         found[i] = float(written[i])
     return found
+
+
+def _arms(served: ServedScores) -> tuple[list[str], list[float]]:
+    """Of each event the name of its arm and its propensity, as records leave them out."""
+    if (served.propensities == WHOLE).all():
+        return [CHAMPION] * len(served.arms), [WHOLE] * len(served.arms)
+    return [ARMS[arm] for arm in served.arms.tolist()], served.propensities.tolist()
 
 
 def _scores(served: ServedScores) -> list[Any]:

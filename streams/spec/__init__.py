@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streams.spec.budget import Budget
+from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
 from streams.spec.features import (
@@ -22,6 +23,7 @@ from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline
 from streams.spec.policy import Policies
 from streams.spec.rollout import Gate, RollOut
+from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Fallback, Invalid
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Columns",
     "Count",
     "Decision",
+    "Drift",
     "Evaluate",
     "Event",
     "Fallback",
@@ -48,6 +51,7 @@ __all__ = [
     "Policies",
     "Retrain",
     "RollOut",
+    "Scale",
     "Slices",
     "Sum",
     "Transform",

@@ -100,6 +100,12 @@ class Pipeline:
                 f"decides nothing with {self.model.outputs} classes: the best one wins",
                 "leave it out",
             )
+        if self.policies.rollout.gradual and not labelled:
+            raise PipelineError(
+                "policies.rollout",
+                "compares versions by labels that are classes, and feedback.classes is empty",
+                "name the classes there, or leave the policy out",
+            )
 
     def _check_names(self) -> None:
         for name in self.feature_names:

@@ -1,4 +1,4 @@
-"""A pipeline's policies, by what they decide: serving, learning, roll-out."""
+"""A pipeline's policies, by what they decide: serving, learning, roll-out, scaling."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from streams.errors import PipelineError
 from streams.spec.budget import Budget
 from streams.spec.declared import check_fields
+from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate, RollOut
+from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
 __all__ = [
     "Budget",
     "Decision",
     "Delivery",
+    "Drift",
     "Evaluate",
     "Fallback",
     "Gate",
@@ -23,6 +26,7 @@ __all__ = [
     "Policies",
     "Retrain",
     "RollOut",
+    "Scale",
 ]
 
 _PARTS = {
@@ -31,8 +35,10 @@ _PARTS = {
     "retrain": Retrain,
     "gate": Gate,
     "evaluate": Evaluate,
+    "drift": Drift,
     "rollout": RollOut,
     "budget": Budget,
+    "scale": Scale,
 }
 
 
@@ -53,10 +59,14 @@ class Policies:
     """When a candidate replaces the champion."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """How the quality of what was served is measured."""
+    drift: Drift = field(default_factory=Drift)
+    """When what is served has drifted from what a version was trained on."""
     rollout: RollOut = field(default_factory=RollOut.at_once)
     """How a candidate that the gate lets through replaces it: at once, or by degrees."""
     budget: Budget = field(default_factory=Budget)
     """What retraining and serving may cost."""
+    scale: Scale = field(default_factory=Scale)
+    """How many workers `driftloop up --workers auto` runs."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 

@@ -22,6 +22,7 @@ class Topics:
     scored: str = field(init=False)
     examples: str = field(init=False)
     metrics: str = field(init=False)
+    drift: str = field(init=False)
     shadow: str = field(init=False)
     models: str = field(init=False)
     costs: str = field(init=False)
@@ -46,6 +47,7 @@ class Topics:
             self.scored,
             self.examples,
             self.metrics,
+            self.drift,
             self.shadow,
             self.dead_letters,
         )

@@ -11,7 +11,7 @@ import structlog
 
 from streams.adapters.redis.state import RedisFeatureState
 from streams.aio.retrying import until_available
-from streams.engine.app import BatchApp, NewBackground, Work, observe_lag
+from streams.engine.app import BatchApp, NewBackground, Work
 from streams.engine.process import run
 from streams.errors import DriftloopError, Unavailable
 from streams.kafka import workarounds
@@ -29,12 +29,24 @@ from streams.spec import Pipeline
 _LAG_SECONDS = 1.0
 _WATCH_SECONDS = 3.0
 """How often a worker looks whether its topics and servers are still what they were."""
+_WAIT_MS, _SPAN_MS = 250.0, 1000.0
+"""What an unhurried worker takes in place of smaller `batch_wait_ms` and `transaction_ms`."""
 _RESTORE_SECONDS = 1.0
 """How often a labeller looks whether the feature state still has its labels."""
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+
+def unhurried(settings: Settings) -> Settings:
+    """Settings of an application that nobody waits for: larger and fewer batches."""
+    return settings.model_copy(
+        update={
+            "batch_wait_ms": max(settings.batch_wait_ms, _WAIT_MS),
+            "transaction_ms": max(settings.transaction_ms, _SPAN_MS),
+        }
+    )
 
 
 def run_application(build: Callable[[], BatchApp], settings: Settings) -> None:
@@ -79,7 +91,7 @@ def application(
 
     @app.timer(interval=_LAG_SECONDS)  # type: ignore[untyped-decorator]
     async def refresh_lag() -> None:
-        observe_lag(app)
+        app.observe_lag()
 
     @app.timer(interval=_WATCH_SECONDS)  # type: ignore[untyped-decorator]
     async def watch() -> None:
@@ -177,6 +189,7 @@ class StatefulParts(Parts):
     async def look(self) -> None:
         if self._opened is not None:
             await self._opened.eviction.watch()
+            await self._opened.load.look()
 
 
 def range_reader(settings: Settings) -> ReadRange:

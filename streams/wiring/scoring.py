@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.adapters.triton.load import TritonLoads
 from streams.engine.app import BatchApp
 from streams.kafka.past import TopicPredictions
 from streams.kafka.progress import GroupProgress
@@ -35,6 +36,7 @@ class _ScoringParts(StatefulParts):
         self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
         trial = TritonEndpoints.of(settings, pipeline, repairing=False)
         self._apart = _Apart(self._scorer, trial, self._champion)
+        self._loads = TritonLoads(settings, pipeline.name)
         self._scoring: Scoring | None = None
 
     async def start(self) -> None:
@@ -55,7 +57,12 @@ class _ScoringParts(StatefulParts):
     async def stop(self) -> None:
         await self._champion.stop()
         await self._apart.close()
+        await self._loads.close()
         await super().stop()
+
+    async def look(self) -> None:
+        await self._loads.look()
+        await super().look()
 
     def processor(self, partition: int) -> PartitionScoring:
         assert self._scoring is not None, "the application has not started"

@@ -10,10 +10,7 @@ from streams.ledger.topic import LedgerFollower
 from streams.settings import Settings
 from streams.shadowing.processor import Shadowing
 from streams.spec import Pipeline
-from streams.wiring.application import Parts, application
-
-_WAIT_MS, _SPAN_MS = 250.0, 1000.0
-"""What a shadow worker takes in place of smaller `batch_wait_ms` and `transaction_ms`."""
+from streams.wiring.application import Parts, application, unhurried
 
 
 def shadowing_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
@@ -21,12 +18,7 @@ def shadowing_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
 
     Nobody waits for it: it takes larger and fewer batches, which leaves more to the others.
     """
-    relaxed = settings.model_copy(
-        update={
-            "batch_wait_ms": max(settings.batch_wait_ms, _WAIT_MS),
-            "transaction_ms": max(settings.transaction_ms, _SPAN_MS),
-        }
-    )
+    relaxed = unhurried(settings)
     parts = _ShadowingParts(relaxed, pipeline)
     topics = (pipeline.topics.scored, pipeline.topics.examples)
     return application(relaxed, pipeline, parts, "shadow", topics)

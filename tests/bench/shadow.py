@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
@@ -44,6 +45,8 @@ CANARY = 0.05
 FLOOR = 1.2
 """Scoring's p99 with shadow and canary is at most so many times what it is without: the median of
 pairs of rounds, each right after the other, since a shared machine's speed drifts."""
+_WARM_SHARE = 0.25
+"""Of what scoring does at most: the load before all, by whose CPU the rate is chosen."""
 _SETTLING = 3.0
 """Seconds at the start of each round that do not count."""
 _KEPT_UP = 1.0
@@ -103,10 +106,14 @@ async def compare(options: argparse.Namespace, settings: Settings, folder: Path)
         out.print(f"scoring: {most:,.0f} events/s on a backlog")
         span = await throughput(settings, pipeline, workers, served)
         out.print(f"shadow: {span.rate:,.0f} events/s, {span.cpu['contender']:.1f} us of CPU each")
-        rate, first = options.rate or options.share * most, served
+        rate, first = options.rate or _WARM_SHARE * most, served
+        psutil.cpu_percent()
         await arrivals(settings, topics.events, topics.predictions, first, rate, options.warm)
         first += int(rate * options.warm)
+        if not options.rate:
+            rate *= 100 * options.busy / psutil.cpu_percent()
         found: dict[str, list[Latency]] = {"without": [], "with": []}
+        busy: dict[str, list[float]] = {"without": [], "with": []}
         lags: list[int] = []
         for number in range(2 * options.rounds):
             what = ("without", "with")[number % 2]
@@ -115,13 +122,18 @@ async def compare(options: argparse.Namespace, settings: Settings, folder: Path)
             if shadow is not None:
                 await caught_up(settings, pipeline)
                 await serve_share(settings, pipeline, second)
+            psutil.cpu_percent()
             due, arrived = await arrivals(
                 settings, topics.events, topics.predictions, first, rate, options.seconds
             )
+            busy[what].append(psutil.cpu_percent())
             first += len(due) + 1
             spent = (arrived - due)[int(rate * _SETTLING) :]
             found[what].append(Latency.of(what, rate / most, rate, spent))
-            out.print(f"{what}: p50 {found[what][-1].p50:.1f}, p99 {found[what][-1].p99:.1f} ms")
+            out.print(
+                f"{what}: p50 {found[what][-1].p50:.1f}, p99 {found[what][-1].p99:.1f} ms, "
+                f"{busy[what][-1]:.0f} % of the machine's CPU"
+            )
             if shadow is not None:
                 lags.append(await behind(settings, pipeline))
                 shadow.end()
@@ -135,15 +147,19 @@ async def compare(options: argparse.Namespace, settings: Settings, folder: Path)
         "rate": round(rate),
         "p50": {what: [one.p50 for one in rounds] for what, rounds in found.items()},
         "p99": {what: [one.p99 for one in rounds] for what, rounds in found.items()},
+        "busy": busy,
         "ratio": round(ratio, 2),
         "behind": lags,
     }
 
 
 def _print(report: dict[str, Any]) -> None:
-    table = Table("", "p50, ms", "p99, ms", title=f"scoring {report['rate']:,} events/s")
+    head = ("", "p50, ms", "p99, ms", "CPU busy, %")
+    table = Table(*head, title=f"scoring {report['rate']:,} events/s")
     for what in ("without", "with"):
-        columns = (", ".join(f"{one:.0f}" for one in report[name][what]) for name in ("p50", "p99"))
+        columns = (
+            ", ".join(f"{one:.0f}" for one in report[name][what]) for name in ("p50", "p99", "busy")
+        )
         table.add_row(f"{what} shadow and canary", *columns)
     Console().print(table)
     core = 1e6 / report["shadow_cpu_us"]
@@ -160,8 +176,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--share", type=float, default=0.5, help="of what scoring does at most")
-    parser.add_argument("--rate", type=float, help="events/s, instead of a share")
+    parser.add_argument(
+        "--busy", type=float, default=0.5, help="of the machine's CPU, without a roll-out"
+    )
+    parser.add_argument("--rate", type=float, help="events/s, instead of a busy machine's")
     parser.add_argument("--rounds", type=int, default=5, help="each without and with a shadow")
     parser.add_argument("--seconds", type=float, default=10.0, help="of load in each")
     parser.add_argument("--warm", type=float, default=12.0, help="seconds of load before all")

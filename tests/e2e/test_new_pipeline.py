@@ -212,6 +212,7 @@ async def test_from_the_first_check_to_a_version_that_serves(
 async def measured(folder: Folder, settings: Settings) -> int:
     """Of how many events it is known how good their answers were, as it is shown."""
     await read(settings, "biopsies.metrics", 1)
+    await read(settings, "biopsies.drift", 1)
     shown = await asyncio.to_thread(folder.run, "models", "quality", "biopsies")
     [row] = [line.split() for line in shown.splitlines() if "fallback" in line]
     return int(row[2].replace(",", ""))

@@ -35,7 +35,9 @@ EVENT: dict[str, object] = {
 class Up:
     """A `driftloop up` of a pipeline, the card-fraud one unless another is named."""
 
-    def __init__(self, folder: Path, pipeline: str = "card_fraud", **variables: str) -> None:
+    def __init__(
+        self, folder: Path, pipeline: str = "card_fraud", *options: str, **variables: str
+    ) -> None:
         self._said = folder / f"said by {pipeline} {len(list(folder.iterdir()))}"
         self.environment = {
             **os.environ,
@@ -47,7 +49,7 @@ class Up:
         }
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", "up", pipeline],
+                [sys.executable, "-m", "workers.cli", "up", pipeline, *options],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=said,

@@ -20,6 +20,7 @@ from tests.faults.marks import WORKER_LIMIT, Mark, Recovered
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.faults.servers import Servers
 from tests.models import linear, manifest
+from tests.reference.served import a_reference
 from tests.waiting import until
 from workers.devstack.stack import Stack
 from workers.releases.candidate import Judged
@@ -95,6 +96,7 @@ class Cluster:
         self._random = random
         self._recovered = recovered
         self.crew = Crew(workers, settings.state_dir)
+        self._reference = a_reference(pipeline)
 
     async def start(self) -> None:
         """A first version serves, and every worker is up."""
@@ -120,7 +122,9 @@ class Cluster:
             action = Action.INCONCLUSIVE
             while action is Action.INCONCLUSIVE:  # the trainer has promoted one meanwhile
                 now = await read_state(self._settings, self._pipeline)
-                made = manifest(self._pipeline, 1, data, parent=now.champion)
+                made = manifest(
+                    self._pipeline, 1, data, parent=now.champion, reference=self._reference
+                )
                 judged = Judged(made, data, Action.PROMOTE, "a new version under load")
                 action = (await lifecycle.release(judged)).action
             assert action is Action.PROMOTE, f"a new version under load: {action}"

@@ -34,6 +34,7 @@ OFFENCES = {
     "examples wrong": "examples with another vector, label or origin",
     "invented": "outputs of no event",
     "cells wrong": "cells of live quality that are not those of the examples",
+    "drift wrong": "distributions of what was served that are not those of its records",
 }
 
 

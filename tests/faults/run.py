@@ -32,7 +32,7 @@ from streams.spec import Pipeline
 from tests.faults.cluster import Cluster
 from tests.faults.harness import Workers, card_fraud_module, child_environment
 from tests.faults.marks import Mark
-from tests.faults.quality import wrong_cells
+from tests.faults.quality import wrong_cells, wrong_drift
 from tests.faults.report import Recovery, Report
 from tests.faults.schedule import ROUND, Fault, Kind, schedule
 from tests.stack import own_stack
@@ -181,9 +181,10 @@ async def _disturb(
             await _inject_all(arguments, cluster, oracle, report)
             await cluster.whole()
             report.verdict = await oracle.conclude()
-            wrong = await wrong_cells(settings, pipeline)
-            report.verdict["offences"]["cells wrong"] = len(wrong)
-            report.verdict["named"]["cells wrong"] = wrong[:5]
+            for what, look in (("cells wrong", wrong_cells), ("drift wrong", wrong_drift)):
+                wrong = await look(settings, pipeline)
+                report.verdict["offences"][what] = len(wrong)
+                report.verdict["named"][what] = wrong[:5]
         finally:
             watching.cancel()
             await asyncio.wait([watching])

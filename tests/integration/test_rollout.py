@@ -222,12 +222,15 @@ async def test_one_that_breaks_in_production_is_taken_back(
     policy = replace(POLICY, canary=(0.5,))
     async with rolling_out(settings, tmp_path / "work", "rollout-breaks", FRAGILE, policy) as loop:
         await loop.until_stage(Stage.WATCH, 0.8)
-        loop.world.second = 1.5
+        loop.world.second, broke = 1.5, loop.world.now
         now = await loop.until_stage(Stage.NONE)
         assert now.champion == 1
         last = (await loop.entries())[-1]
         assert (last.action, last.version, last.by) == (Action.ROLLBACK, 1, "rollout")
         assert last.reason.startswith("proven worse")
+        took = last.event_time - broke
+        print(f"broken, and taken back {took / 3600:.1f} h of event time later: {last.reason}")
+        assert took < loop.pipeline.policies.evaluate.every_seconds
         publisher = loop.life.publisher
         assert publisher.repository.configured() == [1]
 
@@ -247,6 +250,7 @@ async def test_a_bad_one_is_thrown_out_and_never_served(
 ) -> None:
     folder, name = tmp_path / "work", f"rollout-{name}"
     async with rolling_out(settings, folder, name, challenger) as loop:
+        loop.world.feedback = why == "proven worse"  # the others are found without a label
         now = await loop.until_stage(Stage.NONE)
         assert now.champion == 1
         last = (await loop.entries())[-1]

@@ -16,7 +16,7 @@ from streams.spec.windows import FoldPlan, KeyPlan
 
 
 @dataclass
-class Seen:
+class SliceColumns:
     """One counted event of one entity."""
 
     time: int
@@ -30,7 +30,7 @@ class BruteForce:
     """What a feature state must answer."""
 
     plan: FoldPlan
-    seen: dict[tuple[str, bytes], list[Seen]] = field(default_factory=dict)
+    seen: dict[tuple[str, bytes], list[SliceColumns]] = field(default_factory=dict)
 
     def fold(self, batch: FoldBatch) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Aggregates [n, plan.width] and duplicate flags [n] of a batch of new events."""
@@ -52,13 +52,13 @@ class BruteForce:
             numbers: list[float] = []
             for key, events in zip(self.plan.keys, lists, strict=True):
                 values = [batch.values[row, self.plan.values.index(name)] for name in key.values]
-                events.append(Seen(time, event_id, tuple(values)))
+                events.append(SliceColumns(time, event_id, tuple(values)))
                 numbers += self._aggregates(key, events, time)
             aggregates[row] = numbers
         return aggregates, duplicate
 
     @staticmethod
-    def _aggregates(key: KeyPlan, events: list[Seen], time: int) -> list[float]:
+    def _aggregates(key: KeyPlan, events: list[SliceColumns], time: int) -> list[float]:
         times = np.array([event.time for event in events])
         visible = times > times.max() - key.kept
         columns = [np.array([e.values[c] for e in events]) for c in range(len(key.values))]

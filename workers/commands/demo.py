@@ -16,7 +16,8 @@ def demo(
     ),
 ) -> None:
     """Stream twelve weeks of card payments through the whole loop, and judge what came out."""
-    from workers.demo.run import Plan, run_demo
+    from workers.demo.progress import Plan
+    from workers.demo.run import run_demo
 
     if not run_demo(Plan(days, minutes, report)):
         raise typer.Exit(1)

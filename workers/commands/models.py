@@ -16,6 +16,7 @@ from streams.ledger.topic import read_entries
 from streams.records import Action, LedgerEntry, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.commands.drift import drift
 from workers.commands.quality import quality
 from workers.environment import connected_settings, find_pipeline
 from workers.releases.manifests import gate_rules, plain_metrics
@@ -24,7 +25,7 @@ from workers.terminal import Module, console, out, plain
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, help="Versions of a pipeline's model: list, show, quality.")
+app = typer.Typer(no_args_is_help=True, help="Versions of a pipeline's model and what they serve.")
 
 Version = Annotated[int, typer.Argument(min=1, help="Version number, as `models list` shows it.")]
 
@@ -57,6 +58,7 @@ def list_models(module: Module) -> None:
 
 
 app.command("quality")(quality)
+app.command("drift")(drift)
 
 
 @app.command("show")
@@ -216,6 +218,8 @@ def _describe(manifest: Manifest) -> None:
     )
     table.add_row("made", f"{_time(manifest.created_at)} by {manifest.code}")
     table.add_row("compared with", f"version {manifest.parent}" if manifest.parent else "none")
+    if manifest.cause:
+        table.add_row("made for", plain(manifest.cause))
     for name, span in manifest.slices.items():
         count, positives = manifest.counts.get(name, [0, 0])
         table.add_row(

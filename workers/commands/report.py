@@ -19,6 +19,7 @@ from streams.spec import Pipeline
 from workers.costs.reading import read_usages
 from workers.costs.statement import Statement, statement
 from workers.environment import connected_settings, find_pipeline
+from workers.evaluation.live_drift import DriftRow, read_drift
 from workers.evaluation.progressive import read_cells
 from workers.rollouts.shadowed import read_shadowed
 from workers.terminal import Module, console, out, plain
@@ -42,7 +43,7 @@ def report(
     from workers.reports.live import Known, live_report
 
     pipeline, settings = find_pipeline(module), connected_settings(module, needs=("kafka",))
-    with console.status("reading P.metrics, P.models, P.shadow and P.costs"):
+    with console.status("reading P.metrics, P.drift, P.models, P.shadow and P.costs"):
         page = live_report(Known(pipeline, *asyncio.run(_read(settings, pipeline))))
         path = file or Path(f"{pipeline.name}-report.html")
         try:
@@ -60,12 +61,14 @@ def report(
 
 async def _read(
     settings: Settings, pipeline: Pipeline
-) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None, Statement]:
+) -> tuple[list[Cell], list[LedgerEntry], list[Shadowed] | None, list[DriftRow], Statement]:
     cells, entries = await read_cells(settings, pipeline), await read_entries(settings, pipeline)
     now = state_after(entries)
+    live = await read_drift(settings, pipeline)
+    drift = live.rows({version: made.reference for version, made in now.versions.items()})
     usages, prices = await read_usages(settings, pipeline), Prices.of_settings(settings)
     spent = statement(usages, now, pipeline, prices, (0.0, time.time()))
     shadowed: list[Shadowed] | None = []
     if now.challenger:
         shadowed = await read_shadowed(settings, pipeline, _MOST_SHADOWED)
-    return cells, entries, shadowed, spent
+    return cells, entries, shadowed, drift, spent

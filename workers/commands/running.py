@@ -49,13 +49,25 @@ def trainer(module: Module) -> None:
 
 def up(
     module: Module,
-    workers: Annotated[int, typer.Option(min=1, help="Scoring workers to run.")] = 1,
+    workers: Annotated[
+        str, typer.Option(help="Scoring workers to run; `auto`: as many as the load asks for.")
+    ] = "1",
 ) -> None:
     """Run the whole loop: servers where none are given, and every worker."""
-    asyncio.run(_run_up(module, find_pipeline(module), workers))
+    number = _number(workers)
+    asyncio.run(_run_up(module, find_pipeline(module), number))
 
 
-async def _run_up(module: str, pipeline: Pipeline, workers: int) -> None:
+def _number(workers: str) -> int | None:
+    """How many workers were asked for; None for as many as the load asks for."""
+    if workers == "auto":
+        return None
+    if not workers.isdecimal() or int(workers) < 1:
+        raise typer.BadParameter(f"{workers!r} is neither a number above 0 nor `auto`")
+    return int(workers)
+
+
+async def _run_up(module: str, pipeline: Pipeline, workers: int | None) -> None:
     stop = stop_on_signals()
     async with running_loop(load_settings(), module, workers, note) as loop:
         _welcome(module, pipeline, loop)

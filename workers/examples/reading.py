@@ -89,6 +89,15 @@ class Examples:
         first, after = np.searchsorted(self.event_time, [start, end])
         return self.take(slice(int(first), int(after)))
 
+    def followed_by(self, later: Examples) -> Examples:
+        """These, and then those of a later slice."""
+        return Examples(
+            **{
+                name: np.concatenate([getattr(self, name), getattr(later, name)])
+                for name in self.__dataclass_fields__
+            }
+        )
+
     def take(self, rows: slice | NDArray[Any]) -> Examples:
         """The examples of these rows."""
         return Examples(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})

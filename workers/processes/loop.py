@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,8 @@ class Loop:
     """The embedded stack, where this process runs it."""
     logs: Path
     """Where each worker writes `<name>.log`."""
+    scorer: Callable[[int], Command] | None = None
+    """Makes the command of scoring worker N, where their number follows the load."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -53,12 +55,13 @@ class Loop:
 async def running_loop(
     settings: Settings,
     module: str,
-    workers: int,
+    workers: int | None,
     report: Notify,
     environments: Mapping[str, Mapping[str, str]] | None = None,
 ) -> AsyncIterator[Loop]:
     """The whole loop, ended in order when the context is left.
 
+    There are so many scoring workers; None: their number follows the load (`Policies.scale`).
     `environments` adds environment variables to processes by name: score-1, label, evaluate,
     shadow, trainer.
 
@@ -78,13 +81,19 @@ async def running_loop(
         await _check_given(settings)
         async with _own_stack(settings, report) as (stack, settings):
             await check(settings, pipeline, "score")
-            roles = _roles(pipeline, workers)
-            commands = _commands(module, settings, roles, environments or {})
+            roles = _roles(pipeline, workers or pipeline.policies.scale.min)
+            given = environments or {}
+            commands = _commands(module, settings, roles, given)
+
+            def scorer(number: int) -> Command:
+                [made] = _commands(module, settings, [(f"score-{number}", "score")], given)
+                return made
+
             async with (
                 metered_servers(settings, pipeline, stack.pids if stack else dict),
                 Supervisor(commands, logs, report) as supervisor,
             ):
-                yield Loop(settings, supervisor, stack, logs)
+                yield Loop(settings, supervisor, stack, logs, None if workers else scorer)
 
 
 async def _check_given(settings: Settings) -> None:

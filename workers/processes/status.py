@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-_SAMPLE = re.compile(r"driftloop_(\w+?)(_total)?(?:\{(.*)\})? (\S+)$")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+from workers.resources.samples import Rows, Sample, rows
 
 _OUTCOMES = ("unmatched", "joined", "late", "corrected", "duplicate", "stale")
 """What becomes of a label; other outcomes are of windows, or of one that is counted already."""
 _LABELS = 100
 """So many labels without an event are no chance."""
-
-
-class Sample(NamedTuple):
-    """A number that a worker shows."""
-
-    name: str
-    """Without `driftloop_` and `_total`."""
-    counts: bool
-    """It only grows, while its worker runs."""
-    labels: tuple[tuple[str, str], ...]
-    value: float
-
-
-def samples(text: str) -> Iterator[Sample]:
-    """Our samples in a worker's metrics, as Prometheus reads them."""
-    for line in text.splitlines():
-        if found := _SAMPLE.match(line):
-            name, total, labels, value = found.groups()
-            yield Sample(name, total is not None, tuple(_LABEL.findall(labels or "")), float(value))
 
 
 @dataclass
@@ -42,6 +20,8 @@ class Status:
 
     decision: str = ""
     """What was decided last, in words."""
+    scaling: str = ""
+    """How many workers there are, and why, where that follows the load."""
     _latest: dict[str, dict[Sample, float]] = field(default_factory=dict)
     """By worker, and by sample with no value."""
     _before: Counter[tuple[str, Sample]] = field(default_factory=Counter)
@@ -49,7 +29,7 @@ class Status:
 
     def take(self, worker: str, text: str) -> None:
         """Take a worker's metrics in; those that it had before are replaced."""
-        now = {one._replace(value=0.0): one.value for one in samples(text)}
+        now = rows(text)
         for key, value in self._latest.get(worker, {}).items():
             if key.counts and now.get(key, 0.0) < value:
                 self._before[worker, key] += int(value)
@@ -58,6 +38,11 @@ class Status:
     def ended(self, worker: str) -> None:
         """A worker shows nothing any more: what it counted stays, and it lags behind nothing."""
         self.take(worker, "")
+
+    def workers(self, role: str) -> dict[str, Rows]:
+        """The numbers of each worker of a role that shows some."""
+        found = self._latest.items()
+        return {one: shown for one, shown in found if shown and one.startswith(f"{role}-")}
 
     def warning(self) -> str:
         """What the numbers say is wrong; empty for nothing."""
@@ -84,13 +69,13 @@ class Status:
             f"lag {int(self._total('lag_records') - self._total('lag_records', 'shadow')):,}",
             self._serving(),
         ]
-        return " | ".join([*parts, self.decision] if self.decision else parts)
+        return " | ".join([*parts, *filter(None, (self.scaling, self.decision))])
 
     def _rows(self, name: str, worker: str = "") -> Iterator[tuple[Sample, float]]:
-        for one, rows in self._latest.items():
+        for one, shown in self._latest.items():
             yield from (
                 (key, value)
-                for key, value in rows.items()
+                for key, value in shown.items()
                 if key.name == name and one.startswith(worker)
             )
         for (one, key), counted in self._before.items():
@@ -117,7 +102,7 @@ class Status:
         return max(0, labels), max(0, found["unmatched"] - again)
 
     def _serving(self) -> str:
-        scorers = [rows for worker, rows in self._latest.items() if worker.startswith("score")]
+        scorers = [shown for worker, shown in self._latest.items() if worker.startswith("score")]
         if scorers and not any(scorers):
             return "nobody scores"
         version = int(

@@ -9,8 +9,10 @@ import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from streams.errors import Halted
 from workers.devstack.cache import Notify
@@ -54,9 +56,8 @@ class Supervisor:
         self._commands = commands
         self._logs = logs
         self._report = report
-        self._stopping = asyncio.Event()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._kept: dict[str, _Kept] = {}
         self.restarts = 0
         self.logs: dict[str, LogReader] = {}
         """What each worker writes, by name."""
@@ -68,25 +69,35 @@ class Supervisor:
 
     async def __aenter__(self) -> Supervisor:
         self._logs.mkdir(parents=True, exist_ok=True)
-        self.logs = {c.name: LogReader(self._log(c)) for c in self._commands}
-        self._tasks = [asyncio.create_task(self._keep(c), name=c.name) for c in self._commands]
+        for command in self._commands:
+            self.add(command)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._stopping.set()
-        for process in self._processes.values():
-            if process.returncode is None:
-                process.terminate()
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*(self.remove(name) for name in list(self._kept)))
 
-    async def _keep(self, command: Command) -> None:
+    def add(self, command: Command) -> None:
+        """Keep one more running; of its name there is none."""
+        self.logs[command.name] = LogReader(self._log(command))
+        stopping = asyncio.Event()
+        task = asyncio.create_task(self._keep(command, stopping), name=command.name)
+        self._kept[command.name] = _Kept(stopping, task)
+
+    async def remove(self, name: str) -> None:
+        """Have one finish what it has in hand, and end; returns when it has."""
+        kept = self._kept[name]
+        kept.stopping.set()
+        await kept.task
+        del self._kept[name]
+
+    async def _keep(self, command: Command, stopping: asyncio.Event) -> None:
         delay, before = 0.5, ""
-        while not self._stopping.is_set():
+        while not stopping.is_set():
             started = asyncio.get_running_loop().time()
             said = LogReader(self._log(command))
             process = await self._start(command)
-            code = await self._wait(process)
-            if self._stopping.is_set():
+            code = await _wait(process, stopping)
+            if stopping.is_set():
                 return
             why = last_words(said.lines())
             if code == Halted.EXIT_CODE:
@@ -102,7 +113,7 @@ class Supervisor:
             if cause != before:  # said once, while it does not last
                 self._report(f"{told} - restarting until it lasts; log: {self._log(command)}")
             before = cause
-            await self._pause(delay)
+            await _pause(delay, stopping)
             delay = min(delay * 2, 10.0)
 
     async def _start(self, command: Command) -> asyncio.subprocess.Process:
@@ -122,22 +133,30 @@ class Supervisor:
         self._processes[command.name] = process
         return process
 
-    async def _wait(self, process: asyncio.subprocess.Process) -> int:
-        """The exit code; a process that does not end when told to is killed."""
-        ended = asyncio.create_task(process.wait())
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not ended.done():
-            if process.returncode is None:
-                process.terminate()
-            _, late = await asyncio.wait({ended}, timeout=_STOP_SECONDS)
-            if late:
-                process.kill()
-        return await ended
-
-    async def _pause(self, delay: float) -> None:
-        await asyncio.wait([asyncio.create_task(self._stopping.wait())], timeout=delay)
-
     def _log(self, command: Command) -> Path:
         return self._logs / f"{command.name}.log"
+
+
+class _Kept(NamedTuple):
+    stopping: asyncio.Event
+    task: asyncio.Task[None]
+
+
+async def _wait(process: asyncio.subprocess.Process, stopping: asyncio.Event) -> int:
+    """The exit code; a process that does not end when told to is killed."""
+    ended, told = asyncio.create_task(process.wait()), asyncio.create_task(stopping.wait())
+    await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not ended.done():
+        if process.returncode is None:
+            process.terminate()
+        _, late = await asyncio.wait({ended}, timeout=_STOP_SECONDS)
+        if late:
+            process.kill()
+    return await ended
+
+
+async def _pause(delay: float, stopping: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(delay):
+            await stopping.wait()

@@ -16,6 +16,7 @@ from workers.devstack.cache import Notify
 from workers.processes.loop import Loop
 from workers.processes.notices import Notices, parsed
 from workers.processes.probes import Probe, probes
+from workers.processes.scaling import Scaling
 from workers.processes.status import Status
 
 _EVERY = 0.5
@@ -65,6 +66,9 @@ class Watch:
             tasks.create_task(self._follow_workers())
             for name, probe in probes(self._loop.settings, self._pipeline).items():
                 tasks.create_task(self._follow_server(name, probe))
+            if self._loop.scorer is not None:
+                scaling = Scaling(self._loop, self._pipeline, self._status, self._report)
+                tasks.create_task(scaling.run())
 
     async def _follow_workers(self) -> None:
         while True:

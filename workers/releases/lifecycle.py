@@ -56,7 +56,7 @@ class Lifecycle:
         """
         async with self.publisher.alone():
             now = await read_state(self._settings, self._pipeline)
-            judged = self._by_degrees(_still_valid(judged, now), now)
+            judged = self._by_degrees(judged, now)
             version = self.publisher.next_version(now)
             manifest = msgspec.structs.replace(judged.manifest, version=version)
             decided = new_entry(judged.action, manifest, now, judged.reason, by=by)
@@ -76,11 +76,16 @@ class Lifecycle:
         return decided
 
     def _by_degrees(self, judged: Judged, now: LedgerState) -> Judged:
-        """What would be promoted is a candidate, where the policy is to roll it out by degrees."""
-        gradual = self._pipeline.policies.rollout.gradual and now.champion
-        if judged.action is not Action.PROMOTE or not gradual:
+        """What would be promoted is a candidate, where the policy is to roll it out by degrees.
+
+        It is compared with whoever is champion then. Where it would serve at once, the verdict
+        holds for the champion that it is about.
+        """
+        if judged.action is not Action.PROMOTE:
             return judged
-        return dataclasses.replace(judged, action=Action.CANDIDATE)
+        if self._pipeline.policies.rollout.gradual and now.champion:
+            return dataclasses.replace(judged, action=Action.CANDIDATE)
+        return _still_valid(judged, now)
 
     async def promote(self, version: int, reason: str, *, force: bool = False) -> LedgerEntry:
         """Make a version champion; one that the gate did not promote only by force.

@@ -88,6 +88,7 @@ def model_card(manifest: Manifest, decision: str) -> str:
         "",
         f"Made {_time(manifest.created_at)} by Driftloop {manifest.code}. {decision}",
         "",
+        *([f"It was made for {manifest.cause}.", ""] if manifest.cause else []),
         "## Learnt from",
         "",
         f"Examples whose labels were mature up to {_time(manifest.label_watermark)} (event time)."

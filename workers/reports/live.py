@@ -10,7 +10,8 @@ from streams.ledger.state import LedgerState, Stage, state_after
 from streams.records import Cell, LedgerEntry, Shadowed
 from streams.spec import Pipeline
 from workers.costs.statement import Statement
-from workers.reports import challenger, ledger, of_version, over_time, tables
+from workers.evaluation.live_drift import DriftRow
+from workers.reports import challenger, drifting, ledger, of_version, over_time, tables
 from workers.reports.costs import costs
 from workers.reports.page import Page, Picture, Section
 from workers.reports.series import of_slice, points
@@ -29,6 +30,8 @@ class Known:
     """The ledger, oldest first."""
     shadowed: Sequence[Shadowed] | None = ()
     """All of `P.shadow`; None where it is too long."""
+    drift: Sequence[DriftRow] = ()
+    """What was served, beside what its versions were trained on."""
     spent: Statement | None = None
     """What `P.costs` says; None where nobody asked it."""
 
@@ -54,7 +57,13 @@ def live_report(known: Known) -> Page:
     return Page(
         title=f"{pipeline.name}: live quality and roll-outs",
         says=f"{said if cells else ''} In the ledger {serves}. All times are UTC.".strip(),
-        sections=[*quality, *_challenger(known, state), *_ledger(known.entries), *_costs(known)],
+        sections=[
+            *quality,
+            *_drift(known),
+            *_challenger(known, state),
+            *_ledger(known.entries),
+            *_costs(known),
+        ],
     )
 
 
@@ -104,6 +113,11 @@ def _quality(known: Known, cells: Sequence[Cell], champion: int) -> list[Section
     ]
     by_slice = tables.slices(pipeline, known.cells, version)
     return [*found, *([Section("Slices", "", (), [by_slice])] if by_slice else [])]
+
+
+def _drift(known: Known) -> list[Section]:
+    section = drifting.section(known.drift)
+    return [section] if section else []
 
 
 def _challenger(known: Known, state: LedgerState) -> list[Section]:

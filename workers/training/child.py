@@ -13,24 +13,33 @@ import msgspec
 import numpy as np
 import structlog
 
-from streams.errors import ConfigurationError, DriftloopError, PipelineError, TrainingError
+from streams.distributions import Reference
+from streams.errors import (
+    ConfigurationError,
+    DriftloopError,
+    ModelError,
+    PipelineError,
+    TrainingError,
+)
 from streams.kafka import workarounds
 from streams.records import Manifest
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging
 from workers.environment import find_pipeline
+from workers.evaluation.calibration import LEAST_BUCKETS
 from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart
 from workers.evaluation.metrics import Scores, measures
 from workers.evaluation.opponent import evaluate, opponent, threshold
+from workers.evaluation.reference import SliceColumns, fillers, reference_of
 from workers.examples.reading import Examples, OffsetRanges, read_examples
 from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
-from workers.training.slices import Sliced, Spans, cut, require_support, slices_at
+from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:
     from workers.training.fit import Candidate
@@ -96,8 +105,11 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
         offsets=job.offsets,
         label_watermark=watermark,
         metrics=_metrics(candidate, measures(scores, sliced.evaluate.label), decision),
+        reference=_reference(pipeline, candidate.onnx, sliced, spans, candidate.seed),
+        cause=job.cause,
     )
-    return JobOutcome(manifest, decision.action, decision.reason), candidate.onnx
+    made_for = f"; made for {job.cause}" if job.cause else ""
+    return JobOutcome(manifest, decision.action, decision.reason + made_for), candidate.onnx
 
 
 def _case(
@@ -126,6 +138,38 @@ def _case(
         earlier=msgspec.structs.replace(earlier, run=tuple(apart(earlier.run, start))),
         entities=held.key if pipeline.policies.gate.resample == "entity" else None,
     )
+
+
+def _reference(
+    pipeline: Pipeline, onnx: bytes, sliced: Sliced, spans: Spans, seed: int
+) -> Reference | None:
+    """How features were distributed in training, and scores on what was held out of it.
+
+    None where the model fails on some of these examples, and so has not scored all of them.
+    """
+
+    def seen(examples: Examples, span: Span) -> SliceColumns:
+        scores = evaluate(onnx, examples)
+        return SliceColumns(span, examples.event_time, examples.vector, scores, examples.key)
+
+    held_out = sliced.validate.followed_by(sliced.evaluate)
+    try:
+        trained = seen(sliced.train, spans.train)
+        later = seen(held_out, (spans.validate[0], spans.evaluate[1]))
+    except ModelError as error:
+        log.warning("no reference to tell a drift by", error=str(error))
+        return None
+    span = pipeline.policies.evaluate.every_seconds
+    names = list(pipeline.feature_names)
+    reference = reference_of(names, trained, later, span, fillers(pipeline), seed)
+    if not reference.levels:
+        log.warning(
+            "too little to tell a drift by: make policies.retrain.window longer, or "
+            "policies.evaluate.every shorter",
+            whole_buckets=reference.buckets,
+            needed=LEAST_BUCKETS,
+        )
+    return reference
 
 
 def _train(

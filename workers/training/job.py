@@ -47,6 +47,8 @@ class Job(msgspec.Struct, frozen=True):
     champion: int = 0
     """Version to compare with; 0 for none."""
     champion_manifest: Manifest | None = None
+    cause: str = ""
+    """The drift that the candidate is made for."""
     history: History = History()
     """What the ledger says of earlier candidates."""
     threads: int = 1

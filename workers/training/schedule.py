@@ -1,7 +1,9 @@
 """When a candidate is due, and which offsets it learns from: pure, given what has been read.
 
 Everything goes by the event time of matured examples, on a fixed grid (`every` apart from the last
-decision), so that a replay of the same topics makes the same candidates from the same offsets.
+decision), so that a replay of the same topics makes the same candidates from the same offsets. A
+drift does not wait for the grid: a candidate is due when labels have matured to the end of the
+bucket that drifted. Before that there is nothing to learn of it.
 """
 
 from __future__ import annotations
@@ -27,14 +29,20 @@ class Due:
 
 
 def due(
-    policy: Retrain, index: Index, decided: float, expected: Set[int], classes: int
+    policy: Retrain,
+    index: Index,
+    decided: float,
+    expected: Set[int],
+    classes: int,
+    drifted: float = 0.0,
 ) -> Due | None:
     """The candidate to make now; None where there is none to make yet.
 
     `decided` is the label watermark of the last candidate; 0 before the first, which is due `every`
-    after the earliest example.
+    after the earliest example. `drifted` is the event time at which a bucket that drifted was over;
+    0 for none.
     """
-    target = _target(policy, index, decided, expected)
+    target = _target(policy, index, decided, expected, drifted)
     if target is None:
         return None
     slices = slices_at(policy, target)
@@ -43,18 +51,30 @@ def due(
     return Due(target, index.window(slices.train[0], slices.evaluate[1]), slices)
 
 
-def why_not(policy: Retrain, index: Index, decided: float, expected: Set[int], classes: int) -> str:
+def why_not(
+    policy: Retrain,
+    index: Index,
+    decided: float,
+    expected: Set[int],
+    classes: int,
+    drifted: float = 0.0,
+) -> str:
     """What the candidate lacks whose time has come; empty for nothing, and before its time."""
-    target = _target(policy, index, decided, expected)
+    target = _target(policy, index, decided, expected, drifted)
     return "" if target is None else _lacking(policy, index, slices_at(policy, target), classes)
 
 
-def _target(policy: Retrain, index: Index, decided: float, expected: Set[int]) -> float | None:
+def _target(
+    policy: Retrain, index: Index, decided: float, expected: Set[int], drifted: float
+) -> float | None:
     """The label watermark of the candidate whose time has come; None where it has not."""
     watermark = index.watermark(expected, idle=policy.window_seconds)
     since = decided or index.earliest
     steps = math.floor((watermark - since) / policy.every_seconds) if watermark > since else 0
-    return since + steps * policy.every_seconds if steps >= 1 else None
+    scheduled = since + steps * policy.every_seconds if steps >= 1 else None
+    if since < drifted <= watermark:
+        return max(drifted, scheduled or drifted)
+    return scheduled
 
 
 def _lacking(policy: Retrain, index: Index, slices: Spans, classes: int) -> str:

@@ -33,6 +33,7 @@ from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.rollouts.controller import RollOutController
 from workers.training.accounting import FAILED, STOPPED, RunMeter
+from workers.training.drift_watch import Alarm, DriftWatch
 from workers.training.job import Job, Step, against, run_job
 from workers.training.schedule import Due, due, why_not
 
@@ -79,6 +80,8 @@ class Trainer:
         self._pipeline = pipeline
         self._lifecycle = Lifecycle(settings, pipeline)
         self._tail = ExampleFollower(settings, pipeline)
+        self._watch = DriftWatch(settings, pipeline)
+        self._alarms: list[Alarm] = []
         self._purse = Purse(settings, pipeline)
         self._asked_again = 0.0
         """When a retrain that was put off is thought of again, by the event loop's clock."""
@@ -90,6 +93,7 @@ class Trainer:
     async def close(self) -> None:
         """Release connections."""
         await self._tail.stop()
+        await self._watch.stop()
         await self._lifecycle.close()
 
     async def run(self) -> None:
@@ -113,6 +117,7 @@ class Trainer:
             await self._publish_file()
             return
         await self._patiently("examples", self._tail.start)
+        await self._patiently("drift", self._watch.start)
         log.info("trainer is ready", pipeline=self._pipeline.name, decided=self._decided)
         while True:
             found = await self._patiently("examples", self._next)
@@ -122,13 +127,19 @@ class Trainer:
     async def candidate(self, found: Due) -> None:
         """Make a candidate, judge it, and do what the gate says."""
         name = self._pipeline.name
+        known = [one for one in self._alarms if one.end <= found.watermark]
+        cause = known[0].cause if known else ""
         log.info(
-            "candidate is due", pipeline=name, watermark=found.watermark, examples=found.window.size
+            "candidate is due",
+            pipeline=name,
+            watermark=found.watermark,
+            examples=found.window.size,
+            cause=cause or "its time has come",
         )
         begun, version = time.monotonic(), 0
         run, outcome = RunMeter(self._settings, self._pipeline), STOPPED
         try:
-            judged = await self._patiently("train", lambda: self._train(found, run))
+            judged = await self._patiently("train", lambda: self._train(found, cause, run))
             decided = await self._patiently("publish", lambda: self._lifecycle.release(judged))
             outcome, version = decided.action.value, decided.version
             log.info(
@@ -146,6 +157,8 @@ class Trainer:
         telemetry.TRAINING_RUNS.labels(name, outcome).inc()
         telemetry.TRAINING_SECONDS.labels(name).observe(time.monotonic() - begun)
         self._decided = found.watermark
+        self._alarms = []
+        self._watch.look_again()
 
     async def _paid(self, found: Due) -> bool:
         """Whether there is money for a candidate that is due; else it waits, or is skipped."""
@@ -158,13 +171,14 @@ class Trainer:
             return False
         return True
 
-    async def _train(self, found: Due, run: RunMeter) -> Judged:
+    async def _train(self, found: Due, cause: str, run: RunMeter) -> Judged:
         now = await read_state(self._settings, self._pipeline)
         job = Job(
             module=self._settings.pipeline,
             offsets=found.window.offsets(self._pipeline.topics.examples),
             label_watermark=found.watermark,
             slices=found.slices.as_manifest(),
+            cause=cause,
         )
         job = against(job, self._pipeline, now)
         return await run_job(self._settings, job, self._report, run)
@@ -172,6 +186,8 @@ class Trainer:
     async def _next(self) -> Due | None:
         """Read for a while; return the candidate that is due now, if any."""
         self._news |= await self._tail.poll() > 0
+        if (found := await self._watch.look(self._decided)) is not None:
+            self._alarms, self._news = found, True
         if asyncio.get_running_loop().time() < self._asked_again:
             return None
         if not self._news or not await self._tail.caught_up():
@@ -182,11 +198,13 @@ class Trainer:
         classes = max(2, self._pipeline.model.outputs)
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
-        if due(policy, index, self._decided, expected, classes) is None:
-            self._report_lacking(why_not(policy, index, self._decided, expected, classes))
+        drifted = self._alarms[0].end if self._alarms else 0.0
+        asked = policy, index, self._decided, expected, classes, drifted
+        if due(*asked) is None:
+            self._report_lacking(why_not(*asked))
             return None
         await self._tail.forget_trimmed()  # a window is made of what is still there
-        return due(policy, index, self._decided, expected, classes)
+        return due(*asked)
 
     def _report_lacking(self, lacks: str) -> None:
         """One line when the time of a candidate has come and there is not enough to make it of."""

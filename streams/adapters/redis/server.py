@@ -121,7 +121,7 @@ class Eviction:
             ConfigurationError: it may drop keys.
             Unavailable: it is away.
         """
-        nodes = await self._info("memory")
+        nodes = await self.info("memory")
         if complaint := self._complaint(nodes):
             raise ConfigurationError(complaint)
         if any(memory.get("maxmemory") == 0 for memory in nodes):
@@ -137,13 +137,13 @@ class Eviction:
         Raises:
             Unavailable: it is away.
         """
-        complaint = self._complaint(await self._info("memory"))
+        complaint = self._complaint(await self.info("memory"))
         if complaint and complaint != self._said:
             log.error(complaint)
         elif self._said and not complaint:
             log.info("Redis drops no keys any more", address=self._address)
         self._said = complaint
-        evicted = sum(int(one.get("evicted_keys", 0)) for one in await self._info("stats"))
+        evicted = sum(int(one.get("evicted_keys", 0)) for one in await self.info("stats"))
         telemetry.REDIS_EVICTED.set(evicted)
         if self._evicted is not None and evicted > self._evicted:
             log.error(
@@ -166,8 +166,12 @@ class Eviction:
                 )
         return ""
 
-    async def _info(self, section: str) -> list[dict[str, Any]]:
-        """What each node says of itself."""
+    async def info(self, section: str) -> list[dict[str, Any]]:
+        """What each node says in a section of INFO; nothing where we may not ask.
+
+        Raises:
+            Unavailable: it is away.
+        """
 
         async def ask() -> Any:
             if isinstance(self._client, RedisCluster):
@@ -178,7 +182,10 @@ class Eviction:
             answer = await guard(ask, self._address)
         except ResponseError as error:  # a user that may not ask
             if not self._refused:
-                log.info("Redis does not say whether it drops keys", error=str(error))
+                log.info(
+                    "Redis does not say whether it drops keys, nor how loaded it is",
+                    error=str(error),
+                )
             self._refused = True
             return []
         several = all(isinstance(one, dict) for one in answer.values())

@@ -18,6 +18,7 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
 from streams.adapters.fold_journal import check, first_answered, recall, since
+from streams.adapters.redis.load import RedisLoad
 from streams.adapters.redis.server import Eviction, connect, guard, may_not, refusal
 from streams.adapters.redis.wire import Wire
 from streams.addresses import public
@@ -85,6 +86,7 @@ class RedisFeatureState:
         self._plan = plan
         self._address = address or "the client's address"
         self.eviction = Eviction(client, self._address)
+        self.load = RedisLoad(self.eviction.info)
         self._small_calls: Coalescer[_Call, Any] = Coalescer(self._round_trip)
 
     @classmethod

@@ -16,9 +16,11 @@ from faust.types import TP
 from prometheus_client import REGISTRY
 
 from streams.aio import cancelling
+from streams.engine.busy import WorkMeter
+from streams.engine.commit_timing import Uncommitted
 from streams.engine.gaps import Gaps
 from streams.engine.inbox import Inbox
-from streams.engine.lanes import Lane, Lanes, Prepare, Uncommitted
+from streams.engine.lanes import Lane, Lanes, Prepare
 from streams.engine.polling import Fetched, Limits
 from streams.ports.batches import Background, MicroBatch, Outputs, TopicPartition
 from tests.waiting import until
@@ -116,7 +118,7 @@ def lanes_of(
     return Lanes(
         lambda partition, of: Lane(
             partition,
-            "test",
+            WorkMeter("test"),
             Idle(recorder),
             recorder,
             limits,

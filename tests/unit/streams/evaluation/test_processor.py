@@ -62,6 +62,13 @@ def corrected(one: Example, label: float) -> Example:
     )
 
 
+class Nothing:
+    """No version has a reference."""
+
+    async def of(self, version: int) -> None:
+        return None
+
+
 class Topics:
     """`P.examples` and `P.metrics` of one partition."""
 
@@ -74,10 +81,10 @@ class Topics:
     async def evaluator(self) -> Evaluation:
         """One that takes up what was written."""
 
-        async def read(partition: int) -> Iterable[SourceRecord]:
-            return self.written
+        async def read(topic: str, partition: int) -> Sequence[SourceRecord]:
+            return [one for one in self.written if one.topic == topic]
 
-        found = Evaluation(self.pipeline, 0, read)
+        found = Evaluation(self.pipeline, 0, read, Nothing())
         assert await found.open({}) == {}
         return found
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.ports.batches import MicroBatch
-from streams.records import Scored, decoder, unpack
+from streams.ports.models import Beside
+from streams.records import CANARY, Prediction, Scored, decoder, unpack
 from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
 from streams.spec import Columns, Decision, Fallback, Feedback, Policies, Transform
@@ -205,3 +206,32 @@ async def test_partitions_that_ask_at_the_same_moment_are_scored_as_one_each_wit
         [2, 2, 0],
     ]
     assert together == [sum(alone)]
+
+
+@pytest.mark.parametrize("beside", [None, Beside(2, 0.5, CANARY, 2, 0.5)])
+async def test_records_name_their_arm_while_there_are_arms_and_cost_nothing_else(
+    beside: Beside | None,
+) -> None:
+    pipeline = declare()
+    values = [orjson.dumps(basket(n, T0 + n, shopper=f"s{n}")) for n in range(40)]
+    keyed: list[Any] = [
+        ConsumerRecord("t", 0, n, 0, 0, b"s%d" % n, value, None, 0, 0, ())
+        for n, value in enumerate(values)
+    ]
+    state, scorer = MemoryFeatureState(pipeline.plan), MemoryScorer({1: network, 2: network})
+    scoring = Scoring(pipeline, state, scorer, FixedChampion(1, 0.5, beside), nothing).partition(0)
+    outputs = await scoring.process(MicroBatch(pipeline.topics.events, 0, keyed, 0, 0))
+    for topic, kind in (
+        (pipeline.topics.predictions, Prediction),
+        (pipeline.topics.scored, Scored),
+    ):
+        texts = [value or b"" for _, value, _ in outputs[topic]]
+        found = [decoder(kind).decode(text) for text in texts]
+        if beside is None:
+            assert not any(b"arm" in text or b"propensity" in text for text in texts)
+            assert {(one.arm, one.propensity) for one in found} == {("champion", 1.0)}
+        else:
+            assert {(one.arm, one.version, one.propensity) for one in found} == {
+                ("champion", 1, 0.5),
+                (CANARY, 2, 0.5),
+            }

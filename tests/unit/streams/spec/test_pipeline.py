@@ -28,6 +28,7 @@ from streams.spec import (
     Policies,
     Retrain,
     RollOut,
+    Scale,
     Transform,
 )
 from streams.spec.loading import load_pipeline
@@ -61,6 +62,14 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"cleaning": Cleaning(outliers={"channel": Clip(0, 1)})}, "cleaning.outliers", "not a number"),
     ({"cleaning": Cleaning(duplicates="soon")}, "cleaning.duplicates", "write it as"),
     ({"decision": Decision(classes=("a", "b", "c"))}, "decision.classes", "each class once"),
+    (
+        {
+            "policies": Policies(rollout=RollOut()),
+            "feedback": Feedback(horizon="1h", missing=0, classes=()),
+        },
+        "policies.rollout",
+        "name the classes",
+    ),
 ]
 
 
@@ -111,6 +120,15 @@ PARTS: list[tuple[Any, str]] = [
     (lambda: RollOut(harm=0), "policies.rollout.harm"),
     (lambda: RollOut(confidence=1), "policies.rollout.confidence"),
     (lambda: RollOut(holdout=0.8), "policies.rollout.holdout"),
+    (lambda: Scale(min=0), "policies.scale.min"),
+    (lambda: Scale(min=3, max=2), "policies.scale.max"),
+    (lambda: Scale(max=2.5), "policies.scale.max"),  # type: ignore[arg-type]
+    (lambda: Scale(use=0), "policies.scale.use"),
+    (lambda: Scale(use=1.2), "policies.scale.use"),
+    (lambda: Scale(catch_up="soon"), "policies.scale.catch_up"),
+    (lambda: Scale(catch_up="0s"), "policies.scale.catch_up"),
+    (lambda: Scale(idle="0s"), "policies.scale.idle"),
+    (lambda: Policies(scale=2), "policies.scale"),  # type: ignore[arg-type]
 ]
 
 

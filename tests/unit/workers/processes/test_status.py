@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from workers.processes.status import Status, samples
+from workers.processes.status import Status
+from workers.resources.samples import samples
 
 
 class Worker:

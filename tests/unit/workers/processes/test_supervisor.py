@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
+from workers.processes import supervisor
 from workers.processes.supervisor import Command, Supervisor
 
 
@@ -31,10 +33,10 @@ def say(home: Path, words: str, code: int) -> None:
 async def test_a_worker_that_keeps_ending_is_told_once_for_each_cause(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def no_pause(self: Supervisor, delay: float) -> None:
-        del self, delay
+    async def no_pause(delay: float, stopping: asyncio.Event) -> None:
+        del delay, stopping
 
-    monkeypatch.setattr(Supervisor, "_pause", no_pause)
+    monkeypatch.setattr(supervisor, "_pause", no_pause)
     told = list[str]()
 
     def runs() -> int:

@@ -54,9 +54,9 @@ def test_many_roles_are_joined() -> None:
 
 
 def test_the_report_has_it_where_something_was_used(tmp_path: Path) -> None:
-    titles = [one.title for one in live_report(Known(PIPELINE, [], [], (), made([]))).sections]
+    titles = [one.title for one in live_report(Known(PIPELINE, [], [], (), (), made([]))).sections]
     assert "Costs" not in titles
-    page = live_report(Known(PIPELINE, [], [], (), made(USAGES)))
+    page = live_report(Known(PIPELINE, [], [], (), (), made(USAGES)))
     assert page.sections[-1].title == "Costs"
     found = Read(Page(page.title, page.says, page.sections).html())
     assert found.tags <= KNOWN

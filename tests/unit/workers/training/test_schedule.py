@@ -164,3 +164,25 @@ def test_a_window_is_shortened_by_what_retention_has_deleted() -> None:
     assert before.window.ranges[0][0] < 250
     assert after.window.ranges == {0: (250, before.window.ranges[0][1])}
     assert found.forget_below({0: 250}) == 0
+
+
+def drifted(found: Index, end: float, decided: float = 4 * DAY) -> float:
+    """The watermark of the candidate that is due with a drift; 0 for none."""
+    got = due(POLICY, found, decided, frozenset(), 2, end)
+    return got.watermark if got is not None else 0.0
+
+
+def test_a_drift_makes_one_due_when_labels_have_matured_so_far() -> None:
+    assert drifted(index(5.4), 5.5 * DAY) == 0.0
+    assert drifted(index(5.6), 5.5 * DAY) == 5.5 * DAY
+    assert drifted(index(5.9), 5.5 * DAY) == 5.5 * DAY  # of the same offsets, however late it is
+
+
+def test_a_drift_and_the_time_that_has_come_make_one() -> None:
+    assert drifted(index(6.1), 5.5 * DAY) == 6 * DAY
+    assert drifted(index(6.9), 6.5 * DAY) == 6.5 * DAY
+
+
+def test_a_drift_that_the_last_candidate_has_seen_makes_none() -> None:
+    assert drifted(index(5.9), 4 * DAY) == 0.0
+    assert drifted(index(5.9), 3 * DAY) == 0.0

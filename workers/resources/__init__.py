@@ -1,0 +1,1 @@
+"""Resources: what the loop uses, what it needs, and what follows from that."""
