@@ -30,7 +30,7 @@ from workers.resources.decision import (
     decide,
     needed,
 )
-from workers.resources.meter import LoadReading, LoadMeter, WorkerCounts
+from workers.resources.meter import LoadMeter, LoadReading, WorkerCounts
 
 _NOISE = 0.05
 """Of the service time, from one step to the next: the deviation of its logarithm."""

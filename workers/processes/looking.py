@@ -11,7 +11,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.processes.notices import parsed
 from workers.processes.watching import fetch
-from workers.resources.meter import WINDOW_SECONDS, LoadReading, LoadMeter
+from workers.resources.meter import WINDOW_SECONDS, LoadMeter, LoadReading
 from workers.resources.samples import rows, worker_counts
 
 _SECONDS = 1.0

@@ -17,7 +17,7 @@ from workers.devstack.cache import Notify
 from workers.processes.loop import Loop
 from workers.processes.status import Status
 from workers.resources.decision import Measured, ScalingDecision, ScalingHistory, decide, needed
-from workers.resources.meter import LoadReading, LoadMeter
+from workers.resources.meter import LoadMeter, LoadReading
 from workers.resources.samples import retried, servers, worker_counts
 
 _EVERY = 1.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from workers.resources.decision import Measured, Servers, TritonUse
-from workers.resources.meter import LoadReading, LoadMeter, WorkerCounts
+from workers.resources.meter import LoadMeter, LoadReading, WorkerCounts
 from workers.resources.samples import retried, rows, servers, worker_counts
 
 
