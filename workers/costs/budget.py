@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from streams.metering.account import DAY
 from streams.spec.budget import Budget
 from workers.costs.summing import TrainingRun
@@ -83,4 +85,6 @@ def over_budget(budget: Budget, per_million: float | None, currency: str) -> str
 
 def money(amount: float) -> str:
     """An amount with as many digits as tell it from others."""
-    return f"{amount:,.2f}" if abs(amount) >= 1 or not amount else f"{amount:.4g}"
+    if abs(amount) >= 1 or not amount:
+        return f"{amount:,.2f}"
+    return np.format_float_positional(amount, 4, fractional=False, trim="-")

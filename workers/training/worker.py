@@ -166,7 +166,8 @@ class Trainer:
             self._news = True
             self._asked_again = asyncio.get_running_loop().time() + purse.EVERY
             return False
-        if await self._patiently("costs", self._purse.skips):
+        # where the world has changed, what the last ones gained says nothing of the next
+        if not self._alarms and await self._patiently("costs", self._purse.skips):
             self._decided = found.watermark
             return False
         return True

@@ -103,9 +103,10 @@ def test_what_a_budget_limits() -> None:
 
 
 def test_amounts_show_what_tells_them_apart() -> None:
-    assert [money(x) for x in (0.0, 1234.5, 0.01234567, 3.999)] == [
+    assert [money(x) for x in (0.0, 1234.5, 0.01234567, 0.00002882, 3.999)] == [
         "0.00",
         "1,234.50",
         "0.01235",
+        "0.00002882",
         "4.00",
     ]
