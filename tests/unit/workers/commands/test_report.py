@@ -15,6 +15,7 @@ from tests.unit.streams.evaluation.test_processor import PIPELINE
 from tests.unit.workers.reports.test_live import cells_of, entry
 from workers.cli import app
 from workers.commands import report
+from workers.evaluation.live_drift import DriftRow
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ async def cells() -> list[Cell]:
 def known(cells: list[Cell], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What Kafka holds."""
 
-    async def read(*_: Any) -> tuple[list[Cell], list[LedgerEntry], None, None]:
-        return cells, [entry(1)], None, None
+    async def read(*_: Any) -> tuple[list[Cell], list[LedgerEntry], None, list[DriftRow], None]:
+        return cells, [entry(1)], None, [], None
 
     monkeypatch.setattr(report, "_read", read)
     monkeypatch.setattr(report, "find_pipeline", lambda _: PIPELINE)
