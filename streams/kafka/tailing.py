@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from streams.kafka.connection import reader, unavailable
+from streams.kafka.connection import unavailable
+from streams.kafka.reading import TopicFollower
 from streams.ports.batches import SourceRecord
 from streams.settings import Settings
 
@@ -16,40 +17,20 @@ _SECONDS = 2.0
 """A look ends after so long, with what it has."""
 
 
-class TopicTail:
+class TopicTail(TopicFollower):
     """Looks at the end of each partition of a topic, as often as it is asked."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
-        self._settings = settings
-        self._topic = topic
-        self._opened: AIOKafkaConsumer | None = None
+        super().__init__(settings, topic)
         self._seen: dict[TopicPartition, int] = {}
         """Where partitions ended at the last look."""
-
-    async def start(self) -> None:
-        """Connect. Raises `Unavailable`."""
-        consumer = reader(self._settings, self._topic)
-        try:
-            with unavailable(self._settings):
-                await consumer.start()
-        except BaseException:
-            await consumer.stop()
-            raise
-        self._opened = consumer
-
-    async def stop(self) -> None:
-        """Disconnect."""
-        consumer, self._opened = self._opened, None
-        if consumer is not None:
-            await consumer.stop()
 
     async def newest(self) -> list[SourceRecord]:
         """The last records of the partitions that have grown since the last look; a few of each.
 
         Raises `Unavailable`.
         """
-        consumer = self._opened
-        assert consumer is not None, "the tail has not started"
+        consumer = self._consumer
         found: list[SourceRecord] = []
         with unavailable(self._settings):
             ends = await consumer.end_offsets(list(consumer.assignment()))

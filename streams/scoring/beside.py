@@ -28,7 +28,6 @@ class BesideInference:
     """Asks a version within the time that the policy allows."""
 
     def __init__(self, pipeline: Pipeline, scorer: Scorer) -> None:
-        self._name = pipeline.name
         self._seconds = pipeline.policies.rollout.slowest
         self._scorer = scorer
         self._failing = 0

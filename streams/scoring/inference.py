@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,14 @@ _ONE_ATTEMPT = 0.1
 """Seconds that one attempt always gets: a batch that is late already still asks the model."""
 
 
+Entities = Callable[[], Sequence[bytes]]
+"""The entity of each event, [n]."""
+
+
+def _part(entities: Entities, part: slice) -> Sequence[bytes]:
+    return entities()[part]
+
+
 class Inference:
     """Asks the champion; waits and retries while no model server answers, as the policy says."""
 
@@ -52,13 +60,13 @@ class Inference:
     async def score(
         self,
         vectors: NDArray[np.float32],
-        entities: Sequence[bytes],
+        entities: Entities,
         sizes: Sequence[int],
         received: float,
     ) -> ServedScores:
         """Scores of vectors [n, features] of several batches, received since a monotonic time.
 
-        `entities`, of each event, decide who is in which arm while a version is rolled out.
+        `entities` decide who is in which arm; nobody asks for them while no version is rolled out.
 
         One request for all, and one answer; where the model is unfit, one for each of `sizes` rows,
         so that only the batch whose vectors brought it about has to wait.
@@ -70,11 +78,11 @@ class Inference:
         if len(sizes) > 1:
             with suppress(ModelError):
                 return await self._served(vectors, entities, received, passing=(Unavailable,))
-        ends = list(accumulate(sizes))
+        parts = [slice(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
         found = await asyncio.gather(
             *(
-                self._served(vectors[end - size : end], entities[end - size : end], received)
-                for end, size in zip(ends, sizes, strict=True)
+                self._served(vectors[part], partial(_part, entities, part), received)
+                for part in parts
             )
         )
         return ServedScores.joined(found)
@@ -82,7 +90,7 @@ class Inference:
     async def _served(
         self,
         vectors: NDArray[np.float32],
-        entities: Sequence[bytes],
+        entities: Entities,
         received: float,
         passing: tuple[type[Exception], ...] = PASSING,
     ) -> ServedScores:
@@ -102,14 +110,12 @@ class Inference:
         self._report(reason)
         return served
 
-    async def _attempt(
-        self, vectors: NDArray[np.float32], entities: Sequence[bytes]
-    ) -> ServedScores:
+    async def _attempt(self, vectors: NDArray[np.float32], entities: Entities) -> ServedScores:
         """Each attempt asks anew who is champion, so that a roll-back ends a bad version."""
         beside = self._champion.beside
         if beside is None:
             return await self._champions(vectors)
-        return await self._in_arms(vectors, Arms.of(beside, entities), beside)
+        return await self._in_arms(vectors, Arms.of(beside, entities()), beside)
 
     async def _in_arms(
         self, vectors: NDArray[np.float32], found: Arms, beside: Beside

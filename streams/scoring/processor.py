@@ -136,7 +136,7 @@ class Scoring:
         sizes = _sizes(batches, decoded)
         with self._stage("infer"):
             received = min(batch.received for batch in batches)
-            served = await self._inference.score(vectors, decoded.keys(), sizes, received)
+            served = await self._inference.score(vectors, decoded.keys, sizes, received)
         decoded, vectors, served = _answered(decoded, vectors, served)
         predictions = predicted(self._pipeline, decoded, served, self._prefix)
         scored = what_was_served(self._pipeline, decoded, vectors, served)
@@ -188,7 +188,7 @@ class Scoring:
         vector = np.zeros((1, len(self._pipeline.feature_names)), np.float32)
         try:
             await self._fold([part], [batch], nothing)
-            await self._inference.score(vector, [b""], [1], batch.received)
+            await self._inference.score(vector, lambda: [b""], [1], batch.received)
         except DriftloopError:
             raise
         except Exception:

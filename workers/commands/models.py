@@ -168,7 +168,7 @@ def _on_its_way(now: LedgerState) -> str:
         Stage.WATCH: f"version {version} is watched beside version {now.incumbent}"
         + (f", which serves {_share(1 - now.share)}" if now.share < 1 else ""),
     }[now.stage]
-    if now.stage not in (Stage.NONE, Stage.CANDIDATE):
+    if now.compared:
         said += f", since {_time(now.since)} of event time"
     if now.waiting:
         said += f"; version {now.waiting} is next"

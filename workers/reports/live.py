@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.evaluation.totals import Total
-from streams.ledger.state import LedgerState, Stage, state_after
+from streams.ledger.state import LedgerState, state_after
 from streams.records import Cell, LedgerEntry, Shadowed
 from streams.spec import Pipeline
 from workers.costs.statement import Statement
@@ -122,7 +122,7 @@ def _drift(known: Known) -> list[Section]:
 
 def _challenger(known: Known, state: LedgerState) -> list[Section]:
     """Where a version is on its way: what is known of it beside the one it is compared with."""
-    if state.stage in (Stage.NONE, Stage.CANDIDATE):
+    if not state.compared:
         return []
     if known.shadowed is None:
         said = "`P.shadow` is too long to be read here; the evidence of each step is below."

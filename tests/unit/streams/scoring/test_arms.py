@@ -58,7 +58,7 @@ def inference(server: Any, beside: Beside | None) -> Inference:
 
 
 async def served(asked: Inference, sizes: list[int] | None = None) -> ServedScores:
-    found = await asked.score(VECTORS, NAMES, sizes or [COUNT], time.monotonic())
+    found = await asked.score(VECTORS, lambda: NAMES, sizes or [COUNT], time.monotonic())
     assert (found.scores[:, 0] % 1000).tolist() == VECTORS[:, 0].tolist(), "in the events' order"
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,13 @@ def inference(scorer: Any, **fallback: Any) -> Inference:
     return Inference(pipeline, scorer, FixedChampion(3))
 
 
-def names(count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(count)]
+def names(count: int) -> Callable[[], list[bytes]]:
+    return lambda: [b"%d" % number for number in range(count)]
 
 
 async def one(asked: Inference, received: float) -> ServedScores:
     """What one batch of one event is served."""
-    return await asked.score(ONE, [b"a"], [1], received)
+    return await asked.score(ONE, names(1), [1], received)
 
 
 async def test_without_a_deadline_a_batch_waits_until_a_server_is_back() -> None:
