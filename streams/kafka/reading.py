@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import OffsetsMissing
 from streams.kafka.connection import reader, unavailable
+from streams.kafka.topics import topic_exists
 from streams.ports.batches import SourceRecord
 from streams.settings import Settings
 
@@ -110,6 +111,25 @@ class TopicFollower:
     def _consumer(self) -> AIOKafkaConsumer:
         assert self._opened is not None, "the follower has not started"
         return self._opened
+
+
+@asynccontextmanager
+async def following(settings: Settings, *topics: str) -> AsyncIterator[TopicFollower]:
+    """A follower of topics from their beginning, while the block lasts. Raises `Unavailable`."""
+    follower = TopicFollower(settings, *topics)
+    await follower.start()
+    try:
+        yield follower
+    finally:
+        await follower.stop()
+
+
+async def read_topic(settings: Settings, topic: str) -> list[SourceRecord]:
+    """Every record that a topic holds; none where there is no such topic. Raises `Unavailable`."""
+    if not await topic_exists(settings, topic):
+        return []
+    async with following(settings, topic) as follower:
+        return await follower.read_to_end()
 
 
 async def read_range(

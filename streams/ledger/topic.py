@@ -17,8 +17,7 @@ from streams import telemetry
 from streams.aio.cancelling import cancel
 from streams.errors import Unavailable
 from streams.kafka import writing
-from streams.kafka.reading import TopicFollower
-from streams.kafka.topics import topic_exists
+from streams.kafka.reading import TopicFollower, read_topic
 from streams.ledger.state import LedgerState, Stage, state_after
 from streams.ports.batches import SourceRecord
 from streams.ports.models import Beside
@@ -36,15 +35,7 @@ _decode = decoder(LedgerEntry).decode
 
 async def read_entries(settings: Settings, pipeline: Pipeline) -> list[LedgerEntry]:
     """Every entry so far, oldest first. Raises `Unavailable`."""
-    topic = pipeline.topics.models
-    if not await topic_exists(settings, topic):
-        return []
-    follower = TopicFollower(settings, topic)
-    await follower.start()
-    try:
-        return decode(await follower.read_to_end())
-    finally:
-        await follower.stop()
+    return decode(await read_topic(settings, pipeline.topics.models))
 
 
 async def read_state(settings: Settings, pipeline: Pipeline) -> LedgerState:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streams.kafka.reading import TopicFollower
-from streams.kafka.topics import topic_exists
+from streams.kafka.reading import read_topic
 from streams.metering.account import Usage
 from streams.records import decoder
 from streams.settings import Settings
@@ -16,15 +15,7 @@ _decode = decoder(Usage).decode
 
 async def read_usages(settings: Settings, pipeline: Pipeline) -> list[Usage]:
     """What every process has used on each of its days. Raises `Unavailable`."""
-    topic = pipeline.topics.costs
-    if not await topic_exists(settings, topic):
-        return []
-    follower = TopicFollower(settings, topic)
-    await follower.start()
-    try:
-        records = await follower.read_to_end()
-    finally:
-        await follower.stop()
+    records = await read_topic(settings, pipeline.topics.costs)
     return latest(_decode(record.value) for record in records if record.value)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.kafka.reading import TopicFollower
+from streams.kafka.reading import following
 from streams.ledger.state import state_after
 from streams.ledger.topic import decode
 from streams.ports.batches import SourceRecord
@@ -79,16 +79,12 @@ class Observer:
         """Consume until cancelled."""
         topics = self._topics
         read = (topics.predictions, topics.scored, topics.dead_letters, topics.models)
-        follower = TopicFollower(self._settings, *read)
-        await follower.start()
-        try:
+        async with following(self._settings, *read) as follower:
             while True:
                 found = await follower.poll(0.2, most=5000)
                 for topic, records in groupby(found, attrgetter("topic")):
                     self._take(topic, list(records))
                 await asyncio.sleep(0)
-        finally:
-            await follower.stop()
 
     def _take(self, topic: str, records: list[SourceRecord]) -> None:
         values = [record.value or b"" for record in records]

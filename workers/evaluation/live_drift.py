@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streams.distributions import Distribution, Ints, Reference
-from streams.kafka.reading import TopicFollower
+from streams.kafka.reading import following
 from streams.kafka.topics import topic_exists
 from streams.ports.batches import SourceRecord
 from streams.records import Cell, decoder
@@ -181,13 +181,9 @@ async def read_drift(settings: Settings, pipeline: Pipeline) -> LiveDrift:
     found = LiveDrift(pipeline.policies.drift)
     topic = pipeline.topics.drift
     if await topic_exists(settings, topic):
-        follower = TopicFollower(settings, topic)
-        await follower.start()
-        try:
+        async with following(settings, topic) as follower:
             found.add(await follower.read_to_end())
             found.expected = served(await follower.ends(pipeline.topics.scored))
-        finally:
-            await follower.stop()
     return found
 
 

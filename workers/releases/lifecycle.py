@@ -12,10 +12,9 @@ from typing import Literal
 import msgspec
 import structlog
 
-from streams.aio.retrying import until_available
 from streams.errors import ConfigurationError, ModelError
 from streams.ledger.state import LedgerState, Stage, state_after
-from streams.ledger.topic import append, new_entry, read_entries, read_state
+from streams.ledger.topic import new_entry, read_entries, read_state
 from streams.records import Action, LedgerEntry, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
@@ -72,7 +71,7 @@ class Lifecycle:
             except BaseException:
                 self.publisher.repository.remove(version)
                 raise
-            await self._record(decided)
+            await self.steps.record(decided)
         return decided
 
     def _by_degrees(self, judged: Judged, now: LedgerState) -> Judged:
@@ -177,14 +176,8 @@ class Lifecycle:
     ) -> LedgerEntry:
         await self.publisher.serve(manifest.version, now)
         decided = new_entry(action, manifest, now, reason, by="operator")
-        await self._record(decided)
+        await self.steps.record(decided)
         return decided
-
-    async def _record(self, decided: LedgerEntry) -> None:
-        """Append to the ledger, however long it takes: Triton is ready for it."""
-        await until_available(
-            self._pipeline.name, "ledger", lambda: append(self._settings, self._pipeline, decided)
-        )
 
     def _known(self, version: int, now: LedgerState) -> Manifest:
         """The manifest of a version that could be promoted."""

@@ -118,11 +118,15 @@ class Steps:
             return Transition(Action.REJECT, step.version, str(error))
         return step
 
-    async def _record(self, decided: LedgerEntry, before: LedgerState) -> None:
-        """Append to the ledger, however long it takes; then unload what serves nobody any more."""
+    async def record(self, decided: LedgerEntry) -> None:
+        """Append to the ledger, however long it takes: Triton is ready for it."""
         await until_available(
             self._pipeline.name, "ledger", lambda: append(self._settings, self._pipeline, decided)
         )
+
+    async def _record(self, decided: LedgerEntry, before: LedgerState) -> None:
+        """Append to the ledger; then unload what serves nobody any more."""
+        await self.record(decided)
         if decided.action not in _LEAVE_OTHERS_OUT:
             return
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
-from streams.kafka.reading import TopicFollower
+from streams.kafka.reading import following
 from streams.kafka.topics import topic_exists
 from streams.ports.batches import SourceRecord
 from streams.records import Shadowed, decoder
@@ -28,15 +28,11 @@ async def read_shadowed(settings: Settings, pipeline: Pipeline, most: int) -> li
     topic = pipeline.topics.shadow
     if not await topic_exists(settings, topic):
         return []
-    follower = TopicFollower(settings, topic)
-    await follower.start()
-    try:
+    async with following(settings, topic) as follower:
         starts, ends = await follower.starts(), await follower.ends(topic)
         if sum(end - starts[partition] for partition, end in ends.items()) > most:
             return None
         return decode_shadowed(await follower.read_to_end())
-    finally:
-        await follower.stop()
 
 
 def decode_shadowed(records: Iterable[SourceRecord]) -> list[Shadowed]:
