@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.spec import Scale
@@ -28,6 +28,8 @@ def policies(draw: st.DrawFn) -> Scale:
 
 
 @given(policies(), loads, rates, rates, st.integers(1, 60))
+@example(Scale(1, 1, "1s", 0.5, "1s"), {0: 0.0}, 1.0, 5e-324, 1)  # its half is 0
+@example(Scale(1, 1, "1s", 0.5, "1s"), {0: 0.0}, 0.0, 5e-324, 1)
 def test_the_number_is_within_its_bounds(
     policy: Scale, arrivals: dict[int, float], backlog: float, rate: float, workers: int
 ) -> None:

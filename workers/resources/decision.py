@@ -23,6 +23,8 @@ _WAITING = 0.5
 """Workers that spend so much of their busy time on Triton wait for it."""
 _ROUNDING = 1e-9
 _MANY = 1e6
+_SLOWEST = 1e-3
+"""Records a second: a worker that does fewer has not been measured."""
 
 
 class TritonUse(NamedTuple):
@@ -147,7 +149,7 @@ class ScalingHistory:
 
 def needed(policy: Scale, measured: Measured) -> Needed:
     """How many workers the load asks for. While the rate is not known: as many as there are."""
-    if measured.rate <= 0:
+    if measured.rate < _SLOWEST:
         return Needed(_bounded(policy, measured, measured.workers), measured.workers, ())
     demands = {p: measured.demand(p, policy.catch_up_seconds) for p in measured.arrivals}
     hot = tuple(sorted(p for p, demand in demands.items() if demand > measured.rate))
