@@ -38,6 +38,17 @@ def group_id(pipeline: str, role: str) -> str:
     return f"driftloop.{pipeline}.{role}"
 
 
+def topics_read(pipeline: Pipeline, role: str) -> tuple[str, ...]:
+    """The topics that a pipeline's workers of a role share out, partition by partition."""
+    topics = pipeline.topics
+    return {
+        "score": (topics.events,),
+        "label": (topics.scored, topics.feedback),
+        "evaluate": (topics.examples, topics.scored),
+        "shadow": (topics.scored, topics.examples),
+    }[role]
+
+
 def groups(pipeline: Pipeline) -> dict[str, str]:
     """The consumer group that reads each topic; topics that no group reads are left out."""
     topics, name = pipeline.topics, pipeline.name

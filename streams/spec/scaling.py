@@ -11,16 +11,16 @@ from streams.spec.durations import Duration, seconds
 
 @dataclass(frozen=True)
 class Scale:
-    """How many workers of a kind `driftloop up --workers auto` runs.
+    """How many workers of a kind (scoring, labelling ...) `driftloop up --workers auto` runs.
 
     So many that they would be busy for `use` of their time with what arrives and with what waits,
     were that to be done within `catch_up`; never more than there are partitions.
     """
 
     min: int = 1
-    """Fewest workers."""
+    """Fewest scoring workers. With 0 all go where nothing arrives, and the model is unloaded."""
     max: int = 8
-    """Most workers."""
+    """Most workers of a kind."""
     catch_up: Duration = "60s"
     """Time in which records that wait are to be worked off."""
     use: float = 0.7
@@ -30,11 +30,11 @@ class Scale:
 
     def __post_init__(self) -> None:
         check_fields(self, "policies.scale")
-        if self.min < 1:
-            raise PipelineError("policies.scale.min", f"{self.min} is no worker", "use 1 or more")
-        if self.max < self.min:
+        if self.min < 0:
+            raise PipelineError("policies.scale.min", f"{self.min} is no number", "use 0 or more")
+        if self.max < max(1, self.min):
             raise PipelineError(
-                "policies.scale.max", f"{self.max} is below min={self.min}", "use min or more"
+                "policies.scale.max", f"{self.max} is below {max(1, self.min)}", "use min or more"
             )
         if not 0.0 < self.use <= 1.0:
             raise PipelineError(

@@ -18,7 +18,7 @@ from streams.kafka import workarounds
 from streams.kafka.reaching import not_allowed
 from streams.kafka.reading import read_range
 from streams.kafka.topic_watch import TopicWatch
-from streams.kafka.topics import ensure_topics
+from streams.kafka.topics import ensure_topics, topics_read
 from streams.metering.meter import Meter
 from streams.ports.batches import Processor, ReadRange
 from streams.ports.features import FeatureState
@@ -59,10 +59,8 @@ def run_application(build: Callable[[], BatchApp], settings: Settings) -> None:
         raise
 
 
-def application(
-    settings: Settings, pipeline: Pipeline, parts: Parts, role: str, topics: tuple[str, ...]
-) -> BatchApp:
-    """An application of this role, which reads these topics."""
+def application(settings: Settings, pipeline: Pipeline, parts: Parts, role: str) -> BatchApp:
+    """An application of this role."""
     workarounds.apply()
     meter = Meter(settings, pipeline, role)
 
@@ -77,7 +75,7 @@ def application(
     work = Work(
         pipeline=pipeline.name,
         role=role,
-        topics=topics,
+        topics=topics_read(pipeline, role),
         exactly_once=exactly_once(settings, pipeline),
         new_processor=parts.processor,
         on_start=start,

@@ -24,8 +24,7 @@ def evaluation_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
     """The application that counts what was served, and with which label."""
     relaxed = unhurried(settings)
     parts = _EvaluationParts(relaxed, pipeline)
-    topics = (pipeline.topics.examples, pipeline.topics.scored)
-    return application(relaxed, pipeline, parts, "evaluate", topics)
+    return application(relaxed, pipeline, parts, "evaluate")
 
 
 class _EvaluationParts(Parts):

@@ -29,8 +29,7 @@ log = structlog.get_logger(__name__)
 def labelling_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
     """The application that joins `P.scored` and `P.feedback` into `P.examples`."""
     parts = _LabellingParts(settings, pipeline)
-    topics = (pipeline.topics.scored, pipeline.topics.feedback)
-    return application(settings, pipeline, parts, "label", topics)
+    return application(settings, pipeline, parts, "label")
 
 
 class _LabellingParts(StatefulParts):

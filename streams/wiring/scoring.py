@@ -23,7 +23,7 @@ from streams.wiring.application import StatefulParts, application, range_reader
 def scoring_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
     """The application that scores `P.events`."""
     parts = _ScoringParts(settings, pipeline)
-    return application(settings, pipeline, parts, "score", (pipeline.topics.events,))
+    return application(settings, pipeline, parts, "score")
 
 
 class _ScoringParts(StatefulParts):

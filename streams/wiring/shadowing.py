@@ -20,8 +20,7 @@ def shadowing_app(settings: Settings, pipeline: Pipeline) -> BatchApp:
     """
     relaxed = unhurried(settings)
     parts = _ShadowingParts(relaxed, pipeline)
-    topics = (pipeline.topics.scored, pipeline.topics.examples)
-    return application(relaxed, pipeline, parts, "shadow", topics)
+    return application(relaxed, pipeline, parts, "shadow")
 
 
 class _ShadowingParts(Parts):

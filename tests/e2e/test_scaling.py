@@ -1,4 +1,4 @@
-"""`driftloop up --workers auto` under load: one worker, two, one again; nothing lost or doubled."""
+"""`driftloop up --workers auto`: one worker, two, one, none, one; nothing lost or doubled."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
+from streams.adapters.triton.control import TritonControls
 from streams.kafka.connection import producer
 from streams.settings import Settings
-from tests.e2e.test_up import Up, settings_of
+from streams.spec import Pipeline
+from tests.e2e.test_up import Up, predicted, settings_of
 from tests.faults.harness import Output
+from tests.models import linear, promote_first
 from tests.waiting import until, until_sync
+from workers.environment import find_pipeline
 from workers.processes.notices import parsed
 
 PIPELINE = '''\
@@ -39,7 +43,7 @@ declared = declare("paced")
 pipeline = replace(
     declared,
     features=[*declared.features, Transform("slow", slow)],
-    policies=Policies(scale=Scale(max=2, catch_up="10s", idle="15s")),
+    policies=Policies(scale=Scale(min=0, max=2, catch_up="10s", idle="15s")),
 )
 '''
 CALM, BUSY = 50, 250
@@ -82,14 +86,19 @@ class Sending:
     async def _send(self, out: AIOKafkaProducer, count: int) -> None:
         for _ in range(count):
             self.sent += 1
-            event = {
-                "reading_id": f"e{self.sent}",
-                "machine": f"m{self.sent % 97}",
-                "at": time.time(),
-                **dict.fromkeys(("a", "b", "c", "constant"), 1.0),
-            }
-            key = str(event["machine"]).encode()
-            await out.send("paced.events", json.dumps(event).encode(), key=key)
+            made = event(f"e{self.sent}", f"m{self.sent % 97}")
+            key = str(made["machine"]).encode()
+            await out.send("paced.events", json.dumps(made).encode(), key=key)
+
+
+def event(reading_id: str, machine: str = "m0") -> dict[str, object]:
+    """An event of the pipeline, of now."""
+    return {
+        "reading_id": reading_id,
+        "machine": machine,
+        "at": time.time(),
+        **dict.fromkeys(("a", "b", "c", "constant"), 1.0),
+    }
 
 
 def longest_pause(records: list[ConsumerRecord]) -> float:
@@ -119,9 +128,14 @@ def longest_handover(logs: Path) -> float:
     return longest
 
 
-async def test_one_worker_two_and_one_again(up: Up, tmp_path: Path) -> None:
+async def test_as_many_workers_as_the_load_asks_for(
+    up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    pipeline = find_pipeline("paced")
     until_sync(lambda: "Ctrl-C ends it" in up.said or up.process.poll() is not None)
-    settings = settings_of(tmp_path)
+    settings = settings_of(tmp_path).model_copy(update={"model_repository": tmp_path / "models"})
+    await promote_first(settings, pipeline, linear(len(pipeline.feature_names)))
     sending = Sending(settings)
     task = asyncio.create_task(sending.run())
     async with Output(settings, "paced.predictions") as out:
@@ -162,6 +176,29 @@ async def test_one_worker_two_and_one_again(up: Up, tmp_path: Path) -> None:
     assert {name for name, count in seen.items() if count > 1} == set()
     assert " ended (" not in up.said
     assert len(more.findall(up.said)) == len(fewer.findall(up.said)) == 1
+    await goes_to_sleep_and_wakes(up, settings, pipeline)
+
+
+async def goes_to_sleep_and_wakes(up: Up, settings: Settings, pipeline: Pipeline) -> None:
+    """Where nothing arrives no worker runs and no model is loaded; an event brings them back."""
+    await until(lambda: "workers 1 -> 0: " in up.said, "nobody", within=90.0, said=lambda: up.said)
+    await until(lambda: scorers(up) == 0, "the last has gone")
+    control = TritonControls(settings, pipeline.name)
+    try:
+        await until(lambda: unloaded(control), "the model is unloaded")
+        asked = time.monotonic()
+        woken = await predicted(settings, event("woken"), pipeline.name)
+        print(f"woken by an event, whose prediction came after {time.monotonic() - asked:.1f} s")
+        assert (woken["version"], woken["degraded"]) == (1, False)
+        assert "workers 0 -> 1: " in up.said
+        assert await control.ready(1)
+    finally:
+        await control.close()
+
+
+async def unloaded(control: TritonControls) -> bool:
+    """Whether no Triton serves the first version."""
+    return not await control.ready(1)
 
 
 def scorers(up: Up) -> int:

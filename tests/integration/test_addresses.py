@@ -27,7 +27,7 @@ from tests.valkey import Valkey
 from tests.waiting import until
 from workers.devstack.servers import free_port
 from workers.processes.loop import Loop
-from workers.processes.supervisor import Supervisor
+from workers.processes.supervisor import Command, Supervisor
 from workers.processes.watching import Watch
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
@@ -218,7 +218,8 @@ async def test_a_watch_tells_that_a_server_went_away_hangs_and_came_back(
 ) -> None:
     told, shown, port = list[str](), list[str](), free_port()
     given = settings.model_copy(update={"redis": SecretStr(f"redis://127.0.0.1:{port}/0")})
-    loop = Loop(given, Supervisor([], given.state_dir, told.append), None, given.state_dir)
+    nobody = Supervisor([], given.state_dir, told.append)
+    loop = Loop(given, nobody, None, given.state_dir, lambda role, _: Command(role, [], {}))
     watching = asyncio.create_task(Watch(loop, declare("watched"), told.append, shown.append).run())
     try:
         await until(lambda: f"Redis at 127.0.0.1:{port} does not answer" in "".join(told))

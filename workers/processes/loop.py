@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from streams.adapters.redis.server import greet
@@ -41,8 +41,10 @@ class Loop:
     """The embedded stack, where this process runs it."""
     logs: Path
     """Where each worker writes `<name>.log`."""
-    scorer: Callable[[int], Command] | None = None
-    """Makes the command of scoring worker N, where their number follows the load."""
+    command: Callable[[str, int], Command]
+    """Makes the command of worker N of a role."""
+    following: Mapping[str, int] = field(default_factory=dict)
+    """How many workers there were at first, by role, where their number follows the load."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -81,19 +83,22 @@ async def running_loop(
         await _check_given(settings)
         async with _own_stack(settings, report) as (stack, settings):
             await check(settings, pipeline, "score")
-            roles = _roles(pipeline, workers or pipeline.policies.scale.min)
-            given = environments or {}
-            commands = _commands(module, settings, roles, given)
+            numbers = _numbers(pipeline, workers or max(1, pipeline.policies.scale.min))
+            shared = _environment(settings, alone=workers is not None)
 
-            def scorer(number: int) -> Command:
-                [made] = _commands(module, settings, [(f"score-{number}", "score")], given)
-                return made
+            def command(role: str, number: int) -> Command:
+                name = worker_name(role, number)
+                added = (environments or {}).get(name, {})
+                return Command(name, [role, module], {**shared, **added})
 
+            made = {**numbers, "trainer": 1}.items()
+            commands = [command(role, i + 1) for role, n in made for i in range(n)]
+            following = {} if workers else numbers
             async with (
                 metered_servers(settings, pipeline, stack.pids if stack else dict),
                 Supervisor(commands, logs, report) as supervisor,
             ):
-                yield Loop(settings, supervisor, stack, logs, None if workers else scorer)
+                yield Loop(settings, supervisor, stack, logs, command, following)
 
 
 async def _check_given(settings: Settings) -> None:
@@ -130,34 +135,27 @@ async def _own_stack(
         await asyncio.to_thread(stack.stop)
 
 
-def _roles(pipeline: Pipeline, workers: int) -> list[tuple[str, str]]:
-    """Name and role of each worker; there is a shadow where versions are rolled out by degrees."""
-    return [
-        *((f"score-{n}", "score") for n in range(1, workers + 1)),
-        ("label", "label"),
-        ("evaluate", "evaluate"),
-        *([("shadow", "shadow")] if pipeline.policies.rollout.gradual else []),
-        ("trainer", "trainer"),
-    ]
+def worker_name(role: str, number: int) -> str:
+    """What worker N of a role is called; of most roles there is one."""
+    return role if number == 1 and role != "score" else f"{role}-{number}"
 
 
-def _commands(
-    module: str,
-    settings: Settings,
-    roles: Iterable[tuple[str, str]],
-    environments: Mapping[str, Mapping[str, str]],
-) -> list[Command]:
-    shared = {
+def _numbers(pipeline: Pipeline, scoring: int) -> dict[str, int]:
+    """How many share a role; there are shadows where versions are rolled out by degrees."""
+    shadows = {"shadow": 1} if pipeline.policies.rollout.gradual else {}
+    return {"score": scoring, "label": 1, "evaluate": 1, **shadows}
+
+
+def _environment(settings: Settings, *, alone: bool) -> dict[str, str]:
+    """What all workers are told; a labeller that is not `alone` shares its disk with others."""
+    return {
         **environment(settings),
+        **({} if alone else {"DRIFTLOOP_STANDBY": "false"}),
         "DRIFTLOOP_METRICS_PORT": "0",
         # for `watching`, which reads them
         "DRIFTLOOP_LOG_FORMAT": "json",
         "DRIFTLOOP_LOG_LEVEL": "DEBUG" if settings.log_level == "DEBUG" else "INFO",
     }
-    return [
-        Command(name, [role, module], {**shared, **environments.get(name, {})})
-        for name, role in roles
-    ]
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -1,30 +1,27 @@
-"""Starts and stops scoring workers of a loop that is up, as the load asks for."""
+"""Starts and stops the workers of a loop that is up, as the load asks for."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 
 import psutil
 
+from streams.adapters.triton.control import TritonControls
 from streams.errors import DriftloopError
 from streams.kafka.offsets import OffsetsClient, offsets_client
-from streams.kafka.topics import group_id
 from streams.spec import Pipeline
 from workers.devstack.cache import Notify
-from workers.processes.loop import Loop
+from workers.processes.loop import Loop, worker_name
 from workers.processes.status import Status
-from workers.resources.decision import Measured, ScalingDecision, ScalingHistory, decide, needed
-from workers.resources.meter import LoadMeter, LoadReading
-from workers.resources.samples import retried, servers, worker_counts
+from workers.resources.following import RoleScaling
+from workers.resources.samples import Rows
 
 _EVERY = 1.0
 """Seconds between two readings."""
-_ROLE = "score"
-_SERVER = {"infer": "Triton", "fold": "Redis", "topics": "Kafka", "connect": "a server"}
-"""What workers wait for where they repeat a stage."""
+_CALLED = {"score": "workers", "label": "labellers", "evaluate": "evaluators", "shadow": "shadows"}
 
 
 class Scaling:
@@ -33,21 +30,19 @@ class Scaling:
     def __init__(self, loop: Loop, pipeline: Pipeline, status: Status, report: Notify) -> None:
         """`status` has the workers' numbers, and is told what is decided."""
         self._loop = loop
-        self._pipeline = pipeline
-        self._policy = pipeline.policies.scale
         self._status = status
         self._report = report
-        self._workers = self._policy.min
-        self._meter = LoadMeter()
-        self._history = ScalingHistory()
-        self._machine = _Machine()
-        self._retried: dict[str, float] = {}
-        self._limited = ""
-        """What was told to limit the workers, while it lasts."""
+        fleet = Processes(loop, pipeline, status, report)
+        self._roles = [
+            RoleScaling(pipeline, role, fleet, count) for role, count in loop.following.items()
+        ]
+        self._limited: dict[str, str] = {}
+        """What was told to limit the workers of a role, while it lasts."""
+        self._shown: dict[str, str] = {}
 
     async def run(self) -> None:
         """Work until cancelled. While Kafka is away nothing is decided."""
-        self._show("starting")
+        self._show("score", "starting")
         while True:
             try:
                 async with offsets_client(self._loop.settings) as asked:
@@ -55,58 +50,70 @@ class Scaling:
                         await self.look(asked)
                         await asyncio.sleep(_EVERY)
             except DriftloopError:  # whoever watches the servers says so
-                self._show("waiting for Kafka")
+                self._show("score", "waiting for Kafka")
             await asyncio.sleep(_EVERY)
 
     async def look(self, asked: OffsetsClient) -> None:
-        """Take a reading, decide, and carry it out. Raises `Unavailable`."""
-        reading = await self._read(asked)
-        measured = self._meter.take(reading, self._workers)
-        if measured is not None:
-            await self._decide(measured)
+        """Take readings, decide, and carry it out. Raises `Unavailable`."""
+        for one in self._roles:
+            before = one.workers
+            decision = await one.look(asked)
+            if decision is None:
+                continue
+            called = _CALLED[one.role]
+            if decision.workers != before:
+                self._report(f"{called} {before} -> {decision.workers}: {decision.reason}")
+            elif decision.limited and decision.limited != self._limited.get(one.role):
+                self._report(f"{called} {one.workers}: {decision.reason}")
+            self._limited[one.role] = decision.limited
+            self._show(one.role, decision.reason)
 
-    async def _read(self, asked: OffsetsClient) -> LoadReading:
-        topic = self._pipeline.topics.events
-        ends = await asked.ends(topic)
-        found = await asked.committed(group_id(self._pipeline.name, _ROLE), topic, ends)
-        committed = {number: at for number, at in found.items() if at is not None}
-        workers = self._status.workers(_ROLE)
-        counts = {name: worker_counts(rows) for name, rows in workers.items()}
-        seen = servers(workers.values())
-        now = retried(workers.values())
-        waits = [_SERVER.get(s, s) for s, n in now.items() if n > self._retried.get(s, 0.0)]
-        self._retried = now
-        seen = replace(
-            seen, cpu=await asyncio.to_thread(self._machine.use), away="".join(waits[:1])
-        )
-        return LoadReading(time.monotonic(), counts, ends, committed, seen)
+    def _show(self, role: str, reason: str) -> None:
+        numbers = {one.role: one.workers for one in self._roles}
+        if role == "score":
+            self._shown[role] = f"workers {numbers[role]} (auto: {reason})"
+        else:
+            self._shown[role] = f"{_CALLED[role]} {numbers[role]}" if numbers[role] != 1 else ""
+        self._status.scaling = ", ".join(filter(None, self._shown.values()))
 
-    async def _decide(self, measured: Measured) -> None:
-        now, policy = time.monotonic(), self._policy
-        self._history = self._history.seen(
-            now, needed(policy, measured).workers, policy.idle_seconds
-        )
-        decision = decide(policy, measured, self._history, now)
-        self._show(decision.reason)
-        if decision.workers != self._workers:
-            self._history = self._history.acted(now)
-            await self._carry_out(decision)
-        elif decision.limited and decision.limited != self._limited:
-            self._report(f"workers {self._workers}: {decision.reason}")
-        self._limited = decision.limited
 
-    async def _carry_out(self, decision: ScalingDecision) -> None:
-        assert self._loop.scorer is not None
-        before, self._workers = self._workers, decision.workers
-        self._report(f"workers {before} -> {decision.workers}: {decision.reason}")
+class Processes:
+    """A loop's workers: processes of this machine."""
+
+    def __init__(self, loop: Loop, pipeline: Pipeline, status: Status, report: Notify) -> None:
+        self._loop = loop
+        self._name = pipeline.name
+        self._status = status
+        self._report = report
+        self._machine = _Machine()
+
+    def shown(self, role: str) -> Mapping[str, Rows]:
+        """The numbers of each worker of a role that shows some, by its name."""
+        return self._status.workers(role)
+
+    async def cpu(self) -> float:
+        """The share of this machine's cores that the loop uses."""
+        return await asyncio.to_thread(self._machine.use)
+
+    async def resize(self, role: str, before: int, after: int) -> None:
+        """Start or stop workers. Where nobody scores any more, the model is unloaded."""
         supervisor = self._loop.supervisor
-        for number in range(before + 1, decision.workers + 1):
-            supervisor.add(self._loop.scorer(number))
-        for number in range(before, decision.workers, -1):
-            await supervisor.remove(f"{_ROLE}-{number}")
+        for number in range(before + 1, after + 1):
+            supervisor.add(self._loop.command(role, number))
+        for number in range(before, after, -1):
+            await supervisor.remove(worker_name(role, number))
+        if role == "score" and not after:
+            await self._unload()
 
-    def _show(self, reason: str) -> None:
-        self._status.scaling = f"workers {self._workers} (auto: {reason})"
+    async def _unload(self) -> None:
+        """Have no Triton hold the model; the next worker that finds it missing loads it."""
+        control = TritonControls(self._loop.settings, self._name)
+        try:
+            await control.unload()
+        except DriftloopError as error:
+            self._report(f"the model stays loaded, though nobody asks it: {error}")
+        finally:
+            await control.close()
 
 
 class _Machine:

@@ -42,7 +42,7 @@ class Status:
     def workers(self, role: str) -> dict[str, Rows]:
         """The numbers of each worker of a role that shows some."""
         found = self._latest.items()
-        return {one: shown for one, shown in found if shown and one.startswith(f"{role}-")}
+        return {one: shown for one, shown in found if shown and one.partition("-")[0] == role}
 
     def warning(self) -> str:
         """What the numbers say is wrong; empty for nothing."""

@@ -66,7 +66,7 @@ class Watch:
             tasks.create_task(self._follow_workers())
             for name, probe in probes(self._loop.settings, self._pipeline).items():
                 tasks.create_task(self._follow_server(name, probe))
-            if self._loop.scorer is not None:
+            if self._loop.following:
                 scaling = Scaling(self._loop, self._pipeline, self._status, self._report)
                 tasks.create_task(scaling.run())
 

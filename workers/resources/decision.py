@@ -70,7 +70,7 @@ class Measured:
     arrivals: Mapping[int, float]
     """Records that arrive a second, by partition."""
     backlog: Mapping[int, float]
-    """Records that are not committed, by partition."""
+    """Records that wait, by partition."""
     rate: float
     """Records that a worker does in a busy second; 0 while no worker has ever been behind."""
     busy: float = 0.0
@@ -148,20 +148,25 @@ class ScalingHistory:
 
 
 def needed(policy: Scale, measured: Measured) -> Needed:
-    """How many workers the load asks for. While the rate is not known: as many as there are."""
-    if measured.rate < _SLOWEST:
-        return Needed(_bounded(policy, measured, measured.workers), measured.workers, ())
+    """How many workers the load asks for; none where nothing arrives and nothing waits.
+
+    While the rate is not known: as many as there are, one at least.
+    """
     demands = {p: measured.demand(p, policy.catch_up_seconds) for p in measured.arrivals}
+    if measured.rate < _SLOWEST:
+        unknown = max(1, measured.workers) if any(demands.values()) else 0
+        return Needed(_bounded(policy, measured, unknown), unknown, ())
     hot = tuple(sorted(p for p, demand in demands.items() if demand > measured.rate))
     rest = sum(demand for demand in demands.values() if demand <= measured.rate)
     spare = (1 - policy.use) * measured.rate * len(hot)
     each = policy.use * measured.rate
     others = 0 if hot and rest <= spare else _ceil(rest / each)
-    workers = _bounded(policy, measured, len(hot) + others)
+    total = sum(demands.values())
+    workers = _bounded(policy, measured, max(len(hot) + others, 1 if total else 0))
     most = _bounded(policy, measured, len(demands))
-    while workers < most and _uneven(demands, workers, measured.rate):
+    while 0 < workers < most and _uneven(demands, workers, measured.rate):
         workers += 1
-    return Needed(workers, _ceil(sum(demands.values()) / each), hot)
+    return Needed(workers, _ceil(total / each), hot)
 
 
 def _uneven(demands: Mapping[int, float], workers: int, rate: float) -> bool:
@@ -185,18 +190,20 @@ def decide(
 ) -> ScalingDecision:
     """How many workers there are to be; `history` has this reading already.
 
-    At most one decision in `SETTLE_SECONDS` changes something. None is added where a server is what
+    At most one decision in `SETTLE_SECONDS` changes something; where there is no worker, one comes
+    at once when there is work. None is added where a server is what
     limits, or where nobody answers; none goes unless fewer would have been enough all `idle` long.
     """
     current = measured.workers
     if measured.servers.away:
         return ScalingDecision(current, f"waiting for {measured.servers.away}")
-    if now - history.decided < SETTLE_SECONDS:
+    if current and now - history.decided < SETTLE_SECONDS:
         return ScalingDecision(current, "settling")
     want = needed(policy, measured)
     limited, bound = _bound(policy, measured, want)
     if want.workers > current:
-        if limit := limits(measured.servers):
+        # nobody has seen the servers where there is no worker
+        if current and (limit := limits(measured.servers)):
             return ScalingDecision(current, limit.reason, limit.name)
         return ScalingDecision(want.workers, _load(measured) + bound, limited)
     enough = history.enough(now, policy.idle_seconds, current)

@@ -28,6 +28,8 @@ class WorkerCounts(NamedTuple):
     """Seconds in requests to Triton, added up: several may be under way."""
     lag: float
     """Records that wait for it now."""
+    partitions: float = 0.0
+    """Topics' partitions that it has."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class LoadReading:
     committed: Mapping[int, int]
     """By partition, the group's next offset."""
     servers: Servers = field(default_factory=Servers)
+    partitions: int = 0
+    """Topics' partitions that workers share; 0 where that is not known."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether workers have all partitions, and nothing waits in any."""
+        found = self.workers.values()
+        owned = sum(one.partitions for one in found)
+        return 0 < self.partitions == owned and not any(one.lag for one in found)
 
 
 class LoadMeter:
@@ -50,6 +61,9 @@ class LoadMeter:
     def __init__(self) -> None:
         self._readings: deque[LoadReading] = deque()
         self._rate = 0.0
+        self._passed: dict[int, int] = {}
+        """Up to here nothing waits, though it may not be committed: a transaction's end has an
+        offset, too."""
 
     def take(self, reading: LoadReading, workers: int) -> Measured | None:
         """The load of so many workers; None while one of them tells nothing, or for too short."""
@@ -67,16 +81,23 @@ class LoadMeter:
         }
         busy = {name: one.busy / passed for name, one in since.items()}
         servers = replace(_busiest([one.servers for one in readings]), waiting=_share(since))
+        if all(one.at_rest for one in readings):
+            self._passed = dict(first.ends)
         if not servers.away:  # who waits for a server shows nothing of what it can do
             self._learn(since, passed)
         return Measured(
             workers,
             _arrivals(first, reading, passed),
-            {p: max(0.0, end - reading.committed.get(p, end)) for p, end in reading.ends.items()},
+            {p: float(self._waiting(reading, p)) for p in reading.ends},
             self._rate,
             sum(busy.values()) / max(1, len(busy)),
             servers,
         )
+
+    def _waiting(self, reading: LoadReading, partition: int) -> int:
+        end = reading.ends[partition]
+        done = max(reading.committed.get(partition, end), self._passed.get(partition, 0))
+        return max(0, end - done)
 
     def _learn(self, since: Mapping[str, WorkerCounts], passed: float) -> None:
         """What a worker can do: what those did that were behind; what any did is the least."""
@@ -99,7 +120,11 @@ def _since(before: WorkerCounts | None, now: WorkerCounts) -> WorkerCounts:
     if before is None or before.records > now.records or before.busy > now.busy:
         return now
     return WorkerCounts(
-        now.records - before.records, now.busy - before.busy, now.infer - before.infer, now.lag
+        now.records - before.records,
+        now.busy - before.busy,
+        now.infer - before.infer,
+        now.lag,
+        now.partitions,
     )
 
 

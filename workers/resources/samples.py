@@ -49,6 +49,7 @@ def worker_counts(found: Rows) -> WorkerCounts:
         _total(found, "busy_seconds"),
         _total(found, "stage_seconds_sum", stage="infer"),
         _total(found, "lag_records"),
+        sum(key.name == "lag_records" for key in found),
     )
 
 

@@ -120,7 +120,8 @@ PARTS: list[tuple[Any, str]] = [
     (lambda: RollOut(harm=0), "policies.rollout.harm"),
     (lambda: RollOut(confidence=1), "policies.rollout.confidence"),
     (lambda: RollOut(holdout=0.8), "policies.rollout.holdout"),
-    (lambda: Scale(min=0), "policies.scale.min"),
+    (lambda: Scale(min=-1), "policies.scale.min"),
+    (lambda: Scale(min=0, max=0), "policies.scale.max"),
     (lambda: Scale(min=3, max=2), "policies.scale.max"),
     (lambda: Scale(max=2.5), "policies.scale.max"),  # type: ignore[arg-type]
     (lambda: Scale(use=0), "policies.scale.use"),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
 
+from streams.kafka.topics import topics_read
 from streams.settings import Settings
 from streams.spec import Policies, Scale
 from tests.unit.pipelines import declare
 from workers.commands.running import _number
 from workers.processes import scaling
-from workers.processes.loop import Loop
+from workers.processes.loop import Loop, worker_name
 from workers.processes.scaling import Scaling
 from workers.processes.status import Status
 from workers.processes.supervisor import Command
@@ -25,22 +27,30 @@ PARTITIONS = range(6)
 
 
 class Running:
-    """A supervisor, Kafka and workers of a fixed speed, on a clock of its own."""
+    """A supervisor, Kafka, Triton and workers of a fixed speed, on a clock of its own."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, policy: Scale = POLICY, role: str = "score"
+    ) -> None:
         self.now = 1000.0
-        self.workers = ["score-1"]
+        self.role = role
+        self.workers = [worker_name(role, 1)]
         self.told = list[str]()
         self.written = 0.0
         self.done = 0.0
+        self.markers = 0
+        """Offsets of each partition that hold the end of a transaction."""
         self.extra = ""
+        self.unloaded = 0
         self._counted: dict[str, list[float]] = {}
         self._status = Status()
-        declared = declare(policies=Policies(scale=POLICY))
-        loop: Any = Loop(Settings(), self, None, Path(), self._command)  # type: ignore[arg-type]
+        declared = declare(policies=Policies(scale=policy))
+        self._topics = topics_read(declared, role)
+        loop = Loop(Settings(), self, None, Path(), self._command, {role: 1})  # type: ignore[arg-type]
         self.scaling = Scaling(loop, declared, self._status, self.told.append)
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(scaling._Machine, "use", lambda _: 0.1)
+        monkeypatch.setattr(scaling, "TritonControls", lambda *_: self)
 
     def add(self, command: Command) -> None:
         self.workers.append(command.name)
@@ -49,14 +59,20 @@ class Running:
         self.workers.remove(name)
         self._status.ended(name)
 
+    async def unload(self) -> None:
+        self.unloaded += 1
+
+    async def close(self) -> None:
+        pass
+
     async def ends(self, topic: str) -> dict[int, int]:
-        assert topic == "orders.events"
-        return {p: int(self.written / len(PARTITIONS)) for p in PARTITIONS}
+        assert topic in self._topics
+        return {p: int(self.written / len(PARTITIONS)) + self.markers for p in PARTITIONS}
 
     async def committed(
         self, group: str, topic: str, partitions: Iterable[int]
     ) -> dict[int, int | None]:
-        assert (group, topic) == ("driftloop.orders.score", "orders.events")
+        assert group == f"driftloop.orders.{self.role}"
         return {p: int(self.done / len(PARTITIONS)) for p in partitions}
 
     async def run(self, seconds: int, arriving: float) -> None:
@@ -67,16 +83,21 @@ class Running:
             can = 1000.0 * len(self.workers)
             work = min(self.written - self.done, can)
             self.done += work
-            for name in self.workers:
+            for number, name in enumerate(self.workers):
                 counts = self._counted.setdefault(name, [0.0, 0.0])
                 counts[0] += work / len(self.workers)
                 counts[1] += work / can
-                lag = (self.written - self.done) / len(self.workers)
+                lag = (self.written - self.done) / len(PARTITIONS)
                 text = (
                     f"driftloop_batch_records_sum {counts[0]}\n"
                     f"driftloop_busy_seconds_total {counts[1]}\n"
-                    f'driftloop_stage_seconds_sum{{stage="infer"}} {counts[1]}\n'
-                    f"driftloop_lag_records {lag}\n{self.extra}"
+                    f'driftloop_stage_seconds_sum{{stage="infer"}} {counts[1]}\n{self.extra}'
+                )
+                text += "".join(
+                    f'driftloop_lag_records{{partition="{p}",topic="{topic}"}} {lag}\n'
+                    for p in PARTITIONS
+                    for topic in self._topics
+                    if p % len(self.workers) == number
                 )
                 self._status.take(name, text)
             await self.scaling.look(self)  # type: ignore[arg-type]
@@ -85,8 +106,8 @@ class Running:
     def line(self) -> str:
         return self._status.line()
 
-    def _command(self, number: int) -> Command:
-        return Command(f"score-{number}", ["score", "m"], {})
+    def _command(self, role: str, number: int) -> Command:
+        return Command(worker_name(role, number), [role, "m"], {})
 
 
 @pytest.fixture
@@ -143,6 +164,46 @@ async def test_a_worker_that_tells_nothing_holds_decisions_back(running: Running
     before = list(running.told)
     await running.run(40, arriving=50)
     assert running.told == before
+
+
+async def test_none_is_left_where_nothing_arrives_and_one_comes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = Running(monkeypatch, replace(POLICY, min=0))
+    await running.run(60, arriving=200)
+    assert (running.workers, running.unloaded) == (["score-1"], 0)
+    running.markers = 1  # the producer's transactions have ends, which nobody commits
+    await running.run(45, arriving=0)
+    assert (running.workers, running.unloaded) == ([], 1)
+    assert running.told[-1].startswith("workers 1 -> 0: ")
+    assert "workers 0 (auto: 0 a second)" in running.line
+    await running.run(100, arriving=0)
+    assert running.workers == []
+    running.written += 1
+    running.written = math.ceil(running.written / len(PARTITIONS)) * len(PARTITIONS)
+    await running.run(1, arriving=0)
+    assert running.workers == ["score-1"]
+    assert running.told[-1].startswith("workers 0 -> 1: ")
+
+
+async def test_who_has_little_to_do_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Running(monkeypatch, replace(POLICY, min=0))
+    for _ in range(10):
+        await running.run(1, arriving=len(PARTITIONS))
+        await running.run(19, arriving=0)
+    assert running.workers == ["score-1"]
+    assert running.told == []
+
+
+async def test_labellers_follow_their_load_and_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Running(monkeypatch, replace(POLICY, min=0), "label")
+    await running.run(15, arriving=1900)
+    assert running.workers == ["label", "label-2", "label-3"]
+    assert running.told[0].startswith("labellers 1 -> 3: ")
+    assert "labellers 3" in running.line
+    await running.run(90, arriving=0)
+    assert (running.workers, running.unloaded) == (["label"], 0)
+    assert "labellers" not in running.line
 
 
 def test_workers_are_a_number_or_auto() -> None:

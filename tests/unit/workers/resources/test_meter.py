@@ -128,7 +128,7 @@ driftloop_redis_max_memory_bytes 200.0
 
 def test_what_is_counted_is_read_from_the_workers_metrics() -> None:
     found = rows(METRICS)
-    assert worker_counts(found) == (1200.0, 2.5, 1.5, 12.0)
+    assert worker_counts(found) == (1200.0, 2.5, 1.5, 12.0, 2.0)
     assert retried([found, found]) == {"infer": 6.0}
     seen = servers([found, rows("driftloop_redis_use 0.4")])
     assert seen.triton == {"a:1": (0.8, 0.02, 0.01)}
