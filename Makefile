@@ -18,8 +18,10 @@ UV    := $(BIN)/uv
 TOOLS := $(VENV)/.driftloop-tools
 READY := $(VENV)/.driftloop-ready
 
-# Tests that start no server run first, in two processes; the others one after another.
-ALONE := tests/unit tests/property tests/faust_faults
+# Tests that start no server run first, then those with servers, each in two processes; then faults,
+# one after another: their recoveries are timed.
+ALONE  := tests/unit tests/property tests/faust_faults
+FAULTS := tests/faults
 NONE  := 5# what pytest exits with where it has nothing to run
 
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -61,12 +63,13 @@ up: $(READY) ## run a pipeline until Ctrl-C (PIPELINE=streams.pipelines.card_fra
 	@exec $(BIN)/driftloop up $(PIPELINE) $(ARGS)
 
 test: lint ## run all checks and tests (ARGS='-k name' selects tests)
-	$(say) '' '== pytest, without servers'
-	@$(PY) -m pytest -n 2 $(ALONE) $(ARGS); alone=$$?; \
-	[ $$alone = 0 ] || [ $$alone = $(NONE) ] || exit $$alone; \
-	printf '\n== pytest, with servers\n'; \
-	$(PY) -m pytest $(addprefix --ignore=,$(ALONE)) $(ARGS); served=$$?; \
-	[ $$served = $(NONE) ] && exit $$alone || exit $$served
+	@all=$(NONE); \
+	stage() { printf '\n== pytest, %s\n' "$$1"; shift; $(PY) -m pytest "$$@" $(ARGS); code=$$?; \
+	  case $$code in 0) all=0;; $(NONE)) ;; *) exit $$code;; esac; }; \
+	stage 'without servers' -n 2 $(ALONE); \
+	stage 'with servers' -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE) $(FAULTS)); \
+	stage faults $(FAULTS); \
+	exit $$all
 
 faults: $(READY) ## kill everything, for 6 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)

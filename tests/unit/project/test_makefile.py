@@ -119,17 +119,28 @@ def test_up_takes_a_pipeline_and_arguments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("alone", "served", "code"),
-    [(0, 0, 0), (1, 0, 1), (0, 1, 1), (5, 0, 0), (0, 5, 0), (5, 5, 5), (2, 5, 2)],
+    ("alone", "served", "faults", "code"),
+    [
+        (0, 0, 0, 0),
+        (1, 0, 0, 1),
+        (0, 1, 0, 1),
+        (0, 0, 1, 1),
+        (5, 0, 5, 0),
+        (0, 5, 5, 0),
+        (5, 5, 0, 0),
+        (5, 5, 5, 5),
+        (2, 5, 5, 2),
+    ],
 )
-def test_tests_pass_where_both_parts_do_and_one_may_have_none(
-    alone: int, served: int, code: int, tmp_path: Path
+def test_tests_pass_where_all_parts_do_and_some_may_have_none(
+    alone: int, served: int, faults: int, code: int, tmp_path: Path
 ) -> None:
     venv = stamped(tmp_path, ROOT)
     script = f"""#!/bin/sh
 case "$*" in
 *"pytest -n 2 tests/unit "*) exit {alone};;
 *"--ignore=tests/unit "*) exit {served};;
+*"pytest tests/faults"*) exit {faults};;
 esac
 """
     for name in ("python", "ruff", "lint-imports"):
