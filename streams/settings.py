@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(3.0, gt=0)
     """Seconds to wait for a server at start before giving up with an error."""
 
+    workers: str = ""
+    """Where `driftloop scale` finds workers' metrics, `host:port`; in it `{role}` stands for score,
+    label and so on. A name that leads to several addresses stands for them all."""
+
     # -- money -------------------------------------------------------------------------------
     currency: str = "USD"
     """Of the prices."""
@@ -165,6 +169,7 @@ def load_settings() -> Settings:
         ) from None
     check_hosts(_variable("kafka"), settings.kafka)
     check_hosts(_variable("triton"), settings.triton)
+    check_hosts(_variable("workers"), settings.workers.replace("{role}", "role"))
     check_redis(_variable("redis"), settings.redis.get_secret_value())
     _check_kafka_security(settings)
     _check_files(settings, "kafka", "SSL" in settings.kafka_security_protocol, _WITH_TLS)

@@ -154,6 +154,11 @@ REDIS_SLOW_CALL_SECONDS = Gauge(
 REDIS_EVICTED = Gauge(
     "driftloop_redis_evicted_keys", "Keys that Redis has dropped since it started, for memory."
 )
+WANTED_WORKERS = Gauge(
+    "driftloop_wanted_workers",
+    "Workers of a role that the load asks for.",
+    ["pipeline", "role"],
+)
 LATE_EVENTS = Counter(
     "driftloop_late_events",
     "Served events that came too late to be counted in their bucket.",

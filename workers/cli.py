@@ -24,6 +24,7 @@ from workers.commands import (
     repairs,
     report,
     running,
+    scaling,
     stack,
     training,
 )
@@ -47,6 +48,7 @@ app.command()(running.label)
 app.command()(running.evaluate)
 app.command()(running.shadow)
 app.command()(running.trainer)
+app.command()(scaling.scale)
 app.command()(training.train)
 app.add_typer(models.app, name="models")
 app.command()(models.promote)

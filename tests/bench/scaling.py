@@ -4,6 +4,9 @@ The workers are simulated: a fixed service time, a start that takes seconds, and
 whole group whenever one comes or goes. What decides is the real thing: `LoadMeter` and `decide`, on
 what the workers would count. Records wait in their partition, first come, first served; partitions
 are shared out as Kafka's range assignor does. No server is started; a day takes some seconds.
+
+With `--kubernetes` the number goes the way that it goes there: Prometheus scrapes the scaler's
+gauge, the HPA reads it through KEDA and passes small changes over, pods take longer to start.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.spec import Scale
+from workers.processes.scaler import followed
 from workers.resources.decision import (
     Measured,
     ScalingHistory,
@@ -38,12 +42,19 @@ STEP = 0.5
 """Seconds of a step of the simulation."""
 STARTS = 6.0
 """Seconds from a decision until a new worker has joined."""
+POD_STARTS = 20.0
+"""The same of a pod, whose image is there."""
 PAUSE = 1.0
 """Seconds for which nobody works when a worker comes or goes."""
 PARTITIONS = 24
 SERVICE = 1e-3
 """Seconds of work for a record: a worker does 1,000 a second."""
 DAY = 86_400.0
+_SCRAPE, _SYNC, _SYNC_AT = 15.0, 15.0, 7.0
+"""Seconds between two scrapes of Prometheus, and between two looks of the HPA, which come so much
+later."""
+_TOLERANCE = 0.1
+"""The HPA changes nothing where it is that near: 10 pods stay where 11 are wanted."""
 
 Load = Callable[[float], float]
 """Records that arrive a second, at a time."""
@@ -83,8 +94,9 @@ class Ran:
 class Workers:
     """Simulated workers that share partitions."""
 
-    def __init__(self, count: int, shape: Shape, seed: int) -> None:
+    def __init__(self, count: int, shape: Shape, seed: int, starts: float = STARTS) -> None:
         self._shape = shape
+        self._starts = starts
         self.shares = np.full(PARTITIONS, (1 - shape.hot) / (PARTITIONS - 1))
         self.shares[0] = shape.hot
         self._use = 0.0
@@ -101,7 +113,7 @@ class Workers:
         for number in range(len(self.names) + 1, count + 1):
             name = f"score-{number}"
             self.names.append(name)
-            self.joined[name] = now + STARTS
+            self.joined[name] = now + self._starts
             self.counts[name] = [0.0, 0.0, 0.0]
         for name in self.names[count:]:
             del self.joined[name], self.counts[name]
@@ -166,18 +178,50 @@ def _fairly(queues: NDArray[np.float64], can: float) -> NDArray[np.float64]:
     return done
 
 
-def run(shape: Shape, policy: Scale, fixed: int | None = None, seed: int = 7) -> Ran:
+class Kubernetes:
+    """From the number that is wanted to the number of pods: Prometheus, KEDA and the HPA.
+
+    The HPA's algorithm: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale,
+    "Algorithm details"; there is no stabilization window, and policies allow any step (the chart).
+    """
+
+    def __init__(self, workers: Workers, wanted: int) -> None:
+        self._workers = workers
+        self._scraped = wanted
+
+    def follow(self, now: float, wanted: int) -> None:
+        """One step."""
+        there = len(self._workers.names)
+        if now % _SCRAPE == 0:
+            self._scraped = followed(wanted, there)
+        if now % _SYNC == _SYNC_AT and abs(self._scraped / there - 1) > _TOLERANCE:
+            self._workers.resize(self._scraped, now)
+
+
+def run(
+    shape: Shape,
+    policy: Scale,
+    fixed: int | None = None,
+    seed: int = 7,
+    *,
+    kubernetes: bool = False,
+) -> Ran:
     """Simulate a load: with a fixed number of workers, or with as many as are decided."""
-    workers = Workers(fixed or policy.min, shape, seed)
+    starts = POD_STARTS if kubernetes else STARTS
+    workers = Workers(fixed or policy.min, shape, seed, starts)
     meter, history, ran = LoadMeter(), ScalingHistory(), Ran(0.0, 0.0, fixed or policy.min)
     count = len(workers.names)
+    pods = Kubernetes(workers, count) if kubernetes and not fixed else None
     ended = int(shape.seconds / STEP)
     arrived, done = np.zeros(ended), np.zeros((ended, PARTITIONS))
     for i in range(ended):
         now = i * STEP
         arrived[i] = shape.load(now)
         done[i] = workers.work(now, arrived[i])
-        ran.cost += count * STEP
+        if pods is not None:
+            pods.follow(now, count)
+        ran.cost += len(workers.names) * STEP
+        ran.most = max(ran.most, len(workers.names))
         ran.backlog.append((now, float(workers.queue.sum())))
         if fixed or i % round(1 / STEP):
             continue
@@ -189,9 +233,9 @@ def run(shape: Shape, policy: Scale, fixed: int | None = None, seed: int = 7) ->
         ran.limited |= {decision.limited} - {""}
         if decision.workers != count:
             history, count = history.acted(now), decision.workers
-            workers.resize(count, now)
+            if pods is None:
+                workers.resize(count, now)
             ran.decided.append((now, count))
-            ran.most = max(ran.most, count)
     ran.p99 = _p99(arrived * STEP / PARTITIONS, done) if shape.hot == 1 / PARTITIONS else math.nan
     return ran
 
@@ -270,11 +314,11 @@ class Row:
     """To the cost of the fixed number that the largest load asks for."""
 
 
-def judged(name: str, policy: Scale) -> Row:
+def judged(name: str, policy: Scale, *, kubernetes: bool) -> Row:
     """A load run by what is decided, beside fixed numbers of workers."""
     shape = SHAPES[name]
     ideal = [ideal_for(policy, shape.load(t)) for t in np.arange(0, shape.seconds, 10 * STEP)]
-    ran, peak = run(shape, policy), max(ideal)
+    ran, peak = run(shape, policy, kubernetes=kubernetes), max(ideal)
     at_peak = run(shape, policy, peak)
     fixed = range(1, peak)
     as_good = bisect_left(fixed, True, key=lambda k: run(shape, policy, k).p99 <= ran.p99)
@@ -318,10 +362,11 @@ def main() -> None:
     """The program."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scaling", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--kubernetes", action="store_true", help="as Kubernetes carries it out")
     parser.add_argument("--only", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     given = parser.parse_args()
     policy = Scale(max=PARTITIONS)
-    rows = [judged(name, policy) for name in given.only]
+    rows = [judged(name, policy, kubernetes=given.kubernetes) for name in given.only]
     if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return

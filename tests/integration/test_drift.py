@@ -29,6 +29,7 @@ from workers.cli import app
 from workers.environment import environment, find_pipeline
 from workers.releases.onnx_files import run, session
 from workers.releases.repository import Repository
+from workers.terminal import out
 
 EVENTS = 4000
 MODULE = """\
@@ -167,7 +168,7 @@ async def test_a_drift_makes_one_candidate_that_says_why(
 def _shown(settings: Settings, monkeypatch: pytest.MonkeyPatch, *asked: str) -> str:
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
     found = []
 
     def invoke() -> None:  # the command has an event loop of its own

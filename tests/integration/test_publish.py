@@ -29,6 +29,7 @@ from workers.environment import environment
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.releases.repository import digest
+from workers.terminal import out
 from workers.training.worker import run_trainer
 
 
@@ -278,7 +279,7 @@ async def test_roll_back_to_a_version_whose_process_has_died(settings: Settings)
 
 def run_command(*arguments: str) -> str:
     """A command's output, which says so where it failed."""
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, arguments)
     return f"{result.output}{result.exception or ''}"
 
 
@@ -291,7 +292,7 @@ async def test_the_commands(
         "from tests.synthetic import declare\npipeline = declare('publish-commands')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")  # a table that is wider than its terminal is wrapped
+    monkeypatch.setattr(out, "width", 200)  # a table that is wider than its terminal is wrapped
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)
 

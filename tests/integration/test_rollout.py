@@ -30,6 +30,7 @@ from workers.environment import environment
 from workers.releases.candidate import Judged
 from workers.releases.lifecycle import Lifecycle
 from workers.rollouts.controller import RollOutController
+from workers.terminal import out
 
 T0 = 1_700_000_000.0
 STEP = 10.0
@@ -285,7 +286,7 @@ async def test_without_feedback_it_freezes_and_goes_on_with_it(
 async def test_an_operator_freezes_thaws_and_takes_back(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(out, "width", 200)
     monkeypatch.syspath_prepend(tmp_path / "work")
     for name, value in environment(settings).items():
         monkeypatch.setenv(name, value)

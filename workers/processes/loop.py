@@ -14,7 +14,6 @@ from streams.adapters.triton.control import TritonControls
 from streams.kafka.connection import admin_client
 from streams.preflight import check
 from streams.settings import Settings
-from streams.spec import Pipeline
 from workers.devstack.cache import Notify
 from workers.devstack.stack import Stack
 from workers.devstack.state import read_stack
@@ -28,6 +27,7 @@ from workers.environment import (
 from workers.processes.metering import metered_servers
 from workers.processes.sharing import in_use, only_loop, until_unused, using_stack
 from workers.processes.supervisor import Command, Supervisor
+from workers.resources.following import roles_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ async def running_loop(
         await _check_given(settings)
         async with _own_stack(settings, report) as (stack, settings):
             await check(settings, pipeline, "score")
-            numbers = _numbers(pipeline, workers or max(1, pipeline.policies.scale.min))
+            scoring = workers or max(1, pipeline.policies.scale.min)
+            numbers = {**dict.fromkeys(roles_of(pipeline), 1), "score": scoring}
             shared = _environment(settings, alone=workers is not None)
 
             def command(role: str, number: int) -> Command:
@@ -138,12 +139,6 @@ async def _own_stack(
 def worker_name(role: str, number: int) -> str:
     """What worker N of a role is called; of most roles there is one."""
     return role if number == 1 and role != "score" else f"{role}-{number}"
-
-
-def _numbers(pipeline: Pipeline, scoring: int) -> dict[str, int]:
-    """How many share a role; there are shadows where versions are rolled out by degrees."""
-    shadows = {"shadow": 1} if pipeline.policies.rollout.gradual else {}
-    return {"score": scoring, "label": 1, "evaluate": 1, **shadows}
 
 
 def _environment(settings: Settings, *, alone: bool) -> dict[str, str]:

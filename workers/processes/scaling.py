@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import psutil
 
-from streams.adapters.triton.control import TritonControls
 from streams.errors import DriftloopError
 from streams.kafka.offsets import OffsetsClient, offsets_client
 from streams.spec import Pipeline
@@ -17,11 +16,11 @@ from workers.devstack.cache import Notify
 from workers.processes.loop import Loop, worker_name
 from workers.processes.status import Status
 from workers.resources.following import RoleScaling
+from workers.resources.idling import unload
 from workers.resources.samples import Rows
 
 _EVERY = 1.0
 """Seconds between two readings."""
-_CALLED = {"score": "workers", "label": "labellers", "evaluate": "evaluators", "shadow": "shadows"}
 
 
 class Scaling:
@@ -36,13 +35,11 @@ class Scaling:
         self._roles = [
             RoleScaling(pipeline, role, fleet, count) for role, count in loop.following.items()
         ]
-        self._limited: dict[str, str] = {}
-        """What was told to limit the workers of a role, while it lasts."""
-        self._shown: dict[str, str] = {}
+        self._reason = "starting"
 
     async def run(self) -> None:
         """Work until cancelled. While Kafka is away nothing is decided."""
-        self._show("score", "starting")
+        self._show()
         while True:
             try:
                 async with offsets_client(self._loop.settings) as asked:
@@ -50,31 +47,24 @@ class Scaling:
                         await self.look(asked)
                         await asyncio.sleep(_EVERY)
             except DriftloopError:  # whoever watches the servers says so
-                self._show("score", "waiting for Kafka")
+                self._reason = "waiting for Kafka"
+                self._show()
             await asyncio.sleep(_EVERY)
 
     async def look(self, asked: OffsetsClient) -> None:
         """Take readings, decide, and carry it out. Raises `Unavailable`."""
         for one in self._roles:
-            before = one.workers
             decision = await one.look(asked)
-            if decision is None:
-                continue
-            called = _CALLED[one.role]
-            if decision.workers != before:
-                self._report(f"{called} {before} -> {decision.workers}: {decision.reason}")
-            elif decision.limited and decision.limited != self._limited.get(one.role):
-                self._report(f"{called} {one.workers}: {decision.reason}")
-            self._limited[one.role] = decision.limited
-            self._show(one.role, decision.reason)
+            if one.news:
+                self._report(one.news)
+            if decision and one is self._roles[0]:
+                self._reason = decision.reason
+        self._show()
 
-    def _show(self, role: str, reason: str) -> None:
-        numbers = {one.role: one.workers for one in self._roles}
-        if role == "score":
-            self._shown[role] = f"workers {numbers[role]} (auto: {reason})"
-        else:
-            self._shown[role] = f"{_CALLED[role]} {numbers[role]}" if numbers[role] != 1 else ""
-        self._status.scaling = ", ".join(filter(None, self._shown.values()))
+    def _show(self) -> None:
+        first, *others = self._roles
+        more = [f", {one}" for one in others if one.workers != 1]
+        self._status.scaling = f"{first} (auto: {self._reason}{''.join(more)})"
 
 
 class Processes:
@@ -103,17 +93,7 @@ class Processes:
         for number in range(before, after, -1):
             await supervisor.remove(worker_name(role, number))
         if role == "score" and not after:
-            await self._unload()
-
-    async def _unload(self) -> None:
-        """Have no Triton hold the model; the next worker that finds it missing loads it."""
-        control = TritonControls(self._loop.settings, self._name)
-        try:
-            await control.unload()
-        except DriftloopError as error:
-            self._report(f"the model stays loaded, though nobody asks it: {error}")
-        finally:
-            await control.close()
+            await unload(self._loop.settings, self._name, self._report)
 
 
 class _Machine:

@@ -21,6 +21,7 @@ from workers.resources.decision import (
 from workers.resources.meter import LoadMeter, LoadReading
 from workers.resources.samples import Rows, retried, servers, worker_counts
 
+_CALLED = {"score": "workers", "label": "labellers", "evaluate": "evaluators", "shadow": "shadows"}
 _SERVER = {"infer": "Triton", "fold": "Redis", "topics": "Kafka", "connect": "a server"}
 """What workers wait for where they repeat a stage."""
 
@@ -39,6 +40,12 @@ class Fleet(Protocol):
     async def resize(self, role: str, before: int, after: int) -> None:
         """Start or stop workers of a role; who is stopped finishes what it has in hand."""
         ...
+
+
+def roles_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """Whose workers share partitions; shadows run where versions are rolled out by degrees."""
+    shadows = ("shadow",) if pipeline.policies.rollout.gradual else ()
+    return ("score", "label", "evaluate", *shadows)
 
 
 def policy_of(role: str, scale: Scale) -> Scale:
@@ -69,12 +76,19 @@ class RoleScaling:
         self._meter = LoadMeter()
         self._history = ScalingHistory()
         self._retried: dict[str, float] = {}
+        self._limited = ""
+        self.news = ""
+        """What the last look changed, or found to limit the workers; empty for nothing."""
+
+    def __str__(self) -> str:
+        return f"{_CALLED[self.role]} {self.workers}"
 
     async def look(self, asked: OffsetsClient) -> ScalingDecision | None:
         """Take a reading, decide, and carry it out; None while too little is known.
 
         Raises `Unavailable`: Kafka is away, nothing is decided.
         """
+        self.news = ""
         measured = self._meter.take(await self._read(asked), self.workers)
         return None if measured is None else await self._decide(measured)
 
@@ -105,5 +119,9 @@ class RoleScaling:
         if decision.workers != self.workers:
             self._history = self._history.acted(now)
             before, self.workers = self.workers, decision.workers
-            await self._fleet.resize(self.role, before, decision.workers)
+            self.news = f"{_CALLED[self.role]} {before} -> {self.workers}: {decision.reason}"
+            await self._fleet.resize(self.role, before, self.workers)
+        elif decision.limited and decision.limited != self._limited:
+            self.news = f"{self}: {decision.reason}"
+        self._limited = decision.limited
         return decision

@@ -16,6 +16,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from streams.settings import PREFIX, Settings
+from streams.telemetry import WANTED_WORKERS
 from workers.roles import Role
 
 ROOT = Path(__file__).parents[3]
@@ -116,7 +117,8 @@ def test_names_are_unique_and_selectors_find_their_pods(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_workers_run_roles_of_the_image_with_settings_that_there_are(variant: str) -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    roles = set(Role) if variant == "production" else set(Role) - {Role.SHADOW}
+    more = {"scale"} if variant == "production" else set()
+    roles = set(Role) | more if more else set(Role) - {Role.SHADOW}
     workers = {name: one for name, one in pods(variant).items() if not name.endswith("-triton")}
     assert set(workers) == {f"driftloop-{role}" for role in roles}
     for name, template in workers.items():
@@ -170,16 +172,30 @@ def test_every_triton_is_named_and_one_trainer_runs(variant: str) -> None:
     assert (trainer["replicas"], trainer["strategy"]) == (1, {"type": "Recreate"})
 
 
-def test_scorers_are_scaled_by_a_gauge_of_ours_between_their_bounds() -> None:
-    [scaled] = of_kind("production", "ScaledObject").values()
-    spec = scaled["spec"]
-    target = of_kind("production", "Deployment")[spec["scaleTargetRef"]["name"]]
-    assert "replicas" not in target["spec"], "two would set it"
-    [trigger] = spec["triggers"]
-    assert "driftloop_lag_records{" in trigger["metadata"]["query"]
-    partitions = environment(target["spec"]["template"])["DRIFTLOOP_PARTITIONS"]["value"]
-    assert 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"] <= int(partitions)
+def test_workers_are_as_many_as_the_scaler_says_within_bounds() -> None:
+    scaled = of_kind("production", "ScaledObject")
+    workers = {f"driftloop-{role}" for role in ("score", "label", "evaluate", "shadow")}
+    assert set(scaled) == workers
+    deployments, services = of_kind("production", "Deployment"), of_kind("production", "Service")
+    told = environment(pods("production")["driftloop-scale"])["DRIFTLOOP_WORKERS"]["value"]
+    for name, one in scaled.items():
+        spec, role = one["spec"], name.removeprefix("driftloop-")
+        target = deployments[spec["scaleTargetRef"]["name"]]
+        assert "replicas" not in target["spec"], "two would set it"
+        [trigger] = spec["triggers"]
+        [gauge] = WANTED_WORKERS.describe()
+        assert (
+            f'{gauge.name}{{namespace="driftloop",role="{role}"}}' in trigger["metadata"]["query"]
+        )
+        assert trigger["metadata"]["threshold"] == "1"
+        partitions = environment(target["spec"]["template"])["DRIFTLOOP_PARTITIONS"]["value"]
+        assert 1 <= spec["minReplicaCount"] <= spec["maxReplicaCount"] <= int(partitions)
+        found = services[told.format(role=role).partition(":")[0]]["spec"]
+        labels = target["spec"]["template"]["metadata"]["labels"]
+        assert found["clusterIP"] == "None"
+        assert found["selector"].items() <= labels.items()
     assert of_kind("small", "ScaledObject") == {}
+    assert "driftloop-scale" not in pods("small")
 
 
 def test_production_keeps_secrets_out_and_survives_a_node() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from streams.errors import ConfigurationError
 from streams.kafka.topics import topics_read
 from streams.settings import Settings
 from streams.spec import Policies, Scale
@@ -18,9 +19,11 @@ from tests.unit.pipelines import declare
 from workers.commands.running import _number
 from workers.processes import scaling
 from workers.processes.loop import Loop, worker_name
+from workers.processes.scaler import Scaler, followed
 from workers.processes.scaling import Scaling
 from workers.processes.status import Status
 from workers.processes.supervisor import Command
+from workers.resources import idling
 
 POLICY = Scale(max=3, catch_up="60s", use=0.7, idle="30s")
 PARTITIONS = range(6)
@@ -50,7 +53,7 @@ class Running:
         self.scaling = Scaling(loop, declared, self._status, self.told.append)
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(scaling._Machine, "use", lambda _: 0.1)
-        monkeypatch.setattr(scaling, "TritonControls", lambda *_: self)
+        monkeypatch.setattr(idling, "TritonControls", lambda *_: self)
 
     def add(self, command: Command) -> None:
         self.workers.append(command.name)
@@ -203,7 +206,7 @@ async def test_labellers_follow_their_load_and_one_stays(monkeypatch: pytest.Mon
     assert "labellers 3" in running.line
     await running.run(90, arriving=0)
     assert (running.workers, running.unloaded) == (["label"], 0)
-    assert "labellers" not in running.line
+    assert "labellers 1 (auto: " in running.line
 
 
 def test_workers_are_a_number_or_auto() -> None:
@@ -211,3 +214,25 @@ def test_workers_are_a_number_or_auto() -> None:
     for wrong in ("0", "-1", "many", "1.5"):
         with pytest.raises(typer.BadParameter, match="neither a number above 0 nor `auto`"):
             _number(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "told"),
+    [
+        (3, 3, 3),
+        (2, 3, 2),
+        (4, 3, 4),
+        (11, 10, 12),
+        (13, 10, 13),
+        (0, 5, 0),
+        (1, 0, 1),
+        (20, 19, 21),
+    ],
+)
+def test_more_are_told_than_the_hpa_passes_over(wanted: int, there: int, told: int) -> None:
+    assert followed(wanted, there) == told
+
+
+def test_who_does_not_say_where_workers_are_is_told_how() -> None:
+    with pytest.raises(ConfigurationError, match="DRIFTLOOP_WORKERS does not say"):
+        Scaler(Settings(), declare())
