@@ -110,6 +110,10 @@ class Settings(BaseSettings):
     """Where `driftloop scale` finds workers' metrics, `host:port`; in it `{role}` stands for score,
     label and so on. A name that leads to several addresses stands for them all."""
 
+    # -- training ----------------------------------------------------------------------------
+    training_gpu_memory: float = Field(1.0, gt=0, le=1)
+    """Share of a GPU's memory that a training process may take: Triton may serve from the same."""
+
     # -- money -------------------------------------------------------------------------------
     currency: str = "USD"
     """Of the prices."""

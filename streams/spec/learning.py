@@ -25,6 +25,8 @@ class Retrain:
     """No candidate is made from fewer training examples."""
     least_positives: int = 20
     """No candidate is made from fewer examples of the rarest class."""
+    processes: int = 1
+    """Processes that train a candidate together on one machine; with GPUs, one on each."""
 
     def __post_init__(self) -> None:
         check_fields(self, "policies.retrain")
@@ -44,6 +46,10 @@ class Retrain:
                 f"{self.window} is shorter than every={self.every}: examples between two "
                 "candidates would never be learned from",
                 "make it as long at least",
+            )
+        if self.processes < 1:
+            raise PipelineError(
+                "policies.retrain.processes", f"{self.processes} train nothing", "use 1 or more"
             )
         if self.least_examples < 1 or not 1 <= self.least_positives <= self.least_examples:
             raise PipelineError(

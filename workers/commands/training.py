@@ -48,10 +48,15 @@ def train(
 ) -> None:
     """Train a candidate now, judge it against the champion, and publish it if the gate lets it.
 
+    Under `torchrun -m workers.cli train MODULE`, which all machines run, they train it together.
+
     Exit code 4: there is a candidate, and the gate does not let it serve.
     """
     if sum(choice is not None for choice in (last, offsets, from_version)) > 1:
         raise ConfigurationError("give one of --last, --offsets and --from-version")
+    from workers.training.job import help_run
+    from workers.training.ranks import given_rank
+
     pipeline, settings = find_pipeline(module), connected_settings(module)
     asyncio.run(ensure_topics(settings, pipeline))  # before the first event there are none
     if pipeline.model.onnx is not None:
@@ -59,6 +64,9 @@ def train(
         return
     if last is not None and seconds(last, "--last") == 0:
         raise ConfigurationError("--last 0 leaves nothing to learn from - give 14d")
+    if given_rank():
+        asyncio.run(help_run(settings, settings.pipeline))
+        return
     if from_version is not None:
         asyncio.run(_repeat(settings, pipeline, from_version))
         return
@@ -82,7 +90,9 @@ async def _train(
         job = Job(settings.pipeline, parse_ranges(topic, offsets).offsets(topic))
     else:
         job = await _recent(settings, pipeline, last)
-    job = msgspec.structs.replace(against(job, pipeline, now), threads=threads)
+    processes = pipeline.policies.retrain.processes
+    job = against(job, pipeline, now)
+    job = msgspec.structs.replace(job, threads=threads, processes=processes)
     meter, outcome, version = RunMeter(settings, pipeline), FAILED, 0
     try:
         judged = await _run(settings, job, meter)
@@ -171,6 +181,7 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
         champion=manifest.parent,
         champion_manifest=now.versions.get(manifest.parent),
         threads=int(manifest.environment.get("threads", "1")),
+        processes=int(manifest.environment.get("processes", "1")),
     )
     meter = RunMeter(settings, pipeline)
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
 import sys
 from pathlib import Path
@@ -23,7 +21,7 @@ from streams.errors import (
 )
 from streams.kafka import workarounds
 from streams.records import Manifest
-from streams.settings import Settings, load_settings
+from streams.settings import load_settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging
 from workers.environment import find_pipeline
@@ -34,11 +32,13 @@ from workers.evaluation.history import apart
 from workers.evaluation.metrics import Scores, measures
 from workers.evaluation.opponent import evaluate, opponent, threshold
 from workers.evaluation.reference import SliceColumns, fillers, reference_of
-from workers.examples.reading import Examples, OffsetRanges, read_examples
+from workers.examples.reading import Examples
 from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
+from workers.training.fitting import Fitting
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
+from workers.training.ranks import LOST, RankLost, join
 from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:
@@ -55,13 +55,21 @@ def main() -> None:
     end_with_parent()
     workarounds.apply()
     os.nice(_NICE)
-    home = Path(sys.argv[1])
-    job = msgspec.json.decode((home / JOB).read_bytes(), type=Job)
+    home, ranks = Path(sys.argv[1]), join()
+    job = msgspec.json.decode(ranks.broadcast((home / JOB).read_bytes()), type=Job)
     settings = load_settings()
     configure_logging(settings, pipeline=job.module, role="training")
+    report = _reporter()
     try:
-        outcome, data = run(settings, job, _reporter())
+        fitting = Fitting(settings, find_pipeline(job.module), job, home, ranks)
+        if ranks.rank:
+            fitting.assist()
+            return
+        outcome, data = run(fitting, report)
         (home / MODEL).write_bytes(data)
+    except RankLost as error:
+        log.error("a rank has lost another", rank=ranks.rank, error=str(error))
+        sys.exit(LOST)
     except DriftloopError as error:
         kind = PipelineError if isinstance(error, ConfigurationError) else type(error)
         outcome = JobOutcome(error=kind.__name__, message=str(error))
@@ -69,20 +77,21 @@ def main() -> None:
         log.error("the training run failed", exc_info=error)
         said = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         outcome = JobOutcome(error=TrainingError.__name__, message=said)
+    if ranks.rank:
+        log.error("a rank ends", rank=ranks.rank, error=outcome.message)
+        sys.exit(1)
     (home / OUTCOME).write_bytes(msgspec.json.encode(outcome))
 
 
-def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes]:
+def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
     """Read, train, evaluate and judge; the candidate's ONNX file is the second part.
 
     Raises:
         DriftloopError: there is no candidate; says why.
     """
-    pipeline = find_pipeline(job.module)
-    window = OffsetRanges.from_offsets(pipeline.topics.examples, job.offsets)
-    gc.disable()  # a million small objects, none of them garbage: collecting takes most of the time
-    reading = asyncio.run(read_examples(settings, pipeline, window))
-    gc.enable()
+    pipeline, job = fitting.pipeline, fitting.job
+    own, reading = fitting.read()
+    assert reading is not None, "the first rank has them all"
     report(Step("read", examples=len(reading.examples)))
     watermark = reading.watermark if job.label_watermark is None else job.label_watermark
     spans = (
@@ -93,9 +102,9 @@ def run(settings: Settings, job: Job, report: OnStep) -> tuple[JobOutcome, bytes
     sliced = cut(reading.examples, spans)
     # before torch is imported, which takes seconds
     require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
-    candidate = _train(pipeline, job, reading.examples, spans, report)
+    candidate = fitting.candidate(own, reading.examples, spans, report)
     scores = evaluate(candidate.onnx, sliced.evaluate)
-    repository = Repository(settings.model_repository, pipeline.name)
+    repository = Repository(fitting.settings.model_repository, pipeline.name)
     case = _case(pipeline, repository, job, sliced, (scores, candidate.threshold))
     slices = {one.name: one.mask(sliced.evaluate.vector) for one in pipeline.slices}
     decision = decide(pipeline.policies.gate, case, slices, candidate.seed)
@@ -170,34 +179,6 @@ def _reference(
             needed=LEAST_BUCKETS,
         )
     return reference
-
-
-def _train(
-    pipeline: Pipeline, job: Job, examples: Examples, slices: Spans, report: OnStep
-) -> Candidate:
-    import torch
-
-    from workers.training.fit import Epoch, train
-
-    gpus = int(torch.cuda.is_available())
-    report(Step("start", gpus=gpus))
-
-    def tell(progress: Epoch) -> None:
-        report(
-            Step(
-                "train",
-                epoch=progress.epoch,
-                epochs=progress.epochs,
-                loss=progress.loss,
-                metric=progress.metric,
-                seconds=progress.seconds,
-                gpus=gpus,
-            )
-        )
-
-    candidate = train(pipeline, examples, slices, tell, job.threads)
-    report(Step("judge", gpus=gpus))
-    return candidate
 
 
 def _manifest(pipeline: Pipeline, candidate: Candidate, slices: Spans) -> Manifest:

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from streams.errors import TrainingError
 from streams.spec import Pipeline
-from workers.evaluation.metrics import point
 from workers.examples.reading import Examples
-from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
-from workers.training.slices import Sliced, Spans, cut, require_support
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """How far training has come."""
-
-    epoch: int
-    epochs: int
-    loss: float
-    """Mean training loss of the epoch."""
-    metric: float
-    """The validation slice's: average precision, or accuracy with several classes."""
-    best: float
-    seconds: float
-
-
-OnEpoch = Callable[[Epoch], None]
+from workers.training.epochs import How, fit, logits
+from workers.training.export import ExportedModel, Normalise, export, statistics, verify
+from workers.training.slices import Spans, cut, require_support
 
 
 @dataclass(frozen=True)
@@ -55,31 +37,31 @@ class Candidate:
     environment: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """A network with its best weights."""
+class _Plan(msgspec.Struct):
+    """What the first rank tells the others before they begin."""
 
-    network: nn.Module
-    metric: float
-    epoch: int
-    seconds: float
+    mean: list[float]
+    scale: list[float]
+    weights: list[float]
 
 
 def train(
     pipeline: Pipeline,
     examples: Examples,
     slices: Spans,
-    report: OnEpoch = lambda progress: None,
-    threads: int = 1,
+    how: How | None = None,
+    own: Examples | None = None,
 ) -> Candidate:
     """Train a candidate on the training slice; the evaluation slice is not looked at.
 
-    The same arguments give the same bytes on the same machine.
+    The same arguments give the same bytes on the same machine. The first of several ranks calls
+    this with all examples, and with its own of the training slice; the others call `assist`.
 
     Raises:
         TrainingError: too few examples or positives, or the loss is not finite.
         ModelError: the network cannot be exported, or its export answers otherwise.
     """
+    how = how or How()
     parameters = pipeline.model.training()
     sliced = cut(examples, slices)
     classes = max(2, pipeline.model.outputs)
@@ -88,9 +70,13 @@ def train(
     mean, scale = statistics(sliced.train.vector, pipeline.normalised)
     normalise = Normalise(mean, scale)
     weights = class_weights(sliced.train.label, classes, parameters["positive_weight"])
-    with _deterministic(seed, threads) as device:
-        fit = _fit(pipeline, normalise, sliced, weights, report, device)
-        served = ExportedModel(normalise.cpu(), fit.network.cpu(), prior_offset(weights, pipeline))
+    plan = _Plan(mean.tolist(), scale.tolist(), weights.tolist())
+    how.ranks.broadcast(msgspec.json.encode(plan))
+    with _deterministic(seed, how) as device:
+        own = sliced.train if own is None else own
+        found = fit(pipeline, normalise, weights, (own, sliced.validate), how)
+        offset = prior_offset(weights, pipeline)
+        served = ExportedModel(normalise.cpu(), found.network.cpu(), offset)
         data = export(served, len(pipeline.feature_names))
         verify(data, served, sliced.validate.vector[:2048])
         scores = _scores(served, sliced.validate.vector)
@@ -102,12 +88,24 @@ def train(
         parameters=parameters,
         seed=seed,
         metrics={
-            "validation": fit.metric,
-            "epoch": float(fit.epoch),
-            "training_seconds": round(fit.seconds, 3),
+            "validation": found.metric,
+            "epoch": float(found.epoch),
+            "training_seconds": round(found.seconds, 3),
         },
-        environment=environment(device, threads),
+        environment=environment(device, how),
     )
+
+
+def assist(pipeline: Pipeline, own: Examples, how: How) -> None:
+    """Help the first rank to train, with this rank's examples of the training slice.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    plan = msgspec.json.decode(how.ranks.broadcast(b""), type=_Plan)
+    normalise = Normalise(np.array(plan.mean), np.array(plan.scale))
+    with _deterministic(int(pipeline.model.training()["seed"]), how):
+        fit(pipeline, normalise, np.array(plan.weights), (own, None), how)
 
 
 def class_weights(
@@ -160,8 +158,9 @@ def choose_threshold(scores: NDArray[np.float32], labels: NDArray[np.float32]) -
     return float(ranked[int(np.argmax(f1))])
 
 
-def environment(device: torch.device, threads: int) -> dict[str, str]:
-    """Versions that decide the bytes that come out."""
+def environment(device: torch.device, how: How) -> dict[str, str]:
+    """What decides the bytes that come out, beside examples and parameters."""
+    several = {"processes": str(how.ranks.size)} if how.ranks.size > 1 else {}
     hardware = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
         "python": platform.python_version(),
@@ -169,125 +168,23 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
         "onnx": onnx.__version__,
         "numpy": np.__version__,
         "device": hardware,
-        "threads": str(threads),
+        "threads": str(how.threads),
+        **several,
     }
 
 
-def _fit(
-    pipeline: Pipeline,
-    normalise: Normalise,
-    sliced: Sliced,
-    weights: NDArray[np.float64],
-    report: OnEpoch,
-    device: torch.device,
-) -> _Fit:
-    """Train until the validation metric has not improved for `patience` epochs."""
-    parameters = pipeline.model.training()
-    network = build(pipeline).to(device)
-    normalise = copy.deepcopy(normalise).to(device)
-    loss = _Loss(weights, pipeline.model.outputs).to(device)
-    vectors, labels = _tensors(sliced.train, normalise, device)
-    validation, _ = _tensors(sliced.validate, normalise, device)
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=float(parameters["learning_rate"]),
-        weight_decay=float(parameters["weight_decay"]),
-    )
-    epochs, begun = int(parameters["epochs"]), time.monotonic()
-    best, best_epoch, kept = -np.inf, 0, copy.deepcopy(network.state_dict())
-    for epoch in range(1, epochs + 1):
-        mean_loss = _epoch(network, loss, optimizer, vectors, labels, int(parameters["batch_size"]))
-        metric = _metric(_logits(network, validation), sliced.validate.label)
-        if metric > best:
-            best, best_epoch, kept = metric, epoch, copy.deepcopy(network.state_dict())
-        report(Epoch(epoch, epochs, mean_loss, metric, best, time.monotonic() - begun))
-        if epoch - best_epoch >= int(parameters["patience"]):
-            break
-    network.load_state_dict(kept)
-    return _Fit(network, float(best), best_epoch, time.monotonic() - begun)
-
-
-def _epoch(
-    network: nn.Module,
-    loss: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    vectors: Tensor,
-    labels: Tensor,
-    batch: int,
-) -> float:
-    """One pass in random order; the mean loss."""
-    network.train()
-    order = torch.randperm(len(vectors)).to(vectors.device)
-    total = torch.zeros((), device=vectors.device)
-    for rows in torch.split(order, batch):
-        if len(rows) < 2 <= len(order):
-            continue  # a batch of one breaks batch normalisation
-        optimizer.zero_grad(set_to_none=True)
-        value = loss(network(vectors[rows]), labels[rows])
-        value.backward()
-        optimizer.step()
-        total += value.detach() * len(rows)
-    mean = float(total) / len(order)
-    if not np.isfinite(mean):
-        raise TrainingError(
-            f"the training loss became {mean} - lower model.parameters.learning_rate, "
-            "or normalise the features"
-        )
-    return mean
-
-
-class _Loss(nn.Module):
-    """Cross-entropy with class weights, on logits [n, outputs] and labels [n]."""
-
-    weights: Tensor
-
-    def __init__(self, weights: NDArray[np.float64], outputs: int) -> None:
-        super().__init__()
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
-        self._binary = outputs == 1
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self._binary:
-            return nn.functional.binary_cross_entropy_with_logits(
-                logits[:, 0], labels, pos_weight=self.weights[1]
-            )
-        return nn.functional.cross_entropy(logits, labels.long(), weight=self.weights)
-
-
-def _tensors(
-    examples: Examples, normalise: Normalise, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Normalised vectors and labels on the device: normalising once is enough."""
-    with torch.no_grad():
-        vectors = normalise(torch.from_numpy(examples.vector).to(device))
-    return vectors, torch.from_numpy(examples.label).to(device)
-
-
-def _logits(network: nn.Module, vectors: Tensor) -> NDArray[np.float32]:
-    network.eval()
-    with torch.no_grad():
-        parts = [network(part).cpu() for part in torch.split(vectors, 8192)]
-    found: NDArray[np.float32] = torch.cat(parts).numpy()
-    return found
-
-
-def _metric(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    name = "average_precision" if logits.shape[1] == 1 else "accuracy"
-    return point(name, logits, labels)
-
-
 def _scores(served: nn.Module, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return _logits(served, torch.from_numpy(vectors))
+    return logits(served, torch.from_numpy(vectors))
 
 
 @contextlib.contextmanager
-def _deterministic(seed: int, threads: int) -> Iterator[torch.device]:
+def _deterministic(seed: int, how: How) -> Iterator[torch.device]:
     """Fixed seed, deterministic algorithms, and few threads; as it was before, afterwards."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = how.ranks.device()
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng():
-        torch.set_num_threads(threads)
+        torch.set_num_threads(how.threads)
         torch.use_deterministic_algorithms(True)
         torch.manual_seed(seed)
         try:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from streams.errors import DriftloopError, ModelError, PipelineError, TrainingError, Unavailable
 from streams.ledger.state import LedgerState
@@ -28,8 +30,13 @@ from workers.evaluation.history import History, history
 from workers.processes.supervisor import PARENT
 from workers.releases.candidate import Judged
 from workers.training.accounting import RunMeter
+from workers.training.ranks import given_rank, given_ranks
+
+log = structlog.get_logger(__name__)
 
 JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model.onnx"
+CUT_OFF = "cut-off"
+"""A file that says how a run ended that has no outcome."""
 _TERMINATE_SECONDS = 5.0
 
 
@@ -52,6 +59,10 @@ class Job(msgspec.Struct, frozen=True):
     history: History = History()
     """What the ledger says of earlier candidates."""
     threads: int = 1
+    """Of each process."""
+    processes: int = 1
+    checkpoint_seconds: float = 10.0
+    """Time between two checkpoints."""
 
 
 def against(job: Job, pipeline: Pipeline, now: LedgerState) -> Job:
@@ -101,8 +112,11 @@ async def run_job(
     job: Job,
     report: OnStep = lambda step: None,
     meter: RunMeter | None = None,
+    home: Path | None = None,
 ) -> Judged:
     """Run a job in a child process; cancelling ends it. A meter is told what it uses.
+
+    With a directory for it (`home`), a run that was cut off there goes on at its checkpoint.
 
     Raises:
         TrainingError: there is no candidate; says why.
@@ -110,25 +124,84 @@ async def run_job(
         PipelineError: the network cannot be built.
         Unavailable: Kafka is away.
     """
+    if home is not None:
+        return await _run_kept(home, settings, job, report, meter)
     with tempfile.TemporaryDirectory(prefix="driftloop-train-") as name:
-        home = Path(name)
-        (home / JOB).write_bytes(msgspec.json.encode(job))
-        code = await _run_child(settings, home, report, meter)
-        if not (home / OUTCOME).exists():
-            raise TrainingError(f"the training process ended ({ended(code)}) - its log says more")
-        outcome = msgspec.json.decode((home / OUTCOME).read_bytes(), type=JobOutcome)
-        if outcome.manifest is None:
-            raise _raised(outcome)
-        data = (home / MODEL).read_bytes()
+        return await _run_in(Path(name), settings, job, report, meter)
+
+
+async def help_run(settings: Settings, module: str) -> None:
+    """The part of a process that torchrun has started and that is not the first.
+
+    Raises:
+        TrainingError: it ended badly; its log says more.
+    """
+    with tempfile.TemporaryDirectory(prefix="driftloop-train-") as name:
+        job = Job(module, {})  # the first tells which
+        (Path(name) / JOB).write_bytes(msgspec.json.encode(job))
+        code = await _run_child(settings, Path(name), _program(job), lambda step: None, None)
+    if code:
+        raise TrainingError(f"rank {given_rank()} ended ({ended(code)}) - its log says more")
+
+
+def unfinished(home: Path, decided: float) -> Job | None:
+    """The job that was cut off in this directory, unless its time has been decided since."""
+    try:
+        found = msgspec.json.decode((home / JOB).read_bytes(), type=Job)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        log.warning("a run that was cut off cannot be read", at=str(home / JOB), error=str(error))
+        return None
+    return found if found.slices and (found.label_watermark or 0.0) > decided else None
+
+
+async def _run_kept(
+    home: Path, settings: Settings, job: Job, report: OnStep, meter: RunMeter | None
+) -> Judged:
+    """In a directory that stays until there is an outcome."""
+    await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
+    try:
+        return await _run_in(home, settings, job, report, meter)
+    finally:
+        if (home / OUTCOME).exists():
+            shutil.rmtree(home)
+
+
+async def _run_in(
+    home: Path, settings: Settings, job: Job, report: OnStep, meter: RunMeter | None
+) -> Judged:
+    for name in (OUTCOME, CUT_OFF):
+        (home / name).unlink(missing_ok=True)
+    (home / JOB).write_bytes(msgspec.json.encode(job))
+    code = await _run_child(settings, home, _program(job), report, meter)
+    if not (home / OUTCOME).exists():
+        said = f"the training process ended ({ended(code)}) - its log says more"
+        raise TrainingError((home / CUT_OFF).read_text() if (home / CUT_OFF).exists() else said)
+    outcome = msgspec.json.decode((home / OUTCOME).read_bytes(), type=JobOutcome)
+    if outcome.manifest is None:
+        raise _raised(outcome)
+    data = (home / MODEL).read_bytes()
     return Judged(outcome.manifest, data, outcome.action, outcome.reason)
 
 
-async def _run_child(settings: Settings, home: Path, report: OnStep, meter: RunMeter | None) -> int:
+def _program(job: Job) -> list[str]:
+    """What runs a job; several processes are started by torchrun, or have been."""
+    processes = min(job.processes, max(1, len(job.offsets)))
+    if processes == 1 or given_ranks() > 1:
+        return ["workers.training.child"]
+    return ["workers.training.launch", str(processes)]
+
+
+async def _run_child(
+    settings: Settings, home: Path, program: list[str], report: OnStep, meter: RunMeter | None
+) -> int:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "workers.training.child",
+        program[0],
         str(home),
+        *program[1:],
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for the parent, which ends the child

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from streams.spec import Retrain
 from workers.examples.index import Index
 from workers.examples.reading import OffsetRanges
+from workers.training.job import Job
 from workers.training.slices import Spans, lacking, slices_at
 
 
@@ -26,6 +27,14 @@ class Due:
     """Labels are mature up to this event time."""
     window: OffsetRanges
     slices: Spans
+
+
+def again(topic: str, job: Job) -> Due:
+    """What a job, which names watermark and slices, was made for."""
+    assert job.label_watermark is not None
+    assert job.slices is not None
+    window = OffsetRanges.from_offsets(topic, job.offsets)
+    return Due(job.label_watermark, window, Spans.from_manifest(job.slices))
 
 
 def due(

@@ -34,8 +34,8 @@ from workers.releases.lifecycle import Lifecycle
 from workers.rollouts.controller import RollOutController
 from workers.training.accounting import FAILED, STOPPED, RunMeter
 from workers.training.drift_watch import Alarm, DriftWatch
-from workers.training.job import Job, Step, against, run_job
-from workers.training.schedule import Due, due, why_not
+from workers.training.job import Job, Step, against, run_job, unfinished
+from workers.training.schedule import Due, again, due, why_not
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +83,7 @@ class Trainer:
         self._watch = DriftWatch(settings, pipeline)
         self._alarms: list[Alarm] = []
         self._purse = Purse(settings, pipeline)
+        self._home = settings.state_dir / "training" / pipeline.name
         self._asked_again = 0.0
         """When a retrain that was put off is thought of again, by the event loop's clock."""
         self._decided = 0.0
@@ -119,16 +120,18 @@ class Trainer:
         await self._patiently("examples", self._tail.start)
         await self._patiently("drift", self._watch.start)
         log.info("trainer is ready", pipeline=self._pipeline.name, decided=self._decided)
+        if job := unfinished(self._home, self._decided):
+            await self.candidate(again(self._pipeline.topics.examples, job), job.cause)
         while True:
             found = await self._patiently("examples", self._next)
             if found is not None and await self._paid(found):
                 await self.candidate(found)
 
-    async def candidate(self, found: Due) -> None:
+    async def candidate(self, found: Due, cause: str = "") -> None:
         """Make a candidate, judge it, and do what the gate says."""
         name = self._pipeline.name
         known = [one for one in self._alarms if one.end <= found.watermark]
-        cause = known[0].cause if known else ""
+        cause = cause or (known[0].cause if known else "")
         log.info(
             "candidate is due",
             pipeline=name,
@@ -180,9 +183,10 @@ class Trainer:
             label_watermark=found.watermark,
             slices=found.slices.as_manifest(),
             cause=cause,
+            processes=self._pipeline.policies.retrain.processes,
         )
         job = against(job, self._pipeline, now)
-        return await run_job(self._settings, job, self._report, run)
+        return await run_job(self._settings, job, self._report, run, self._home)
 
     async def _next(self) -> Due | None:
         """Read for a while; return the candidate that is due now, if any."""

@@ -15,7 +15,8 @@ from tests.synthetic import DAY, START, in_columns, made, pipeline
 from workers.evaluation.metrics import calibration_error, measures, point
 from workers.evaluation.opponent import evaluate
 from workers.examples.reading import Examples
-from workers.training.fit import Candidate, Epoch, choose_threshold, class_weights, train
+from workers.training.epochs import Epoch, How
+from workers.training.fit import Candidate, choose_threshold, class_weights, train
 from workers.training.slices import cut, slices_at
 
 EXAMPLES = in_columns(made(6, per_day=1500))
@@ -81,7 +82,7 @@ def test_progress_is_reported_and_patience_ends_it() -> None:
             pipeline.model, parameters={"epochs": 50, "patience": 1, "learning_rate": 0.3}
         ),
     )
-    train(impatient, EXAMPLES, SLICES, told.append)
+    train(impatient, EXAMPLES, SLICES, How(told.append))
     assert [one.epoch for one in told] == list(range(1, len(told) + 1))
     assert len(told) < 50
 

@@ -1,0 +1,101 @@
+"""A rank's part of a training run: its examples are read, and the network is fitted to all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streams.settings import Settings
+from streams.spec import Pipeline
+from workers.examples.reading import Examples, OffsetRanges, Reading
+from workers.releases.manifests import blank
+from workers.training.job import Job, OnStep, Step
+from workers.training.ranks import Ranks
+from workers.training.shards import read_together
+from workers.training.slices import Spans
+
+if TYPE_CHECKING:
+    from workers.training.epochs import Epoch, How, OnEpoch
+    from workers.training.fit import Candidate
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a rank was told."""
+
+    settings: Settings
+    pipeline: Pipeline
+    job: Job
+    home: Path
+    """Where checkpoints are."""
+    ranks: Ranks
+
+    def read(self) -> tuple[Examples, Reading | None]:
+        """This rank's examples, and all, for the first. Raises as `read_together`."""
+        window = OffsetRanges.from_offsets(self.pipeline.topics.examples, self.job.offsets)
+        gc.disable()  # a million small objects, none of them garbage: collecting takes most time
+        try:
+            reading = read_together(self.settings, self.pipeline, window, self.ranks)
+            return asyncio.run(reading)
+        finally:
+            gc.enable()
+
+    def assist(self) -> None:
+        """The part of a rank that is not the first. Raises as `read_together` and `assist`."""
+        from workers.training.fit import assist
+
+        own, _ = self.read()
+        spans = Spans.from_manifest(msgspec.json.decode(self.ranks.broadcast(b"")))
+        assist(self.pipeline, own.between(*spans.train), self._how(lambda progress: None))
+        self.ranks.leave()
+
+    def candidate(
+        self, own: Examples, examples: Examples, spans: Spans, report: OnStep
+    ) -> Candidate:
+        """The part of the first rank, with its own examples and all. Raises as `train`."""
+        import torch
+
+        from workers.training.fit import train
+
+        self.ranks.broadcast(msgspec.json.encode(spans.as_manifest()))
+        gpus = min(torch.cuda.device_count(), self.ranks.size)
+        report(Step("start", gpus=gpus))
+
+        def tell(now: Epoch) -> None:
+            said = (now.epoch, now.epochs, now.loss, now.metric, now.seconds, gpus)
+            report(Step("train", 0, *said))
+
+        found = train(self.pipeline, examples, spans, self._how(tell), own.between(*spans.train))
+        self.ranks.leave()
+        report(Step("judge", gpus=gpus))
+        return found
+
+    def _how(self, tell: OnEpoch) -> How:
+        """How the network is fitted, and which fit a checkpoint has to be of."""
+        import torch
+
+        from workers.training.checkpoint import Checkpoint
+        from workers.training.epochs import How
+
+        job, ranks, device = self.job, self.ranks, self.ranks.device()
+        if device.type == "cuda":
+            share = self.settings.training_gpu_memory
+            torch.cuda.set_per_process_memory_fraction(share, device)
+        same = {
+            "code": blank(self.pipeline).code,
+            "schema": self.pipeline.schema_hash,
+            "parameters": self.pipeline.model.training(),
+            "offsets": job.offsets,
+            "slices": job.slices,
+            "watermark": job.label_watermark,
+            "rank": [ranks.rank, ranks.size],
+            "threads": job.threads,
+            "torch": [str(torch.__version__), str(device)],
+        }
+        path = self.home / f"checkpoint-{ranks.rank}.npz"
+        return How(tell, job.threads, ranks, Checkpoint(path, same, job.checkpoint_seconds))
