@@ -33,15 +33,20 @@ _OPTIONS = frozenset(
 """Of a Redis URL, after its `?`."""
 
 
-def check_hosts(setting: str, text: str) -> None:
-    """Check `host:port[,host:port]`, or `unix:/path`.
+DNS = "dns:///"
+"""Begins a name that stands for all of its addresses, as in gRPC."""
+
+
+def check_hosts(setting: str, text: str, *, names: bool = False) -> None:
+    """Check `host:port[,host:port]`, or `unix:/path`; with `names` also `dns:///host:port`.
 
     Raises:
         ConfigurationError: one of them is no such address.
     """
-    for address in map(str.strip, text.split(",")) if text else ():
-        if address.startswith("unix:"):
+    for given in map(str.strip, text.split(",")) if text else ():
+        if given.startswith("unix:"):
             continue
+        address = given.removeprefix(DNS) if names else given
         host, _, port = address.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         plain = (

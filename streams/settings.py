@@ -65,7 +65,10 @@ class Settings(BaseSettings):
 
     # -- Triton ------------------------------------------------------------------------------
     triton: str = ""
-    """gRPC addresses of Triton, `host:port[,host:port]`; empty for the embedded server."""
+    """gRPC addresses of Triton, `host:port[,host:port]`; empty for the embedded server. Of
+    `dns:///host:port`, each address of the name is a Triton, and it is looked up again."""
+    triton_server_name: str = ""
+    """Name that Triton's certificate is for, where it is not the host that is named."""
     triton_tls: bool = False
     """Use TLS towards Triton."""
     triton_cafile: Path | None = None
@@ -172,7 +175,7 @@ def load_settings() -> Settings:
             f"{name}={first['input']!r}: {first['msg']} - see `driftloop settings`"
         ) from None
     check_hosts(_variable("kafka"), settings.kafka)
-    check_hosts(_variable("triton"), settings.triton)
+    check_hosts(_variable("triton"), settings.triton, names=True)
     check_hosts(_variable("workers"), settings.workers.replace("{role}", "role"))
     check_redis(_variable("redis"), settings.redis.get_secret_value())
     _check_kafka_security(settings)

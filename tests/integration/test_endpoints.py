@@ -18,6 +18,7 @@ import orjson
 import psutil
 import pytest
 
+from streams.adapters.triton import resolving
 from streams.adapters.triton.control import TritonControl
 from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.aio.retrying import until_available
@@ -116,6 +117,20 @@ async def both(pair: Pair, settings: Settings) -> Both:
     return one, two, settings.model_copy(update={**named, **no_tls})
 
 
+@pytest.fixture
+def named(both: Both, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, list[str]]:
+    """Settings with a name, and the addresses that it leads to: of the first, until changed."""
+    leads_to = [both[0].server.address]
+
+    async def look_up(host: str, port: int) -> list[str]:
+        assert (host, port) == ("tritons", 8001)
+        return list(leads_to)
+
+    monkeypatch.setattr(resolving, "look_up", look_up)
+    monkeypatch.setattr(resolving, "SECONDS", 0.2)
+    return both[2].model_copy(update={"triton": "dns:///tritons:8001"}), leads_to
+
+
 @dataclass
 class Requests:
     """What came of constant requests."""
@@ -193,6 +208,49 @@ async def test_one_of_two_that_goes_away_fails_no_request(both: Both, harm: str)
         f"{harm}: slowest {seen.slowest:.2f} s, open after {opened:.2f} s, "
         f"closed {closed:.2f} s after it was healthy"
     )
+    assert seen.failures == []
+    assert seen.slowest < DELAY
+
+
+async def test_one_behind_a_name_joins_once_it_serves_and_another_leaves(
+    both: Both, named: tuple[Settings, list[str]]
+) -> None:
+    """Neither fails a request: the version is loaded into the one that joins before it gets any."""
+    one, two, _ = both
+    settings, leads_to = named
+    declared = declare("endpoint-names")
+    await publish_first(settings, declared, linear(4))
+    late = TritonControl(settings.model_copy(update={"triton": two.server.address}), declared.name)
+    assert not await late.ready(1)
+
+    def asked() -> list[str]:
+        return [endpoint.address for endpoint in scorer.endpoints]
+
+    async with watched(settings, declared) as scorer:
+        await until(lambda: asked() == [one.server.address], "the first is known")
+        async with requests(scorer) as seen:
+            leads_to.append(two.server.address)
+            await until(lambda: len(asked()) == 2, "the second has joined")
+            assert await late.ready(1)
+            await seen.more(200)
+            del leads_to[0]
+            await until(lambda: asked() == [two.server.address], "the first has left")
+            one.kill()
+            await seen.more(200)
+    assert seen.failures == []
+    await late.close()
+
+
+async def test_one_that_is_told_to_stop_fails_no_request(both: Both) -> None:
+    one, _, settings = both
+    declared = declare("endpoint-stopped")
+    await publish_first(settings, declared, linear(4))
+    async with watched(settings, declared) as scorer, requests(scorer) as seen:
+        one.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(one.process.wait)
+        await until(lambda: states(scorer)[0] == "open")
+        await seen.more(200)
+    print(f"stopped: slowest {seen.slowest:.2f} s")
     assert seen.failures == []
     assert seen.slowest < DELAY
 

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.adapters.triton.client import NotServing
+from streams.adapters.triton.endpoint import Endpoint
+from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.adapters.triton.membership import Membership
+from streams.adapters.triton.resolving import Resolver
 from streams.errors import Unavailable
 from streams.settings import Settings
 
@@ -62,3 +66,10 @@ def away() -> Unavailable:
 def not_serving(*, died: bool) -> NotServing:
     """What a scorer raises where the version is not loaded, or its process has died."""
     return NotServing(Settings(triton="here:1"), "orders", "a reason", died=died)
+
+
+def among(*endpoints: Endpoint) -> TritonEndpoints:
+    """A scorer on these endpoints, of two features."""
+    made = {one.address: one for one in endpoints}
+    resolver = Resolver(Settings(triton=",".join(made)))
+    return TritonEndpoints(Membership(resolver, lambda one: made[one.triton], ONE), 2, 1)

@@ -17,9 +17,10 @@ import msgspec
 import numpy as np
 import structlog
 
-from streams.adapters.triton.client import NotServing, each
+from streams.adapters.triton.client import NotServing
 from streams.adapters.triton.control import TritonControls
 from streams.adapters.triton.repository import MODEL
+from streams.adapters.triton.resolving import PerTriton
 from streams.adapters.triton.scorer import TritonScorer
 from streams.errors import ModelError, Unavailable
 from streams.ledger.state import LedgerState
@@ -81,15 +82,13 @@ class Publisher:
         self.repository = Repository(settings.model_repository, pipeline.name)
         self.control = control or TritonControls(settings, pipeline.name)
         outputs = pipeline.model.outputs
-        self._scorers = (
-            [scorer]
-            if scorer is not None
-            else [TritonScorer(one, pipeline.name, outputs) for one in each(settings)]
+        self._scorers = PerTriton(
+            settings, lambda one: scorer or TritonScorer(one, pipeline.name, outputs)
         )
 
     async def close(self) -> None:
         """Release the connections to Triton."""
-        await asyncio.gather(*(scorer.close() for scorer in self._scorers))
+        await self._scorers.close()
         await self.control.close()
 
     @asynccontextmanager
@@ -275,10 +274,11 @@ class Publisher:
         """Warm up, and compare the answers with onnxruntime's."""
         vectors = probes(self._pipeline, manifest)
         expected = run(session(data), vectors)
+        scorers = await self._scorers.now()
         for rows in _WARM_UP:
             repeats = -(-rows // len(vectors))
             part, wanted = np.tile(vectors, (repeats, 1))[:rows], np.tile(expected, (repeats, 1))
-            requests = (s.infer(version, part) for s in self._scorers for _ in range(4))
+            requests = (s.infer(version, part) for s in scorers for _ in range(4))
             answers = await asyncio.gather(*requests)
             # NumPy's maximum is not a number where one difference is none
             difference = np.max([np.abs(a - wanted[:rows]).max(initial=0.0) for a in answers])

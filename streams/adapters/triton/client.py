@@ -17,7 +17,7 @@ from streams.errors import (
 from streams.settings import Settings
 
 SETTING = "DRIFTLOOP_TRITON"
-_CHANNEL = (
+_CHANNEL: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # a Triton that comes back is found again within a second, not after gRPC's two minutes
@@ -51,19 +51,6 @@ class NotServing(NotAnswering):
         """Whether its backend process is gone: only unloading and loading brings it back."""
 
 
-def each(settings: Settings) -> list[Settings]:
-    """The settings of each endpoint that `settings.triton` lists, one address in each.
-
-    Raises:
-        ConfigurationError: it lists none.
-    """
-    addresses = [address.strip() for address in settings.triton.split(",")]
-    found = [settings.model_copy(update={"triton": address}) for address in addresses if address]
-    if not found:
-        raise ConfigurationError(f"{SETTING}={settings.triton!r} names no address - use host:port")
-    return found
-
-
 def triton_client(settings: Settings) -> InferenceServerClient:
     """A client of the one Triton that the settings name; connects with the first request.
 
@@ -78,8 +65,11 @@ def triton_client(settings: Settings) -> InferenceServerClient:
             "private_key": settings.triton_keyfile,
             "certificate_chain": settings.triton_certfile,
         }
+    channel = list(_CHANNEL)
+    if settings.triton_tls and settings.triton_server_name:
+        channel.append(("grpc.ssl_target_name_override", settings.triton_server_name))
     try:
-        return InferenceServerClient(settings.triton, channel_args=list(_CHANNEL), **tls)
+        return InferenceServerClient(settings.triton, channel_args=channel, **tls)
     except OSError as error:
         raise ConfigurationError(
             f"cannot read Triton's TLS files ({error}) - check DRIFTLOOP_TRITON_CAFILE, "

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import structlog
 from tritonclient.utils import InferenceServerException
 
-from streams.adapters.triton.client import LazyClient, NotServing, each, explained
+from streams.adapters.triton.client import SETTING, LazyClient, NotServing, explained
 from streams.adapters.triton.reaching import why
 from streams.adapters.triton.repository import require_unchanged
+from streams.adapters.triton.resolving import PerTriton
 from streams.errors import ModelError, Unavailable
 from streams.records import Manifest
 from streams.settings import Settings
@@ -141,18 +142,19 @@ class TritonControl:
 
 
 class TritonControls:
-    """Loading and unloading on every Triton that the settings name: on all, or an error."""
+    """Loading and unloading on every Triton that the settings name now: on all, or an error."""
 
     def __init__(self, settings: Settings, name: str) -> None:
-        self._controls = [TritonControl(one, name) for one in each(settings)]
+        self._settings = settings
+        self._controls = PerTriton(settings, lambda one: TritonControl(one, name))
 
     async def alive(self) -> None:
         """Return when all answer. Raises `Unavailable`, naming one that does not."""
-        await _all(control.alive() for control in self._controls)
+        await _all(control.alive() for control in await self._named())
 
     async def any_alive(self) -> None:
         """Return when one answers. Raises `Unavailable`, naming one that does not."""
-        calls = (control.alive() for control in self._controls)
+        calls = (control.alive() for control in await self._named())
         found = await asyncio.gather(*calls, return_exceptions=True)
         errors = [error for error in found if error is not None]
         if len(errors) == len(found):
@@ -160,19 +162,26 @@ class TritonControls:
 
     async def load(self) -> None:
         """Load everywhere. Raises `ModelError`, `Unavailable`."""
-        await _all(control.load() for control in self._controls)
+        await _all(control.load() for control in await self._named())
 
     async def unload(self) -> None:
         """Unload everywhere. Raises `Unavailable`."""
-        await _all(control.unload() for control in self._controls)
+        await _all(control.unload() for control in await self._named())
 
     async def ready(self, version: int) -> bool:
         """Whether a version is ready everywhere. Raises `Unavailable`."""
-        return all(await _all(control.ready(version) for control in self._controls))
+        return all(await _all(control.ready(version) for control in await self._named()))
 
     async def close(self) -> None:
         """Release the connections."""
-        await _all(control.close() for control in self._controls)
+        await self._controls.close()
+
+    async def _named(self) -> list[TritonControl]:
+        """Those that are named now. Raises `Unavailable`: a name leads to none."""
+        found = await self._controls.now()
+        if not found:
+            raise Unavailable("Triton", self._settings.triton, SETTING, "its name leads nowhere")
+        return found
 
 
 async def _all(calls: Iterable[Awaitable[T]]) -> list[T]:

@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -67,12 +68,14 @@ class Endpoint:
         self.lacks = ""
         """What it said of a version that it does not serve; empty where it does, or is away."""
         self.circuit = Circuit(self._report, clock)
-        self._gauge = telemetry.TRITON_CIRCUIT.labels(pipeline, address)
+        self._labels = pipeline, address
+        self._gauge = telemetry.TRITON_CIRCUIT.labels(*self._labels)
         self._scorer = scorer
         self._control = control
         self._clock = clock
         self._waiting: set[asyncio.Timeout] = set()
         """The requests in flight."""
+        self._rest = asyncio.Event()
         self._seconds = 0.001
         self._answered = clock() - QUIET_SECONDS
         self._repairing: asyncio.Task[None] | None = None
@@ -86,6 +89,17 @@ class Endpoint:
     def load(self) -> float:
         """Seconds that one more request would take: what is in flight, at the recent pace."""
         return (len(self._waiting) + 1) * self._seconds
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it was sent and has not answered."""
+        return len(self._waiting)
+
+    async def at_rest(self) -> None:
+        """Return when it has answered all that it was sent."""
+        self._rest.clear()
+        if self._waiting:
+            await self._rest.wait()
 
     @property
     def unproven(self) -> bool:
@@ -128,17 +142,25 @@ class Endpoint:
             raise
         finally:
             self._waiting.discard(scope)
+            if not self._waiting:
+                self._rest.set()
         self._learn(self._clock() - begun)
         self._succeeded()
         return scores
 
     async def close(self) -> None:
         """Release the connections."""
+        self._forget()
         if self._repairing is not None:
             await cancel(self._repairing)
         await self._scorer.close()
         if self._control is not None:
             await self._control.close()
+
+    def _forget(self) -> None:
+        """Show nothing of an endpoint that is named no more."""
+        with suppress(KeyError):  # another of ours may have shown it, too
+            telemetry.TRITON_CIRCUIT.remove(*self._labels)
 
     def _failed(self, begun: float, *, certain: bool = False) -> None:
         if begun < self._repaired:

@@ -1,6 +1,7 @@
 """Several Tritons as one: requests go to the least loaded that answers.
 
-`DRIFTLOOP_TRITON` names them, separated by commas; all read the same model repository.
+`DRIFTLOOP_TRITON` names them, separated by commas, or by a name of several addresses; all read the
+same model repository.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from streams.adapters.triton.client import SETTING, each
+from streams.adapters.triton.client import SETTING
 from streams.adapters.triton.control import TritonControl
 from streams.adapters.triton.endpoint import Endpoint
+from streams.adapters.triton.membership import Membership
+from streams.adapters.triton.resolving import Resolver
 from streams.adapters.triton.scorer import TritonScorer
 from streams.aio.cancelling import cancel
 from streams.errors import DriftloopError, ModelError, NotAnswering, Unavailable
@@ -32,11 +35,11 @@ WATCH_SECONDS = 0.5
 class TritonEndpoints:
     """`Scorer` on several Tritons. Made by `of`."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], features: int, outputs: int) -> None:
-        self.endpoints = endpoints
+    def __init__(self, members: Membership, features: int, outputs: int) -> None:
+        self._members = members
         self._features = features
         self._outputs = outputs
-        self._watchdogs: list[asyncio.Task[None]] = []
+        self._watchdog: asyncio.Task[None] | None = None
 
     @classmethod
     def of(
@@ -56,18 +59,23 @@ class TritonEndpoints:
             ConfigurationError: they name none.
         """
         name, outputs = pipeline.name, pipeline.model.outputs
-        each_one = each(settings)
-        endpoints = [
-            Endpoint(
-                name,
-                one.triton,
-                TritonScorer(one, name, outputs),
-                TritonControl(one, name, known) if repairing else None,
-                alone=len(each_one) == 1,
+        resolver = Resolver(settings)
+        alone = len(resolver.fixed) == 1 and not resolver.changes
+
+        def endpoint(one: Settings) -> Endpoint:
+            control = TritonControl(one, name, known) if repairing else None
+            return Endpoint(
+                name, one.triton, TritonScorer(one, name, outputs), control, alone=alone
             )
-            for one in each_one
-        ]
-        return cls(endpoints, len(pipeline.feature_names), outputs)
+
+        features = len(pipeline.feature_names)
+        members = Membership(resolver, endpoint, np.zeros((1, features), np.float32))
+        return cls(members, features, outputs)
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Those that get requests now."""
+        return self._members.endpoints
 
     async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores float32 [n, outputs] of vectors [n, features] by one version.
@@ -80,6 +88,7 @@ class TritonEndpoints:
         """
         if not len(vectors):
             return np.empty((0, self._outputs), np.float32)
+        self._members.follow()
         asked: list[Endpoint] = []
         wrong: list[Endpoint] = []
         reason: DriftloopError | None = None
@@ -101,24 +110,35 @@ class TritonEndpoints:
         raise reason or self._all_open()
 
     def watch(self, version: Callable[[], int]) -> None:
-        """Start the watchdogs; `version` says which version must answer, 0 for none.
+        """Start the watchdog; `version` says which version must answer, 0 for none.
 
-        They ask endpoints that get no traffic. An endpoint whose backend process has died stays
-        `ready` while every request fails; a watchdog finds and repairs it before traffic meets it.
-        It also finds out when an endpoint is back, so that no batch has to try.
+        It asks endpoints that get no traffic. An endpoint whose backend process has died stays
+        `ready` while every request fails; the watchdog finds and repairs it before traffic meets
+        it. It also finds out when an endpoint is back, so that no batch has to try.
         """
-        vector = np.zeros((1, self._features), np.float32)
-        for endpoint in self.endpoints:
-            watchdog = asyncio.create_task(
-                _watch(endpoint, version, vector), name="triton-watchdog"
-            )
-            watchdog.add_done_callback(_ended)
-            self._watchdogs.append(watchdog)
+        self._members.version = version
+        self._members.follow()
+        self._watchdog = asyncio.create_task(self._watch(version), name="triton-watchdog")
+        self._watchdog.add_done_callback(_ended)
 
     async def close(self) -> None:
-        """Stop the watchdogs and release the connections."""
-        await cancel(*self._watchdogs)
-        await asyncio.gather(*(endpoint.close() for endpoint in self.endpoints))
+        """Stop the watchdog and release the connections."""
+        if self._watchdog is not None:
+            await cancel(self._watchdog)
+        await self._members.close()
+
+    async def _watch(self, version: Callable[[], int]) -> None:
+        asking: dict[Endpoint, asyncio.Task[None]] = {}
+        vector = np.zeros((1, self._features), np.float32)
+        try:
+            while True:
+                await asyncio.sleep(WATCH_SECONDS)
+                asking = {one: task for one, task in asking.items() if not task.done()}
+                for endpoint in self.endpoints:
+                    if (wanted := version()) and endpoint.unproven and endpoint not in asking:
+                        asking[endpoint] = asyncio.create_task(_ask(endpoint, wanted, vector))
+        finally:
+            await cancel(*asking.values())
 
     def _willing(self, asked: Sequence[Endpoint]) -> list[Endpoint]:
         """Those that may be asked, the least loaded first; those due for a probe come last."""
@@ -131,18 +151,15 @@ class TritonEndpoints:
         for endpoint in self.endpoints:
             if endpoint.lacks:  # it is there: its own words tell more
                 return NotAnswering(endpoint.lacks)
+        if not self.endpoints:
+            return Unavailable("Triton", self._members.named, SETTING, "none serves yet")
         addresses = ",".join(endpoint.address for endpoint in self.endpoints)
         return Unavailable("Triton", addresses, SETTING, "its circuit is open after failures")
 
 
-async def _watch(
-    endpoint: Endpoint, version: Callable[[], int], vector: NDArray[np.float32]
-) -> None:
-    while True:
-        await asyncio.sleep(WATCH_SECONDS)
-        if (wanted := version()) and endpoint.unproven:
-            with suppress(DriftloopError):  # the endpoint has taken note of it
-                await endpoint.infer(wanted, vector)
+async def _ask(endpoint: Endpoint, version: int, vector: NDArray[np.float32]) -> None:
+    with suppress(DriftloopError):  # the endpoint has taken note of it
+        await endpoint.infer(version, vector)
 
 
 def _ended(watchdog: asyncio.Task[None]) -> None:

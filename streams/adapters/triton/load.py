@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from tritonclient.utils import InferenceServerException
 
 from streams import telemetry
-from streams.adapters.triton.client import LazyClient, each
+from streams.adapters.triton.client import LazyClient
+from streams.adapters.triton.resolving import PerTriton
 from streams.settings import Settings
 
 _SECONDS = 1.0
@@ -70,15 +71,15 @@ class TritonLoads:
     def __init__(
         self, settings: Settings, name: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._endpoints = [_Endpoint(one, name, clock) for one in each(settings)]
+        self._endpoints = PerTriton(settings, lambda one: _Endpoint(one, name, clock))
 
     async def look(self) -> None:
         """Set the gauges; those of an endpoint that does not answer are taken away."""
-        await asyncio.gather(*(endpoint.look() for endpoint in self._endpoints))
+        await asyncio.gather(*(endpoint.look() for endpoint in await self._endpoints.now()))
 
     async def close(self) -> None:
         """Release the connections."""
-        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
+        await self._endpoints.close()
 
 
 class _Endpoint:

@@ -40,7 +40,7 @@ async def _with_tls(settings: Settings) -> DriftloopError:
     if settings.triton_certfile:
         context.load_cert_chain(settings.triton_certfile, settings.triton_keyfile)
     try:
-        answer = await _greeted(at, context)
+        answer = await _greeted(at, context, settings.triton_server_name)
     except ssl.SSLCertVerificationError as error:
         mend = (
             f"give the host name that it is for in {SETTING}"
@@ -69,14 +69,14 @@ async def _without_tls(at: str) -> DriftloopError:
     )
 
 
-async def _greeted(at: str, context: ssl.SSLContext) -> bytes:
+async def _greeted(at: str, context: ssl.SSLContext, name: str = "") -> bytes:
     """What it answers to a client of gRPC with TLS; nothing where it hangs up.
 
     Raises:
         OSError: the handshake fails. `TimeoutError`, too.
     """
     context.set_alpn_protocols(["h2"])
-    reader, writer = await _opened(at, context)
+    reader, writer = await _opened(at, context, name)
     try:
         writer.write(_GREETING)
         async with asyncio.timeout(_SECONDS):
@@ -88,9 +88,11 @@ async def _greeted(at: str, context: ssl.SSLContext) -> bytes:
 
 
 async def _opened(
-    at: str, context: ssl.SSLContext | None = None
+    at: str, context: ssl.SSLContext | None = None, name: str = ""
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Raises `OSError`; `ValueError` where the address has no port."""
     host, _, port = at.rpartition(":")
     async with asyncio.timeout(_SECONDS):
-        return await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)
+        host = host.strip("[]")
+        named = name or host if context else None
+        return await asyncio.open_connection(host, int(port), ssl=context, server_hostname=named)

@@ -13,12 +13,12 @@ from prometheus_client import REGISTRY
 from streams.adapters.triton import endpoint as triton_endpoint
 from streams.adapters.triton import endpoints as triton_endpoints
 from streams.adapters.triton.circuit import FAILURES, LONGEST, PAUSE
-from streams.adapters.triton.client import each
 from streams.adapters.triton.endpoint import PATIENCE, QUIET_SECONDS, Endpoint
 from streams.adapters.triton.endpoints import TritonEndpoints
+from streams.adapters.triton.resolving import Resolver
 from streams.errors import ConfigurationError, ModelError, Unavailable
 from streams.settings import Settings
-from tests.unit.tritons import ONE, Clock, Triton, away, not_serving
+from tests.unit.tritons import ONE, Clock, Triton, among, away, not_serving
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def of(clock: Callable[[], float], *servers: Triton) -> TritonEndpoints:
     endpoints = [Endpoint("orders", f"t{s.number:g}", s, s, clock) for s in servers]
-    return TritonEndpoints(endpoints, features=2, outputs=1)
+    return among(*endpoints)
 
 
 def states(scorer: TritonEndpoints) -> list[str]:
@@ -161,7 +161,7 @@ async def test_with_every_circuit_open_it_says_what_a_triton_that_is_there_lacks
 
 async def test_one_triton_alone_leaves_it_to_others_to_say_that_it_is_away(clock: Clock) -> None:
     server = Triton(1, clock)
-    scorer = TritonEndpoints([Endpoint("orders", "t1", server, server, clock, alone=True)], 2, 1)
+    scorer = among(Endpoint("orders", "t1", server, server, clock, alone=True))
     server.error = away()
     with structlog.testing.capture_logs() as lines:
         await fails(lambda: scorer.infer(1, ONE), Unavailable)
@@ -266,7 +266,7 @@ async def test_what_an_endpoint_lost_is_brought_back_and_its_circuit_closed(
 async def test_one_without_a_control_leaves_repairs_to_others(clock: Clock) -> None:
     server = Triton(1.0)
     alone = Endpoint("orders", "t1", server, None, clock)
-    scorer = TritonEndpoints([alone], features=2, outputs=1)
+    scorer = among(alone)
     server.error = not_serving(died=True)
     await fails(lambda: scorer.infer(1, ONE), Unavailable)
     await asyncio.sleep(0)
@@ -352,10 +352,10 @@ async def test_the_watchdog_asks_nobody_before_the_first_version(clock: Clock) -
 
 
 def test_endpoints_are_separated_by_commas() -> None:
-    assert [one.triton for one in each(Settings(triton="a:1, b:2,"))] == ["a:1", "b:2"]
+    assert [one.triton for one in Resolver(Settings(triton="a:1, b:2,")).fixed] == ["a:1", "b:2"]
 
 
 @pytest.mark.parametrize("addresses", ["", " , "])
 def test_no_endpoint_at_all_is_a_mistake(addresses: str) -> None:
     with pytest.raises(ConfigurationError, match=r"DRIFTLOOP_TRITON=.* names no address"):
-        each(Settings(triton=addresses))
+        Resolver(Settings(triton=addresses))
