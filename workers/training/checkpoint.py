@@ -25,7 +25,7 @@ _ABOUT = "about"
 
 
 @dataclass
-class Progress:
+class FitProgress:
     """What a fit knows after an epoch, beside its network and optimizer."""
 
     kept: dict[str, Tensor]
@@ -63,7 +63,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def write(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, done: Progress, ranks: Ranks
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, done: FitProgress, ranks: Ranks
     ) -> None:
         """Keep where the fit is, if its time has come: all ranks after the same epoch."""
         if not ranks.first(lambda: float(time.monotonic() - self._written >= self._every)):
@@ -84,7 +84,7 @@ class Checkpoint:
 
     def read(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks
-    ) -> Progress | None:
+    ) -> FitProgress | None:
         """Put network, optimizer and random numbers where they were; None where nothing is kept.
 
         Ranks go on together, at the last epoch that all have kept.
@@ -108,7 +108,7 @@ class Checkpoint:
             (torch.cuda.set_rng_state if device == "cuda" else torch.set_rng_state)(state)
         log.info("a fit goes on where it was cut off", epoch=epoch)
         best = {name: t.to(_device(network)) for name, t in _part(found, "kept/").items()}
-        return Progress(best, about.epoch, about.best, about.best_epoch, about.seconds)
+        return FitProgress(best, about.epoch, about.best, about.best_epoch, about.seconds)
 
     def _kept(self, path: Path) -> tuple[int, Arrays] | None:
         """What a file holds, after its epoch; None where there is none of this fit."""

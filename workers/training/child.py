@@ -36,9 +36,9 @@ from workers.examples.reading import Examples
 from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
-from workers.training.fitting import Fitting
+from workers.training.fitting import Fitting, join
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
-from workers.training.ranks import LOST, RankLost, join
+from workers.training.ranks import LOST, RankLost
 from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:

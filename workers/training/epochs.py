@@ -16,9 +16,9 @@ from streams.errors import TrainingError
 from streams.spec import Pipeline
 from workers.evaluation.metrics import point
 from workers.examples.reading import Examples
-from workers.training.checkpoint import Checkpoint, Progress
+from workers.training.checkpoint import Checkpoint, FitProgress
 from workers.training.export import Normalise, build
-from workers.training.ranks import Alone, Ranks
+from workers.training.ranks import OneRank, Ranks
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class How:
 
     report: OnEpoch = lambda progress: None
     threads: int = 1
-    ranks: Ranks = field(default_factory=Alone)
+    ranks: Ranks = field(default_factory=OneRank)
     checkpoint: Checkpoint | None = None
 
 
@@ -96,7 +96,7 @@ def fit(
     epochs, batch = int(parameters["epochs"]), int(parameters["batch_size"])
     begun = time.monotonic()
     known = how.checkpoint.read(network, optimizer, ranks) if how.checkpoint else None
-    done = known or Progress(kept=copy.deepcopy(network.state_dict()))
+    done = known or FitProgress(kept=copy.deepcopy(network.state_dict()))
     begun -= done.seconds
     for epoch in range(done.epoch + 1, epochs + 1):
         mean_loss = _epoch(network, loss, optimizer, (vectors, labels), batch, ranks)

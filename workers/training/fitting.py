@@ -15,13 +15,25 @@ from streams.spec import Pipeline
 from workers.examples.reading import Examples, OffsetRanges, Reading
 from workers.releases.manifests import blank
 from workers.training.job import Job, OnStep, Step
-from workers.training.ranks import Ranks
+from workers.training.ranks import OneRank, Ranks, given_ranks
 from workers.training.shards import read_together
 from workers.training.slices import Spans
 
 if TYPE_CHECKING:
     from workers.training.epochs import Epoch, How, OnEpoch
     from workers.training.fit import Candidate
+
+
+def join() -> Ranks:
+    """This process among those that torchrun has started; alone where it has not.
+
+    Only the first case loads torch.
+    """
+    if given_ranks() == 1:
+        return OneRank()
+    from workers.training.group import Group
+
+    return Group()
 
 
 @dataclass(frozen=True)

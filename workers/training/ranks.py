@@ -74,7 +74,7 @@ class Ranks(Protocol):
         ...
 
 
-class Alone:
+class OneRank:
     """The only process: nothing is exchanged."""
 
     rank, size = 0, 1
@@ -133,15 +133,3 @@ def given_ranks() -> int:
 def given_rank() -> int:
     """Which of them this is, from 0."""
     return int(os.environ.get("RANK", "0"))
-
-
-def join() -> Ranks:
-    """This process among those that torchrun has started; alone where it has not.
-
-    Only the first case loads torch.
-    """
-    if given_ranks() == 1:
-        return Alone()
-    from workers.training.group import Group
-
-    return Group()
