@@ -18,6 +18,7 @@ from streams.spec.features import (
     Transform,
 )
 from streams.spec.feedback import Feedback
+from streams.spec.inference import Batching, Inference
 from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline
@@ -27,6 +28,7 @@ from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Fallback, Invalid
 
 __all__ = [
+    "Batching",
     "Bucket",
     "Budget",
     "Cleaning",
@@ -42,6 +44,7 @@ __all__ = [
     "Feature",
     "Feedback",
     "Gate",
+    "Inference",
     "Invalid",
     "LabelRate",
     "Mean",

@@ -40,7 +40,7 @@ def _problem(hint: Any, value: object) -> tuple[str, str] | None:
     if typing.get_origin(hint) is tuple:
         if typing.get_origin(options[0]) is tuple:
             return _no_rows(options[0], value)
-        return _no_numbers(value) if float in options else _no_texts(value)
+        return _no_texts(value) if str in options else _no_numbers(options[0], value)
     if type(None) in options and len(options) == 2:
         [kind] = [one for one in options if one is not type(None)]
         return None if value is None else _problem(kind, value)
@@ -61,9 +61,11 @@ def _no_texts(value: object) -> tuple[str, str] | None:
     return f"{value!r} is no tuple of texts", 'write ("one", "another")'
 
 
-def _no_numbers(value: object) -> tuple[str, str] | None:
-    if isinstance(value, tuple) and all(_no_plain(float, one) is None for one in value):
+def _no_numbers(kind: type, value: object) -> tuple[str, str] | None:
+    if isinstance(value, tuple) and all(_no_plain(kind, one) is None for one in value):
         return None
+    if kind is int:
+        return f"{value!r} is no tuple of whole numbers", "write (1, 2)"
     return f"{value!r} is no tuple of numbers", "write (0.1, 0.5)"
 
 

@@ -109,18 +109,3 @@ TRAINING_DEFAULTS: dict[str, float | int | str] = {
     "positive_weight": "balanced",
     "seed": 7,
 }
-
-
-def config_pbtxt(
-    name: str, features: int, outputs: int, instances: int, versions: list[int]
-) -> str:
-    """Triton's `config.pbtxt` for a model that serves exactly these versions."""
-    listed = ", ".join(str(version) for version in sorted(versions))
-    return f"""name: "{name}"
-backend: "onnxruntime"
-max_batch_size: 16384
-input [{{ name: "{INPUT}" data_type: TYPE_FP32 dims: [ {features} ] }}]
-output [{{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ {outputs} ] }}]
-instance_group [{{ kind: KIND_AUTO count: {instances} }}]
-version_policy {{ specific {{ versions: [ {listed} ] }} }}
-"""

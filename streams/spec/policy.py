@@ -9,12 +9,14 @@ from streams.spec.budget import Budget
 from streams.spec.declared import check_fields
 from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate
+from streams.spec.inference import Batching, Inference
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate, RollOut
 from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Delivery, Fallback, Invalid
 
 __all__ = [
+    "Batching",
     "Budget",
     "Decision",
     "Delivery",
@@ -22,6 +24,7 @@ __all__ = [
     "Evaluate",
     "Fallback",
     "Gate",
+    "Inference",
     "Invalid",
     "Policies",
     "Retrain",
@@ -39,6 +42,7 @@ _PARTS = {
     "rollout": RollOut,
     "budget": Budget,
     "scale": Scale,
+    "inference": Inference,
 }
 
 
@@ -67,6 +71,8 @@ class Policies:
     """What retraining and serving may cost."""
     scale: Scale = field(default_factory=Scale)
     """How many workers `driftloop up --workers auto` runs."""
+    inference: Inference = field(default_factory=Inference)
+    """How Triton runs the model."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 

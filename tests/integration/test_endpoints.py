@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from streams.errors import DriftloopError, Unavailable
 from streams.ledger.topic import read_state
 from streams.records import Prediction, decoder
 from streams.settings import Settings
-from streams.spec import Fallback, Pipeline, Policies
+from streams.spec import Batching, Fallback, Inference, Pipeline, Policies
 from tests.faults.harness import Output, Workers, trickle
 from tests.integration.test_publish import judged, released
 from tests.models import linear, publish_first
@@ -34,6 +34,7 @@ from tests.synthetic import START, declare
 from tests.waiting import until
 from workers.devstack.servers import Server, free_port, spawn, triton
 from workers.devstack.stack import GUARD
+from workers.releases.publisher import Publisher
 
 DELAY = 1.0
 """Seconds that a request may take when an endpoint dies or hangs under it."""
@@ -250,7 +251,29 @@ async def test_one_that_is_told_to_stop_fails_no_request(both: Both) -> None:
         await asyncio.to_thread(one.process.wait)
         await until(lambda: states(scorer)[0] == "open")
         await seen.more(200)
+        with suppress(ProcessLookupError):
+            os.killpg(one.process.pid, signal.SIGKILL)  # nothing of it holds the port any more
     print(f"stopped: slowest {seen.slowest:.2f} s")
+    assert seen.failures == []
+    assert seen.slowest < DELAY
+
+
+async def test_instances_come_and_go_and_no_request_fails(both: Both) -> None:
+    one, _, settings = both
+    declared = declare("endpoint-instances")
+    inference = Inference(most_instances=4, batching=Batching(delay=200))
+    declared = replace(declared, policies=replace(declared.policies, inference=inference))
+    await publish_first(settings, declared, linear(4))
+    publisher = Publisher(settings, declared)
+    async with watched(settings, declared) as scorer, requests(scorer) as seen:
+        for count in (3, 1, 2):
+            async with publisher.alone():
+                await publisher.resize(count)
+            await seen.more(200)
+            await until(lambda n=count: len(one.stubs(declared.name)) == n, "so many run")  # type: ignore[misc]
+            assert publisher.instances == count
+    await publisher.close()
+    print(f"instances: slowest {seen.slowest:.2f} s")
     assert seen.failures == []
     assert seen.slowest < DELAY
 

@@ -55,7 +55,7 @@ def train(
     if sum(choice is not None for choice in (last, offsets, from_version)) > 1:
         raise ConfigurationError("give one of --last, --offsets and --from-version")
     from workers.training.job import help_run
-    from workers.training.ranks import given_rank
+    from workers.training.launched import given_rank
 
     pipeline, settings = find_pipeline(module), connected_settings(module)
     asyncio.run(ensure_topics(settings, pipeline))  # before the first event there are none

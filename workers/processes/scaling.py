@@ -13,6 +13,7 @@ from streams.errors import DriftloopError
 from streams.kafka.offsets import OffsetsClient, offsets_client
 from streams.spec import Pipeline
 from workers.devstack.cache import Notify
+from workers.processes.instances import InstanceScaling
 from workers.processes.loop import Loop, worker_name
 from workers.processes.status import Status
 from workers.resources.following import RoleScaling
@@ -35,21 +36,26 @@ class Scaling:
         self._roles = [
             RoleScaling(pipeline, role, fleet, count) for role, count in loop.following.items()
         ]
+        self._instances = InstanceScaling.of(loop.settings, pipeline)
         self._reason = "starting"
 
     async def run(self) -> None:
         """Work until cancelled. While Kafka is away nothing is decided."""
         self._show()
-        while True:
-            try:
-                async with offsets_client(self._loop.settings) as asked:
-                    while True:
-                        await self.look(asked)
-                        await asyncio.sleep(_EVERY)
-            except DriftloopError:  # whoever watches the servers says so
-                self._reason = "waiting for Kafka"
-                self._show()
-            await asyncio.sleep(_EVERY)
+        try:
+            while True:
+                try:
+                    async with offsets_client(self._loop.settings) as asked:
+                        while True:
+                            await self.look(asked)
+                            await asyncio.sleep(_EVERY)
+                except DriftloopError:  # whoever watches the servers says so
+                    self._reason = "waiting for Kafka"
+                    self._show()
+                await asyncio.sleep(_EVERY)
+        finally:
+            if self._instances is not None:
+                await self._instances.close()
 
     async def look(self, asked: OffsetsClient) -> None:
         """Take readings, decide, and carry it out. Raises `Unavailable`."""
@@ -59,6 +65,9 @@ class Scaling:
                 self._report(one.news)
             if decision and one is self._roles[0]:
                 self._reason = decision.reason
+        servers = self._roles[0].servers
+        if self._instances and (told := await self._instances.look(servers)):
+            self._report(told)
         self._show()
 
     def _show(self) -> None:
@@ -76,14 +85,18 @@ class Processes:
         self._status = status
         self._report = report
         self._machine = _Machine()
+        self._asked, self._cpu = -_EVERY, 0.0
 
     def shown(self, role: str) -> Mapping[str, Rows]:
         """The numbers of each worker of a role that shows some, by its name."""
         return self._status.workers(role)
 
     async def cpu(self) -> float:
-        """The share of this machine's cores that the loop uses."""
-        return await asyncio.to_thread(self._machine.use)
+        """The share of this machine's cores that the loop uses; one answer for all roles."""
+        if time.monotonic() - self._asked >= _EVERY / 2:
+            self._asked = time.monotonic()
+            self._cpu = await asyncio.to_thread(self._machine.use)
+        return self._cpu
 
     async def resize(self, role: str, before: int, after: int) -> None:
         """Start or stop workers. Where nobody scores any more, the model is unloaded."""

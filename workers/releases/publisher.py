@@ -11,7 +11,6 @@ import fcntl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -28,7 +27,7 @@ from streams.ports.models import Scorer
 from streams.records import Manifest, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
-from streams.spec.model import config_pbtxt
+from workers.releases.configuration import Configuration, Control
 from workers.releases.manifests import model_card
 from workers.releases.onnx_files import check_signature, run, session
 from workers.releases.probes import probes
@@ -41,30 +40,6 @@ TOLERANCE = 1e-3
 _READY_POLLS = 100
 _WARM_UP = (1, 32, 1024)
 """Rows of the warm-up requests; several at a time, so that every instance gets some."""
-
-
-class Control(Protocol):
-    """Loading and unloading of a pipeline's model; `TritonControls` is one."""
-
-    async def alive(self) -> None:
-        """Return when the server answers. Raises `Unavailable`."""
-        ...
-
-    async def load(self) -> None:
-        """Serve what `config.pbtxt` names. Raises `ModelError`, `Unavailable`."""
-        ...
-
-    async def unload(self) -> None:
-        """Serve nothing. Raises `Unavailable`."""
-        ...
-
-    async def ready(self, version: int) -> bool:
-        """Whether a version is ready. Raises `Unavailable`."""
-        ...
-
-    async def close(self) -> None:
-        """Release connections."""
-        ...
 
 
 class Publisher:
@@ -80,6 +55,7 @@ class Publisher:
         self._settings = settings
         self._pipeline = pipeline
         self.repository = Repository(settings.model_repository, pipeline.name)
+        self.configuration = Configuration(settings, pipeline)
         self.control = control or TritonControls(settings, pipeline.name)
         outputs = pipeline.model.outputs
         self._scorers = PerTriton(
@@ -240,14 +216,31 @@ class Publisher:
         return True
 
     def _config(self, versions: set[int]) -> str:
-        pipeline = self._pipeline
-        return config_pbtxt(
-            pipeline.name,
-            len(pipeline.feature_names),
-            pipeline.model.outputs,
-            self._settings.triton_instances,
-            sorted(versions),
-        )
+        return self.configuration.text(versions, self.repository.config())
+
+    @property
+    def instances(self) -> int:
+        """How many instances of each version Triton runs."""
+        return self.configuration.instances(self.repository.config())
+
+    async def resize(self, instances: int) -> None:
+        """Run so many instances of each version; those that stay answer meanwhile.
+
+        To be called while no other publisher is at work (`alone`).
+
+        Raises:
+            ModelError: they do not start; as many run as before.
+            Unavailable: Triton is away; it reads the configuration when it is back.
+        """
+        before, versions = self.repository.config(), self.repository.configured()
+        if not versions:
+            return
+        self.repository.write_config(self.configuration.text(versions, before, instances))
+        try:
+            await self.control.load()
+        except ModelError:
+            await self._back_to(before)
+            raise
 
     def _sound(self, versions: list[int], manifests: Mapping[int, Manifest]) -> list[int]:
         """Those that are as they were published, and take this pipeline's features."""

@@ -17,9 +17,10 @@ from typing import IO
 
 import msgspec
 
-from streams.adapters.triton.repository import CONFIG, MODEL, configured
+from streams.adapters.triton.repository import CONFIG, MODEL
 from streams.errors import ConfigurationError, ModelError
 from streams.records import Manifest, decoder
+from streams.spec.triton import configured
 
 MANIFEST = "manifest.json"
 CARD = "model-card.md"

@@ -17,7 +17,7 @@ SETTLE_SECONDS = 20.0
 """Least time between two decisions: a worker starts, and rates are taken with it."""
 _FALLING_SECONDS = 6.0
 """Rates are means: a load that falls at once seems to fall for so long. One decision is enough."""
-_FULL = 0.9
+FULL = 0.9
 """A server whose share of time at work is above takes hardly more."""
 _WAITING = 0.5
 """Workers that spend so much of their busy time on Triton wait for it."""
@@ -40,7 +40,7 @@ class TritonUse(NamedTuple):
     @property
     def full(self) -> bool:
         """Whether it takes hardly more: it always works, or requests wait as long as they last."""
-        return self.use >= _FULL or self.queue_seconds >= max(self.compute_seconds, 1e-3)
+        return self.use >= FULL or self.queue_seconds >= max(self.compute_seconds, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def limits(servers: Servers) -> Limit | None:
             "run workers elsewhere (`driftloop score`)",
         ),
     ):
-        if used >= _FULL:
+        if used >= FULL:
             full_of = what.format(f"{used:.0%}")
             return Limit(name, f"{name} limits, no worker is added: {full_of} - {mend}")
     return None

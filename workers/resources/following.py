@@ -15,6 +15,7 @@ from workers.resources.decision import (
     Measured,
     ScalingDecision,
     ScalingHistory,
+    Servers,
     decide,
     needed,
 )
@@ -77,6 +78,8 @@ class RoleScaling:
         self._history = ScalingHistory()
         self._retried: dict[str, float] = {}
         self._limited = ""
+        self.servers = Servers()
+        """How loaded they were at the last look."""
         self.news = ""
         """What the last look changed, or found to limit the workers; empty for nothing."""
 
@@ -111,7 +114,7 @@ class RoleScaling:
         return LoadReading(time.monotonic(), counts, ends, committed, seen, partitions)
 
     async def _decide(self, measured: Measured) -> ScalingDecision:
-        now, policy = time.monotonic(), self._policy
+        now, policy, self.servers = time.monotonic(), self._policy, measured.servers
         self._history = self._history.seen(
             now, needed(policy, measured).workers, policy.idle_seconds
         )

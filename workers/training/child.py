@@ -38,7 +38,7 @@ from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
 from workers.training.fitting import Fitting, join
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
-from workers.training.ranks import LOST, RankLost
+from workers.training.launched import LOST, RankLost
 from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from streams.spec import Pipeline
 from workers.examples.reading import Examples, OffsetRanges, Reading
 from workers.releases.manifests import blank
 from workers.training.job import Job, OnStep, Step
-from workers.training.ranks import OneRank, Ranks, given_ranks
+from workers.training.launched import given_ranks
+from workers.training.ranks import OneRank, Ranks
 from workers.training.shards import read_together
 from workers.training.slices import Spans
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from workers.training.ranks import RankLost
+from workers.training.launched import RankLost
 
 _PATIENCE = timedelta(minutes=30)
 """A rank may read its examples for so much longer than another."""

@@ -30,7 +30,7 @@ from workers.evaluation.history import History, history
 from workers.processes.supervisor import PARENT
 from workers.releases.candidate import Judged
 from workers.training.accounting import RunMeter
-from workers.training.ranks import given_rank, given_ranks
+from workers.training.launched import given_rank, given_ranks
 
 log = structlog.get_logger(__name__)
 

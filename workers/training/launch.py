@@ -17,7 +17,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from workers.devstack.servers import ended
 from workers.processes.supervisor import PARENT, end_with_parent
 from workers.training.job import CUT_OFF
-from workers.training.ranks import LOST
+from workers.training.launched import LOST
 
 
 def main() -> None:

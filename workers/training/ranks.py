@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-
-LOST = 3
-"""Exit code of a rank that has lost another."""
-
-
-class RankLost(Exception):
-    """Another rank has ended, or does not answer."""
 
 
 class Ranks(Protocol):
@@ -123,13 +114,3 @@ class OneRank:
 
     def leave(self) -> None:
         """There is nothing to leave."""
-
-
-def given_ranks() -> int:
-    """How many processes train together, as torchrun says; 1 where it does not."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def given_rank() -> int:
-    """Which of them this is, from 0."""
-    return int(os.environ.get("RANK", "0"))

@@ -7,22 +7,15 @@ the manifest beside it; a model's digest in the ledger only who can write to Kaf
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from streams.errors import ModelError
 from streams.records import Manifest
-from streams.spec.model import config_pbtxt
+from streams.spec.triton import read_config
 
 MODEL = "model.onnx"
 CONFIG = "config.pbtxt"
-
-
-def configured(config: str) -> list[int]:
-    """The versions that the text of a `config.pbtxt` names, ascending."""
-    listed = re.search(r"versions:\s*\[([\d,\s]*)\]", config)
-    return sorted(int(one) for one in re.findall(r"\d+", listed[1])) if listed else []
 
 
 def require_unchanged(home: Path, known: Mapping[int, Manifest]) -> None:
@@ -38,23 +31,15 @@ def require_unchanged(home: Path, known: Mapping[int, Manifest]) -> None:
         config = (home / CONFIG).read_text()
     except (FileNotFoundError, PermissionError):
         return
-    if not _is_ours(config, home.name):
+    found = read_config(config)
+    if found is None or found.name != home.name:
         raise ModelError(
             f"{home / CONFIG} was changed and would run something else than a model - "
             "restart the trainer, which writes it anew"
         )
-    for version in configured(config):
+    for version in found.versions:
         if version in known:
             _require_file(home / str(version) / MODEL, version, known[version])
-
-
-def _is_ours(config: str, name: str) -> bool:
-    """Whether a configuration is one that we write, to the letter."""
-    numbers = re.findall(r"(?:dims: \[|count:) (\d+)", config)
-    if len(numbers) != 3:
-        return False
-    features, outputs, instances = map(int, numbers)
-    return config == config_pbtxt(name, features, outputs, instances, configured(config))
 
 
 def _require_file(path: Path, version: int, manifest: Manifest) -> None:

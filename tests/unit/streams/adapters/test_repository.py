@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from streams.adapters.triton.repository import configured, require_unchanged
+from streams.adapters.triton.repository import require_unchanged
 from streams.errors import ModelError
 from streams.records import Manifest
-from streams.spec.model import config_pbtxt
+from streams.spec.triton import TritonConfig, configured
 from tests.models import linear, manifest
 from tests.synthetic import declare
 
 PIPELINE = declare("kept")
-OURS = config_pbtxt("kept", 4, 1, 2, [1, 2, 3])
+OURS = TritonConfig("kept", 4, 1, (1, 2, 3), 2).text()
 KNOWN: dict[int, Manifest] = {
     version: manifest(PIPELINE, version, linear(4, bias=version)) for version in (1, 2)
 }
@@ -48,7 +48,7 @@ def test_a_changed_version_is_named_with_what_to_do(home: Path) -> None:
 
 def test_a_version_that_is_not_configured_may_be_anything(home: Path) -> None:
     (home / "2" / "model.onnx").write_bytes(linear(4, bias=9))
-    (home / "config.pbtxt").write_text(config_pbtxt("kept", 4, 1, 1, [1]))
+    (home / "config.pbtxt").write_text(TritonConfig("kept", 4, 1, (1,)).text())
     require_unchanged(home, KNOWN)
 
 

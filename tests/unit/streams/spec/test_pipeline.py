@@ -32,7 +32,7 @@ from streams.spec import (
     Transform,
 )
 from streams.spec.loading import load_pipeline
-from streams.spec.model import config_pbtxt
+from streams.spec.triton import TritonConfig
 from tests.unit.pipelines import Order, declare
 
 
@@ -177,7 +177,7 @@ def test_the_schema_hash_changes_with_what_a_vector_means() -> None:
 
 
 def test_triton_config_names_exactly_the_versions() -> None:
-    text = config_pbtxt("orders", 6, 1, 2, [3, 2])
+    text = TritonConfig("orders", 6, 1, (3, 2), 2).text()
     assert 'backend: "onnxruntime"' in text
     assert "versions: [ 2, 3 ]" in text
     assert "dims: [ 6 ]" in text

@@ -1,0 +1,67 @@
+"""Triton's configuration says what the pipeline does, and is read back; nothing else passes."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from streams.errors import PipelineError
+from streams.spec import Batching, Inference
+from streams.spec.triton import TritonConfig, read_config
+
+POLICIES = [
+    Inference(),
+    Inference(batching=Batching(delay=500)),
+    Inference(batching=Batching(delay=0, sizes=(64, 256), queue=100, timeout=50_000)),
+    Inference(resources={"gpu_part": 2, "R": 1}, priority=2),
+    Inference(batching=Batching(), resources={"R": 1}),
+    Inference(priority=3),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_triton_is_told_and_it_is_read_back(policy: Inference) -> None:
+    config = TritonConfig("orders", 6, 3, (1, 12), 4, policy)
+    assert read_config(config.text()) == config
+    told = text_format.Parse(config.text(), ModelConfig())
+    assert told.instance_group[0].count == 4
+    limiter = told.instance_group[0].rate_limiter
+    assert {one.name: one.count for one in limiter.resources} == policy.resources
+    assert limiter.priority == policy.priority
+    assert told.HasField("dynamic_batching") is (policy.batching is not None)
+    if policy.batching is not None:
+        found = told.dynamic_batching
+        assert tuple(found.preferred_batch_size) == policy.batching.sizes
+        assert found.max_queue_delay_microseconds == policy.batching.delay
+        assert found.default_queue_policy.max_queue_size == policy.batching.queue
+        assert found.default_queue_policy.default_timeout_microseconds == policy.batching.timeout
+
+
+@pytest.mark.parametrize(
+    "more",
+    ['model_warmup [{ name: "x" }]\n', "# a word\n", 'parameters { key: "EXECUTION_ENV_PATH" }\n'],
+)
+def test_what_we_do_not_write_is_none_of_ours(more: str) -> None:
+    text = TritonConfig("orders", 6, 1, (1,), 1, Inference(batching=Batching(delay=5))).text()
+    assert read_config(text) is not None
+    assert read_config(text + more) is None
+    assert read_config(text.replace("onnxruntime", "python")) is None
+    assert read_config("") is None
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        (lambda: Inference(instances=0), "policies.inference.instances"),
+        (lambda: Inference(instances=4, most_instances=2), "policies.inference.most_instances"),
+        (lambda: Inference(resources={"a b": 1}), "policies.inference.resources"),
+        (lambda: Inference(resources={"a": 0}), "policies.inference.resources"),
+        (lambda: Inference(priority=-1), "policies.inference.priority"),
+        (lambda: Batching(delay=-1), "policies.inference.batching.delay"),
+        (lambda: Batching(sizes=(0,)), "policies.inference.batching.sizes"),
+    ],
+)
+def test_what_cannot_be_is_named(made: object, named: str) -> None:
+    with pytest.raises(PipelineError, match=named):
+        made()  # type: ignore[operator]
