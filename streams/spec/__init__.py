@@ -18,7 +18,7 @@ from streams.spec.features import (
     Transform,
 )
 from streams.spec.feedback import Feedback
-from streams.spec.inference import Batching, Inference
+from streams.spec.infer import Batching, Infer
 from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline
@@ -44,7 +44,7 @@ __all__ = [
     "Feature",
     "Feedback",
     "Gate",
-    "Inference",
+    "Infer",
     "Invalid",
     "LabelRate",
     "Mean",

@@ -9,7 +9,7 @@ from streams.spec.budget import Budget
 from streams.spec.declared import check_fields
 from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate
-from streams.spec.inference import Batching, Inference
+from streams.spec.infer import Batching, Infer
 from streams.spec.learning import Retrain
 from streams.spec.rollout import Gate, RollOut
 from streams.spec.scaling import Scale
@@ -24,7 +24,7 @@ __all__ = [
     "Evaluate",
     "Fallback",
     "Gate",
-    "Inference",
+    "Infer",
     "Invalid",
     "Policies",
     "Retrain",
@@ -42,7 +42,7 @@ _PARTS = {
     "rollout": RollOut,
     "budget": Budget,
     "scale": Scale,
-    "inference": Inference,
+    "infer": Infer,
 }
 
 
@@ -71,7 +71,7 @@ class Policies:
     """What retraining and serving may cost."""
     scale: Scale = field(default_factory=Scale)
     """How many workers `driftloop up --workers auto` runs."""
-    inference: Inference = field(default_factory=Inference)
+    infer: Infer = field(default_factory=Infer)
     """How Triton runs the model."""
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from streams.spec.inference import Batching, Inference
+from streams.spec.infer import Batching, Infer
 from streams.spec.model import INPUT, OUTPUT
 
 
@@ -19,7 +19,7 @@ class TritonConfig:
     versions: tuple[int, ...]
     """Those that are served, exactly."""
     instances: int = 1
-    inference: Inference = field(default_factory=Inference)
+    infer: Infer = field(default_factory=Infer)
 
     def text(self) -> str:
         """The file."""
@@ -34,7 +34,7 @@ version_policy {{ specific {{ versions: [ {listed} ] }} }}
 {self._batched()}"""
 
     def _limited(self) -> str:
-        asked = self.inference
+        asked = self.infer
         if not asked.resources and not asked.priority:
             return ""
         named = ", ".join(
@@ -43,7 +43,7 @@ version_policy {{ specific {{ versions: [ {listed} ] }} }}
         return f" rate_limiter {{ resources [ {named} ] priority: {asked.priority} }}"
 
     def _batched(self) -> str:
-        if (asked := self.inference.batching) is None:
+        if (asked := self.infer.batching) is None:
             return ""
         sizes = ", ".join(map(str, asked.sizes))
         return (
@@ -66,16 +66,16 @@ def read_config(text: str) -> TritonConfig | None:
     count = re.search(r"KIND_AUTO count: (\d+)", text)
     if name is None or len(shape) != 2 or count is None:
         return None
-    inference = Inference(batching=_batching(text), resources=_resources(text))
+    infer = Infer(batching=_batching(text), resources=_resources(text))
     if priority := re.search(r" priority: (\d+) \}", text):
-        inference = replace(inference, priority=int(priority[1]))
+        infer = replace(infer, priority=int(priority[1]))
     found = TritonConfig(
         name[1],
         int(shape[0]),
         int(shape[1]),
         tuple(configured(text)),
         int(count[1]),
-        inference,
+        infer,
     )
     return found if found.text() == text else None
 

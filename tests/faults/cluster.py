@@ -17,6 +17,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.faults.harness import Worker, Workers, members
 from tests.faults.marks import WORKER_LIMIT, Mark, Recovered
+from tests.faults.scaled import Scaled, placed
 from tests.faults.schedule import POINTS, Fault, Kind
 from tests.faults.servers import Servers
 from tests.models import linear, manifest
@@ -52,7 +53,7 @@ class Crew:
     def start(self, name: str) -> Worker:
         """Start a worker and keep it running; its name begins with its role."""
         role, disk = name.partition("-")[0], self._disks / name
-        self._kept[name] = self._workers.start(role, state_dir=disk)
+        self._kept[name] = self._workers.start(role, state_dir=disk, **placed(name))
         return self._kept[name]
 
     def kill(self, name: str) -> float:
@@ -92,6 +93,7 @@ class Cluster:
         self._settings = settings
         self._pipeline = pipeline
         self._servers = Servers(settings, pipeline, stack, random, recovered)
+        self._scaled = Scaled(pipeline, workers, random, recovered)
         self._workers = workers
         self._random = random
         self._recovered = recovered
@@ -101,9 +103,10 @@ class Cluster:
     async def start(self) -> None:
         """A first version serves, and every worker is up."""
         await self.publish()
-        for name in (*SCORERS, *LABELLERS, *EVALUATORS, "trainer-1"):
+        for name in (*SCORERS, *LABELLERS, *EVALUATORS, "trainer-1", "scale-1"):
             self.crew.start(name)
         await self.whole()
+        await self._scaled.told()
 
     async def whole(self) -> None:
         """Return when every worker is in its group: one that stays out of it works on nothing."""
@@ -153,6 +156,10 @@ class Cluster:
                 self.crew.kill(name)
             case Kind.evaluate_stop:
                 await self._suspend(self._random.choice(EVALUATORS), fault)
+            case Kind.scale_kill:
+                await self._scaled.scaler_was_killed(self.crew.kill("scale-1"))
+            case Kind.resize_kill:
+                await self._scaled.kill_resizer()
             case Kind.rebalance:
                 await self._rebalance(fault)
             case Kind.clock_skew:

@@ -26,7 +26,7 @@ from streams.errors import DriftloopError, Unavailable
 from streams.ledger.topic import read_state
 from streams.records import Prediction, decoder
 from streams.settings import Settings
-from streams.spec import Batching, Fallback, Inference, Pipeline, Policies
+from streams.spec import Batching, Fallback, Infer, Pipeline, Policies
 from tests.faults.harness import Output, Workers, trickle
 from tests.integration.test_publish import judged, released
 from tests.models import linear, publish_first
@@ -261,8 +261,8 @@ async def test_one_that_is_told_to_stop_fails_no_request(both: Both) -> None:
 async def test_instances_come_and_go_and_no_request_fails(both: Both) -> None:
     one, _, settings = both
     declared = declare("endpoint-instances")
-    inference = Inference(most_instances=4, batching=Batching(delay=200))
-    declared = replace(declared, policies=replace(declared.policies, inference=inference))
+    infer = Infer(most_instances=4, batching=Batching(delay=200))
+    declared = replace(declared, policies=replace(declared.policies, infer=infer))
     await publish_first(settings, declared, linear(4))
     publisher = Publisher(settings, declared)
     async with watched(settings, declared) as scorer, requests(scorer) as seen:

@@ -38,7 +38,7 @@ class Configuration:
     """Makes a pipeline's `config.pbtxt`."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
-        policy = pipeline.policies.inference
+        policy = pipeline.policies.infer
         self.least = policy.instances or settings.triton_instances
         """Instances of each version, where nobody has raised them."""
         self.most = max(self.least, policy.most_instances or 0)
@@ -58,5 +58,5 @@ class Configuration:
             pipeline.model.outputs,
             tuple(versions),
             instances or self.instances(now),
-            pipeline.policies.inference,
+            pipeline.policies.infer,
         ).text()

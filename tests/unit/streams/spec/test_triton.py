@@ -7,21 +7,21 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from streams.errors import PipelineError
-from streams.spec import Batching, Inference
+from streams.spec import Batching, Infer
 from streams.spec.triton import TritonConfig, read_config
 
 POLICIES = [
-    Inference(),
-    Inference(batching=Batching(delay=500)),
-    Inference(batching=Batching(delay=0, sizes=(64, 256), queue=100, timeout=50_000)),
-    Inference(resources={"gpu_part": 2, "R": 1}, priority=2),
-    Inference(batching=Batching(), resources={"R": 1}),
-    Inference(priority=3),
+    Infer(),
+    Infer(batching=Batching(delay=500)),
+    Infer(batching=Batching(delay=0, sizes=(64, 256), queue=100, timeout=50_000)),
+    Infer(resources={"gpu_part": 2, "R": 1}, priority=2),
+    Infer(batching=Batching(), resources={"R": 1}),
+    Infer(priority=3),
 ]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_triton_is_told_and_it_is_read_back(policy: Inference) -> None:
+def test_triton_is_told_and_it_is_read_back(policy: Infer) -> None:
     config = TritonConfig("orders", 6, 3, (1, 12), 4, policy)
     assert read_config(config.text()) == config
     told = text_format.Parse(config.text(), ModelConfig())
@@ -43,7 +43,7 @@ def test_triton_is_told_and_it_is_read_back(policy: Inference) -> None:
     ['model_warmup [{ name: "x" }]\n', "# a word\n", 'parameters { key: "EXECUTION_ENV_PATH" }\n'],
 )
 def test_what_we_do_not_write_is_none_of_ours(more: str) -> None:
-    text = TritonConfig("orders", 6, 1, (1,), 1, Inference(batching=Batching(delay=5))).text()
+    text = TritonConfig("orders", 6, 1, (1,), 1, Infer(batching=Batching(delay=5))).text()
     assert read_config(text) is not None
     assert read_config(text + more) is None
     assert read_config(text.replace("onnxruntime", "python")) is None
@@ -53,13 +53,13 @@ def test_what_we_do_not_write_is_none_of_ours(more: str) -> None:
 @pytest.mark.parametrize(
     ("made", "named"),
     [
-        (lambda: Inference(instances=0), "policies.inference.instances"),
-        (lambda: Inference(instances=4, most_instances=2), "policies.inference.most_instances"),
-        (lambda: Inference(resources={"a b": 1}), "policies.inference.resources"),
-        (lambda: Inference(resources={"a": 0}), "policies.inference.resources"),
-        (lambda: Inference(priority=-1), "policies.inference.priority"),
-        (lambda: Batching(delay=-1), "policies.inference.batching.delay"),
-        (lambda: Batching(sizes=(0,)), "policies.inference.batching.sizes"),
+        (lambda: Infer(instances=0), "policies.infer.instances"),
+        (lambda: Infer(instances=4, most_instances=2), "policies.infer.most_instances"),
+        (lambda: Infer(resources={"a b": 1}), "policies.infer.resources"),
+        (lambda: Infer(resources={"a": 0}), "policies.infer.resources"),
+        (lambda: Infer(priority=-1), "policies.infer.priority"),
+        (lambda: Batching(delay=-1), "policies.infer.batching.delay"),
+        (lambda: Batching(sizes=(0,)), "policies.infer.batching.sizes"),
     ],
 )
 def test_what_cannot_be_is_named(made: object, named: str) -> None:

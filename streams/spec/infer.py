@@ -29,20 +29,20 @@ class Batching:
     """Longest time that a request waits before it is refused, in microseconds. 0: no limit."""
 
     def __post_init__(self) -> None:
-        check_fields(self, "policies.inference.batching")
+        check_fields(self, "policies.infer.batching")
         for name in ("delay", "queue", "timeout"):
             if getattr(self, name) < 0:
                 raise PipelineError(
-                    f"policies.inference.batching.{name}", "is below 0", "use 0 or more"
+                    f"policies.infer.batching.{name}", "is below 0", "use 0 or more"
                 )
         if any(size < 1 for size in self.sizes):
             raise PipelineError(
-                "policies.inference.batching.sizes", f"{self.sizes} has no rows", "use 1 or more"
+                "policies.infer.batching.sizes", f"{self.sizes} has no rows", "use 1 or more"
             )
 
 
 @dataclass(frozen=True)
-class Inference:
+class Infer:
     """How Triton runs the pipeline's model."""
 
     instances: int | None = None
@@ -60,27 +60,27 @@ class Inference:
     Triton has it."""
 
     def __post_init__(self) -> None:
-        check_fields(self, "policies.inference")
+        check_fields(self, "policies.infer")
         if self.batching is not None and not isinstance(self.batching, Batching):
             raise PipelineError(
-                "policies.inference.batching", f"{self.batching!r} is none", "write Batching(...)"
+                "policies.infer.batching", f"{self.batching!r} is none", "write Batching(...)"
             )
         for name in ("instances", "most_instances"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise PipelineError(f"policies.inference.{name}", "is below 1", "use 1 or more")
+                raise PipelineError(f"policies.infer.{name}", "is below 1", "use 1 or more")
         if self.instances and self.most_instances and self.most_instances < self.instances:
             raise PipelineError(
-                "policies.inference.most_instances",
+                "policies.infer.most_instances",
                 f"{self.most_instances} is below instances={self.instances}",
                 "use as many at least",
             )
         if self.priority < 0:
-            raise PipelineError("policies.inference.priority", "is below 0", "use 0 or more")
+            raise PipelineError("policies.infer.priority", "is below 0", "use 0 or more")
         for name, count in self.resources.items():
             if not _RESOURCE.fullmatch(name) or count < 1:
                 raise PipelineError(
-                    "policies.inference.resources",
+                    "policies.infer.resources",
                     f"{name!r}: {count} cannot be",
                     'write {"name": 1}: letters, digits and _, and 1 or more',
                 )
