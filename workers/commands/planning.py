@@ -22,7 +22,7 @@ from workers.costs.reading import read_usages
 from workers.costs.summing import per_million, within
 from workers.environment import connected_settings, find_pipeline
 from workers.processes.looking import true_rate
-from workers.resources.planning import CapacityPlan, Known
+from workers.resources.planning import CapacityPlan, Costing
 from workers.resources.planning import plan as planned
 from workers.terminal import Module, out
 
@@ -50,16 +50,16 @@ def plan(
         out.print(_table(pipeline, made, Prices.of_settings(settings)))
 
 
-async def _known(settings: Settings, pipeline: Pipeline, given: float | None) -> Known:
+async def _known(settings: Settings, pipeline: Pipeline, given: float | None) -> Costing:
     """What a worker can do and how that is known, what Triton takes, and what serving costs."""
     workers, rate, triton = await true_rate(settings, pipeline)
     each = await _per_million(settings, pipeline)
     if given or rate:
         said = "as given" if given else f"measured: the {workers} that run here are behind"
-        return Known(given or rate, said, triton, each)
+        return Costing(given or rate, said, triton, each)
     why = "those that run here have too little to do to show it" if workers else "none runs here"
     said = f"rehearsed in memory, without Kafka, Triton and Redis, so less in truth: {why}"
-    return Known(await _rehearsed(pipeline), said, triton, each)
+    return Costing(await _rehearsed(pipeline), said, triton, each)
 
 
 async def _per_million(settings: Settings, pipeline: Pipeline) -> float | None:

@@ -18,8 +18,8 @@ _DAY = 86_400
 
 
 @dataclass(frozen=True)
-class Known:
-    """What was measured, or is given."""
+class Costing:
+    """What a plan is made from: measured, or given."""
 
     rate: float
     """Events that a worker does in a busy second, above 0."""
@@ -55,7 +55,7 @@ class CapacityPlan:
     """What serving would cost on a day, by what it costs now; None where that is not known."""
 
 
-def plan(pipeline: Pipeline, events_per_second: float, known: Known) -> CapacityPlan:
+def plan(pipeline: Pipeline, events_per_second: float, known: Costing) -> CapacityPlan:
     """What a load takes that is spread evenly."""
     policy = pipeline.policies.scale
     even = Measured(1, {0: events_per_second}, {}, known.rate)
