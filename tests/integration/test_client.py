@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from streams.client import Client
 from streams.errors import BadRecord, ConfigurationError, Unavailable
@@ -20,6 +21,8 @@ from streams.settings import Settings
 from tests.faults.harness import Workers
 from tests.synthetic import Reading, declare
 from tests.waiting import until
+from workers.cli import app
+from workers.environment import environment
 
 PIPELINE = declare("asked")
 MODULE = "from tests.synthetic import declare\npipeline = declare('asked')\n"
@@ -85,3 +88,30 @@ def test_neither_faust_nor_torch_is_loaded() -> None:
     asked = "import sys, streams.client; print({'faust', 'mode', 'torch'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+async def test_a_file_is_sent(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = declare("filed")
+    (tmp_path / "filed.py").write_text(MODULE.replace("asked", "filed"))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    rows = [{**reading(n), "at": 1_700_000_000 + n} for n in range(50)]
+    lines = ["reading_id,machine,at,a,b,c,constant"]
+    lines += [",".join(str(value) for value in row.values()) for row in rows]
+    (tmp_path / "events.csv").write_text("\n".join(lines))
+    label = {"event_id": "r0", "machine": "m0", "label": 1, "labelled_at": 1_700_000_010}
+    (tmp_path / "labels.ndjson").write_text(json.dumps(label))
+    files = [str(tmp_path / "events.csv"), "--labels", str(tmp_path / "labels.ndjson")]
+    done = await asyncio.to_thread(CliRunner().invoke, app, ["send", "filed", *files])
+    assert "published 51 records" in done.output, done.output
+    events = await read_topic(settings, declared.topics.events)
+    assert {json.loads(one.value or b"")["reading_id"] for one in events} == {
+        f"r{n}" for n in range(50)
+    }
+    [sent] = await read_topic(settings, declared.topics.feedback)
+    assert (sent.key, json.loads(sent.value or b"")["event_id"]) == (b"m0", "r0")
+    wrong = await asyncio.to_thread(CliRunner().invoke, app, ["send", "filed"])
+    assert "nothing to send" in str(wrong.exception)
