@@ -130,6 +130,14 @@ class LedgerFollower:
         return self.state.champion if self._fits() else 0
 
     @property
+    def served(self) -> tuple[int, ...]:
+        """The versions that are asked, the champion first; none while the fallback serves."""
+        if not self.version:
+            return ()
+        beside = [one for one in self.state.kept(1) if one != self.version and self._takes(one)]
+        return (self.version, *beside)
+
+    @property
     def threshold(self) -> float:
         """The pipeline's own threshold, else the champion's."""
         own = self._pipeline.decision.threshold
@@ -146,7 +154,7 @@ class LedgerFollower:
         else:
             return None
         manifest = state.versions.get(version)
-        if manifest is None or manifest.schema_hash != self._pipeline.schema_hash:
+        if manifest is None or not self._takes(version):
             return None
         own = self._pipeline.decision.threshold
         threshold = manifest.threshold if own is None else own
@@ -213,5 +221,9 @@ class LedgerFollower:
             )
 
     def _fits(self) -> bool:
-        manifest = self.state.manifest
+        return self._takes(self.state.champion)
+
+    def _takes(self, version: int) -> bool:
+        """Whether a version takes the pipeline's features; one that nobody knows may."""
+        manifest = self.state.versions.get(version)
         return manifest is None or manifest.schema_hash == self._pipeline.schema_hash

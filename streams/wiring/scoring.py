@@ -35,6 +35,7 @@ class _ScoringParts(StatefulParts):
         self._champion = LedgerFollower(settings, pipeline)
         self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
         trial = TritonEndpoints.of(settings, pipeline, repairing=False)
+        trial.expect(self._on_trial)
         self._apart = _Apart(self._scorer, trial, self._champion)
         self._loads = TritonLoads(settings, pipeline.name)
         self._scoring: Scoring | None = None
@@ -42,7 +43,7 @@ class _ScoringParts(StatefulParts):
     async def start(self) -> None:
         await super().start()
         await self._connected(self._champion.start)
-        self._scorer.watch(lambda: self._champion.version)
+        self._scorer.watch(lambda: self._champion.served)
         topics = self._pipeline.topics
         self._scoring = Scoring(
             self._pipeline,
@@ -53,6 +54,10 @@ class _ScoringParts(StatefulParts):
             TopicPredictions(self._settings, topics.predictions, self._topics.id_of(topics.events)),
             GroupProgress(self._settings, self._pipeline),
         )
+
+    def _on_trial(self) -> tuple[int, ...]:
+        beside = self._champion.beside
+        return () if beside is None else (beside.version,)
 
     async def stop(self) -> None:
         await self._champion.stop()

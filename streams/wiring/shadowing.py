@@ -32,6 +32,7 @@ class _ShadowingParts(Parts):
         # to load what a Triton lacks is the publisher's: it would touch the champion, too
         self._scorer = TritonEndpoints.of(settings, pipeline, repairing=False)
         challenger = LedgerChallenger(pipeline, lambda: self._ledger.state)
+        self._scorer.expect(lambda: (challenger.version,) if challenger.version else ())
         self._shadowing = Shadowing(pipeline, self._scorer, challenger, settings.shadow_patience)
 
     async def start(self) -> None:

@@ -136,7 +136,7 @@ async def measure(name: str, seconds: float, table: Table) -> None:
     scorer: Scorer
     if name == "ours":
         scorer = ours = TritonEndpoints.of(settings, declare("shares"), repairing=False)
-        ours.watch(lambda: 1)
+        ours.watch(lambda: (1,))
     else:
         scorer = InTurn([TritonScorer(one, "shares", 1) for one in one_by_one])
     await servers["a"].start()

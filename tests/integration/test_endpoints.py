@@ -19,17 +19,18 @@ import psutil
 import pytest
 
 from streams.adapters.triton import resolving
-from streams.adapters.triton.control import TritonControl
+from streams.adapters.triton.control import TritonControl, TritonControls
 from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.aio.retrying import until_available
 from streams.errors import DriftloopError, Unavailable
+from streams.ledger.state import LedgerState
 from streams.ledger.topic import read_state
 from streams.records import Prediction, decoder
 from streams.settings import Settings
 from streams.spec import Batching, Fallback, Infer, Pipeline, Policies
 from tests.faults.harness import Output, Workers, trickle
 from tests.integration.test_publish import judged, released
-from tests.models import linear, publish_first
+from tests.models import linear, manifest, publish_first
 from tests.synthetic import START, declare
 from tests.waiting import until
 from workers.devstack.servers import Server, free_port, spawn, triton
@@ -115,7 +116,12 @@ async def both(pair: Pair, settings: Settings) -> Both:
     addresses = f"{one.server.address},{two.server.address}"
     no_tls = {"triton_tls": False} | {f"triton_{k}file": None for k in ("ca", "cert", "key")}
     named = {"triton": addresses, "model_repository": models}
-    return one, two, settings.model_copy(update={**named, **no_tls})
+    settings = settings.model_copy(update={**named, **no_tls})
+    # gRPC connects again after a pause, a new client as well as the one that saw it away
+    found = TritonControls(settings, "any")
+    await until_available("test", "connect", found.alive)
+    await found.close()
+    return one, two, settings
 
 
 @pytest.fixture
@@ -129,6 +135,7 @@ def named(both: Both, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, list[s
 
     monkeypatch.setattr(resolving, "look_up", look_up)
     monkeypatch.setattr(resolving, "SECONDS", 0.2)
+    monkeypatch.setattr(resolving, "SOONEST", 0.0)
     return both[2].model_copy(update={"triton": "dns:///tritons:8001"}), leads_to
 
 
@@ -174,10 +181,12 @@ async def requests(scorer: TritonEndpoints) -> AsyncIterator[Requests]:
 
 
 @asynccontextmanager
-async def watched(settings: Settings, declared: Pipeline) -> AsyncIterator[TritonEndpoints]:
-    """A scorer whose watchdog knows that version 1 serves."""
+async def watched(
+    settings: Settings, declared: Pipeline, *versions: int
+) -> AsyncIterator[TritonEndpoints]:
+    """A scorer that knows that these versions serve; without any, the first."""
     scorer = TritonEndpoints.of(settings, declared)
-    scorer.watch(lambda: 1)
+    scorer.watch(lambda: versions or (1,))
     try:
         yield scorer
     finally:
@@ -238,6 +247,35 @@ async def test_one_behind_a_name_joins_once_it_serves_and_another_leaves(
             await until(lambda: asked() == [two.server.address], "the first has left")
             one.kill()
             await seen.more(200)
+    assert seen.failures == []
+    await late.close()
+
+
+async def test_one_that_missed_a_version_gets_no_request_before_it_has_it(
+    both: Both, named: tuple[Settings, list[str]]
+) -> None:
+    """It answers for the champion all the time; the challenger was published while it was away."""
+    one, two, _ = both
+    settings, leads_to = named
+    declared = declare("endpoint-missing")
+    leads_to.append(two.server.address)
+    first = await publish_first(settings, declared, linear(4))
+    leads_to.remove(two.server.address)
+    data, publisher = linear(4, bias=1.0), Publisher(settings, declared)
+    publisher.stage(manifest(declared, 2, data), data, "")
+    await publisher.serve(2, LedgerState(champion=1, promoted=(1,), versions={1: first}))
+    await publisher.close()
+    late = TritonControl(settings.model_copy(update={"triton": two.server.address}), declared.name)
+    assert (await late.ready(1), await late.ready(2)) == (True, False)
+    before = {stub.pid for stub in one.stubs(declared.name)}
+    async with watched(settings, declared, 1, 2) as scorer:
+        await until(lambda: len(scorer.endpoints) == 1, "the first is known")
+        async with requests(scorer) as seen:
+            leads_to.append(two.server.address)
+            await until(lambda: len(scorer.endpoints) == 2, "the second has joined")
+            assert await late.ready(2)
+            await seen.more(200)
+    assert before == {stub.pid for stub in one.stubs(declared.name)}, "what it had, it kept"
     assert seen.failures == []
     await late.close()
 

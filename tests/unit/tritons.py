@@ -39,6 +39,9 @@ class Triton:
         self.answers.set()
         self.asked = 0
         self.restored: list[tuple[int, bool]] = []
+        self.lacks = set[int]()
+        """Versions that it does not have, whatever it is told to load."""
+        self.caught_up = 0
         self._clock = clock or Clock()
 
     async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -53,6 +56,13 @@ class Triton:
         self.restored.append((version, died))
         self.error = None
         self.answers.set()
+
+    async def catch_up(self) -> None:
+        self.caught_up += 1
+
+    async def require(self, version: int) -> None:
+        if version in self.lacks:
+            raise not_serving(died=False)
 
     async def close(self) -> None:
         """Nothing to release."""

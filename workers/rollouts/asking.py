@@ -33,11 +33,14 @@ class Asking:
         self._vectors = probes(pipeline, state.versions[state.challenger])
         self._patience = _WAITS * pipeline.policies.rollout.slowest
         # each has its own: one whose requests fail is not asked for a while
-        self._scorers: tuple[Scorer, ...] = tuple(
-            TritonEndpoints.of(settings, pipeline, repairing=False) for _ in self._versions
-        )
+        self._scorers = [self._scorer(settings, pipeline, one) for one in self._versions]
         self._answers: deque[Asked] = deque(maxlen=LATEST_ASKED)
         self._task: asyncio.Task[None] | None = None
+
+    def _scorer(self, settings: Settings, pipeline: Pipeline, version: int) -> Scorer:
+        scorer = TritonEndpoints.of(settings, pipeline, repairing=False)
+        scorer.expect(lambda: (version,))
+        return scorer
 
     def start(self) -> None:
         """Begin to ask."""

@@ -42,7 +42,7 @@ _STUB_DEAD = ("stub process", "is not healthy")
 class NotServing(NotAnswering):
     """Triton answers, but the version is not loaded there, or its process has died."""
 
-    def __init__(self, settings: Settings, name: str, reason: str, *, died: bool) -> None:
+    def __init__(self, settings: Settings, name: str, reason: str, *, died: bool = False) -> None:
         super().__init__(
             f"Triton at {settings.triton} does not serve {name} ({reason}) - it is loaded again; "
             "where that does not help, `driftloop rollback` makes another version serve"
@@ -105,7 +105,7 @@ def explained(error: InferenceServerException, settings: Settings, name: str) ->
     if all(words in lowered for words in _STUB_DEAD):
         return NotServing(settings, name, "its backend process died", died=True)
     if any(words in lowered for words in _NOT_LOADED):
-        return NotServing(settings, name, message, died=False)
+        return NotServing(settings, name, message)
     if status in _AWAY:
         detail = {"DEADLINE_EXCEEDED": f"no answer in {settings.triton_timeout:g} s"}
         return Unavailable(

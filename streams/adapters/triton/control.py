@@ -115,8 +115,7 @@ class TritonControl:
             if not died and await self.ready(version):
                 return
             try:
-                home = self._settings.model_repository / self._name
-                await asyncio.to_thread(require_unchanged, home, self._known())
+                await self._require_unchanged()
                 if died:
                     log.warning("a model's process died, loading it again", version=version)
                     await self.unload()
@@ -125,6 +124,26 @@ class TritonControl:
                 await self.load()
             finally:
                 self._restored_at = time.monotonic()
+
+    async def catch_up(self) -> None:
+        """Have Triton serve what `config.pbtxt` says by now, whatever it has served so far.
+
+        Raises:
+            ModelError: a version does not load, or is not what was published.
+            Unavailable: Triton is away.
+        """
+        async with self._restoring:
+            await self._require_unchanged()
+            await self.load()
+
+    async def require(self, version: int) -> None:
+        """Return where the version is ready. Raises `NotServing`, `Unavailable`."""
+        if not await self.ready(version):
+            raise NotServing(self._settings, f"{self._name} version {version}", "not loaded")
+
+    async def _require_unchanged(self) -> None:
+        home = self._settings.model_repository / self._name
+        await asyncio.to_thread(require_unchanged, home, self._known())
 
     async def close(self) -> None:
         """Release the connection."""
@@ -162,7 +181,7 @@ class TritonControls:
 
     async def load(self) -> None:
         """Load everywhere. Raises `ModelError`, `Unavailable`."""
-        await _all(control.load() for control in await self._named())
+        await _all(control.load() for control in await self._named(afresh=True))
 
     async def unload(self) -> None:
         """Unload everywhere. Raises `Unavailable`."""
@@ -176,9 +195,9 @@ class TritonControls:
         """Release the connections."""
         await self._controls.close()
 
-    async def _named(self) -> list[TritonControl]:
+    async def _named(self, *, afresh: bool = False) -> list[TritonControl]:
         """Those that are named now. Raises `Unavailable`: a name leads to none."""
-        found = await self._controls.now()
+        found = await self._controls.now(afresh=afresh)
         if not found:
             raise Unavailable("Triton", self._settings.triton, SETTING, "its name leads nowhere")
         return found

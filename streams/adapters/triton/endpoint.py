@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -40,6 +40,14 @@ class Restoring(Protocol):
 
     async def restore(self, version: int, *, died: bool = False) -> None:
         """Load a version again. Raises `ModelError`, `Unavailable`."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Load what is configured now, all of it. Raises `ModelError`, `Unavailable`."""
+        ...
+
+    async def require(self, version: int) -> None:
+        """Return where the version is ready. Raises `Unavailable` where it is not."""
         ...
 
     async def close(self) -> None:
@@ -115,6 +123,7 @@ class Endpoint:
         A request that is not `patient` is given up, as `Unavailable`, when it takes longer than
         usual.
         """
+        afresh = self.circuit.state != "closed"
         self.circuit.sending()
         begun, patience = self._clock(), max(PATIENCE, _TIMES_USUAL * self._seconds)
         scope = asyncio.timeout(None if patient else patience)
@@ -144,9 +153,30 @@ class Endpoint:
             self._waiting.discard(scope)
             if not self._waiting:
                 self._rest.set()
-        self._learn(self._clock() - begun)
+        took = self._clock() - begun
+        if afresh:  # how slow it was before it failed tells nothing of it now
+            self._seconds = took
+        else:
+            self._learn(took)
         self._succeeded()
         return scores
+
+    async def prove(self, versions: Sequence[int], vector: NDArray[np.float32]) -> None:
+        """Return once it answers `vector` by the first of the versions, and has the others ready.
+
+        With a control, all that is configured is loaded first; without one, only the first version
+        is asked about.
+
+        Raises:
+            Unavailable: it is away, or lacks a version. `ModelError`, where one does not load.
+        """
+        first, *others = versions
+        if self._control is not None:
+            await self._control.catch_up()
+        await self.infer(first, vector)
+        if self._control is not None:
+            for version in others:
+                await self._control.require(version)
 
     async def close(self) -> None:
         """Release the connections."""

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from streams.adapters.triton.client import SETTING
 from streams.adapters.triton.control import TritonControl
 from streams.adapters.triton.endpoint import Endpoint
-from streams.adapters.triton.membership import Membership
+from streams.adapters.triton.membership import Membership, ended
 from streams.adapters.triton.resolving import Resolver
 from streams.adapters.triton.scorer import TritonScorer
 from streams.aio.cancelling import cancel
@@ -25,8 +24,6 @@ from streams.errors import DriftloopError, ModelError, NotAnswering, Unavailable
 from streams.records import Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
-
-log = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 0.5
 """How often a watchdog looks whether its endpoint must prove itself."""
@@ -102,6 +99,7 @@ class TritonEndpoints:
                 wrong.append(endpoint)
                 reason = error
             except Unavailable as error:
+                self._members.doubt()
                 reason = reason or error
             else:
                 for one in wrong:  # the version is right here, so it is the endpoint that is not
@@ -109,17 +107,21 @@ class TritonEndpoints:
                 return scores
         raise reason or self._all_open()
 
-    def watch(self, version: Callable[[], int]) -> None:
-        """Start the watchdog; `version` says which version must answer, 0 for none.
+    def expect(self, versions: Callable[[], Sequence[int]]) -> None:
+        """Let nobody join, of those behind a name, that does not serve these versions."""
+        self._members.versions = versions
+
+    def watch(self, versions: Callable[[], Sequence[int]]) -> None:
+        """Expect these versions, and start the watchdog; the first of them must answer.
 
         It asks endpoints that get no traffic. An endpoint whose backend process has died stays
         `ready` while every request fails; the watchdog finds and repairs it before traffic meets
         it. It also finds out when an endpoint is back, so that no batch has to try.
         """
-        self._members.version = version
+        self.expect(versions)
         self._members.follow()
-        self._watchdog = asyncio.create_task(self._watch(version), name="triton-watchdog")
-        self._watchdog.add_done_callback(_ended)
+        self._watchdog = asyncio.create_task(self._watch(versions), name="triton-watchdog")
+        self._watchdog.add_done_callback(ended)
 
     async def close(self) -> None:
         """Stop the watchdog and release the connections."""
@@ -127,7 +129,7 @@ class TritonEndpoints:
             await cancel(self._watchdog)
         await self._members.close()
 
-    async def _watch(self, version: Callable[[], int]) -> None:
+    async def _watch(self, versions: Callable[[], Sequence[int]]) -> None:
         asking: dict[Endpoint, asyncio.Task[None]] = {}
         vector = np.zeros((1, self._features), np.float32)
         try:
@@ -135,8 +137,8 @@ class TritonEndpoints:
                 await asyncio.sleep(WATCH_SECONDS)
                 asking = {one: task for one, task in asking.items() if not task.done()}
                 for endpoint in self.endpoints:
-                    if (wanted := version()) and endpoint.unproven and endpoint not in asking:
-                        asking[endpoint] = asyncio.create_task(_ask(endpoint, wanted, vector))
+                    if (wanted := versions()) and endpoint.unproven and endpoint not in asking:
+                        asking[endpoint] = asyncio.create_task(_ask(endpoint, wanted[0], vector))
         finally:
             await cancel(*asking.values())
 
@@ -160,8 +162,3 @@ class TritonEndpoints:
 async def _ask(endpoint: Endpoint, version: int, vector: NDArray[np.float32]) -> None:
     with suppress(DriftloopError):  # the endpoint has taken note of it
         await endpoint.infer(version, vector)
-
-
-def _ended(watchdog: asyncio.Task[None]) -> None:
-    if not watchdog.cancelled() and (error := watchdog.exception()) is not None:
-        log.error("watchdog ended", error=repr(error))

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 SECONDS = 5.0
 """What was looked up holds for so long."""
+SOONEST = 1.0
+"""And for so long at least, where a Triton has failed that a name led to."""
 
 Lookup = Callable[[str, int], Awaitable[list[str]]]
 
@@ -69,6 +71,11 @@ class Resolver:
         """Whether some are named by a name that may lead elsewhere later."""
         return len(self.fixed) < len(self._named)
 
+    def doubt(self) -> None:
+        """One of them fails: the names may lead elsewhere by now, and are looked up again."""
+        if self._clock() - self._looked >= SOONEST:
+            self._looked = -SECONDS
+
     async def now(self) -> list[Settings]:
         """All of them; while a name leads nowhere, those that it has led to."""
         if self.changes and self._clock() - self._looked >= SECONDS:
@@ -114,9 +121,14 @@ class PerTriton(Generic[T]):
         self._make = make
         self._made = {one.triton: make(one) for one in self._resolver.fixed}
 
-    async def now(self) -> list[T]:
-        """One for each; what was for one that is named no more is closed."""
+    async def now(self, *, afresh: bool = False) -> list[T]:
+        """One for each; what was for one that is named no more is closed.
+
+        With `afresh`, what was looked up is a second old at most.
+        """
         if self._resolver.changes:
+            if afresh:
+                self._resolver.doubt()
             named = {one.triton: one for one in await self._resolver.now()}
             gone = [self._made.pop(address) for address in self._made.keys() - named.keys()]
             for address in named.keys() - self._made.keys():

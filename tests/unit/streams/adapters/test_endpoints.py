@@ -96,6 +96,21 @@ async def test_the_endpoint_that_has_been_quicker_is_asked(clock: Clock) -> None
     assert slow.asked > 15
 
 
+async def test_how_slow_one_was_before_it_failed_is_forgotten(clock: Clock) -> None:
+    first, second = Triton(1, clock, takes=0.4), Triton(2, clock, takes=0.02)
+    scorer = of(clock, first, second)
+    for _ in range(5):
+        await scorer.infer(1, ONE)
+    first.error, second.error = away(), away()
+    await fails(lambda: scorer.infer(1, ONE), Unavailable)
+    first.error, second.error, first.takes = None, None, 0.002
+    clock.now += LONGEST
+    scorer.watch(lambda: (1,))
+    await soon(lambda: states(scorer) == ["closed", "closed"])
+    assert (await scorer.infer(1, ONE)).item() == 1
+    await scorer.close()
+
+
 async def test_no_batch_is_the_probe_of_a_circuit_while_another_is_closed(clock: Clock) -> None:
     first, second = Triton(1, clock), Triton(2, clock, takes=0.1)
     scorer = of(clock, first, second)
@@ -107,7 +122,7 @@ async def test_no_batch_is_the_probe_of_a_circuit_while_another_is_closed(clock:
     await scorer.infer(1, ONE)
     assert first.asked == asked
     first.error = None
-    scorer.watch(lambda: 1)
+    scorer.watch(lambda: (1,))
     await soon(lambda: states(scorer) == ["closed", "closed"])
     assert (await scorer.infer(1, ONE)).item() == 1
     await scorer.close()
@@ -320,7 +335,7 @@ async def test_the_watchdog_repairs_a_dead_backend_without_traffic(clock: Clock)
     server = Triton(1, clock)
     server.error = not_serving(died=True)
     scorer = of(clock, server)
-    scorer.watch(lambda: 3)
+    scorer.watch(lambda: (3,))
     await soon(lambda: server.error is None and states(scorer) == ["closed"])
     await scorer.close()
     assert server.restored == [(3, True)]
@@ -330,7 +345,7 @@ async def test_the_watchdog_asks_only_endpoints_that_have_been_quiet(clock: Cloc
     server = Triton(1, clock)
     scorer = of(clock, server)
     await scorer.infer(3, ONE)
-    scorer.watch(lambda: 3)
+    scorer.watch(lambda: (3,))
     clock.now += QUIET_SECONDS * 0.9
     await asyncio.sleep(0.05)
     assert server.asked == 1
@@ -342,7 +357,7 @@ async def test_the_watchdog_asks_only_endpoints_that_have_been_quiet(clock: Cloc
 async def test_the_watchdog_asks_nobody_before_the_first_version(clock: Clock) -> None:
     server = Triton(1, clock)
     scorer = of(clock, server)
-    scorer.watch(lambda: 0)
+    scorer.watch(tuple)
     await asyncio.sleep(0.05)
     await scorer.close()
     assert server.asked == 0

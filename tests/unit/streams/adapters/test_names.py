@@ -12,10 +12,10 @@ from streams.adapters.triton import membership
 from streams.adapters.triton.endpoint import Endpoint
 from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.adapters.triton.membership import Membership
-from streams.adapters.triton.resolving import SECONDS, PerTriton, Resolver
+from streams.adapters.triton.resolving import SECONDS, SOONEST, PerTriton, Resolver
 from streams.errors import Unavailable
 from streams.settings import Settings
-from tests.unit.tritons import ONE, Clock, Triton, not_serving
+from tests.unit.tritons import ONE, Clock, Triton, away, not_serving
 
 NAME = Settings(triton="dns:///tritons:8001")
 
@@ -97,24 +97,96 @@ async def test_one_that_comes_gets_requests_once_it_serves_what_is_served() -> N
     late = behind.tritons["10.0.0.2:8001"]
     late.error = not_serving(died=False)
     late.answers.clear()
-    behind.scorer.watch(lambda: 7)
+    late.lacks = {8}
+    behind.scorer.watch(lambda: (7, 8))
     await behind.lead_to(1)
     behind.names.found = ["10.0.0.1:8001", "10.0.0.2:8001"]
     behind.clock.now += SECONDS
     await soon(lambda: late.asked == 1)
-    for _ in range(3):
-        assert (await behind.scorer.infer(7, ONE)).item() == 1
-    late.answers.set()
     with structlog.testing.capture_logs() as lines:
+        late.answers.set()
+        await soon(lambda: late.caught_up > 5)  # it has version 7 by now, and lacks 8
+        for _ in range(3):
+            assert (await behind.scorer.infer(7, ONE)).item() == 1
+        late.lacks.clear()
         await soon(lambda: sorted(behind.asked) == [1, 2])
     assert (7, False) in late.restored
-    assert {"a Triton joins"} <= {line["event"] for line in lines}
+    said = [line["event"] for line in lines if line.get("endpoint") == "10.0.0.2:8001"]
+    assert said.count("a Triton gets no requests until it serves what the others do") == 1
+    assert said.count("a Triton joins") == 1
     await behind.scorer.close()
+
+
+async def test_one_that_lacks_a_challenger_joins_where_nobody_else_answers() -> None:
+    behind = Behind()
+    behind.tritons["10.0.0.1:8001"].lacks = {8}
+    behind.scorer.watch(lambda: (7, 8))
+    await behind.lead_to(1)
+    assert (await behind.scorer.infer(7, ONE)).item() == 1
+    await behind.scorer.close()
+
+
+async def test_a_failed_request_has_the_name_looked_up_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(membership, "EVERY", 60.0)
+    behind = Behind()
+    behind.names.found = ["10.0.0.1:8001"]
+    behind.scorer.watch(tuple)
+    await soon(lambda: behind.asked == [1])
+    behind.tritons["10.0.0.1:8001"].error = away()
+    behind.names.found = ["10.0.0.2:8001"]
+    with pytest.raises(Unavailable):
+        await behind.scorer.infer(1, ONE)
+    await asyncio.sleep(0.01)
+    assert len(behind.names.asked) == 1, "not twice in a moment"
+    behind.clock.now += SOONEST
+    with pytest.raises(Unavailable):
+        await behind.scorer.infer(1, ONE)
+    await soon(lambda: behind.asked == [2])
+    assert (await behind.scorer.infer(1, ONE)).item() == 2
+    await behind.scorer.close()
+
+
+async def test_one_that_comes_back_while_it_leaves_is_asked_anew_afterwards() -> None:
+    behind = Behind()
+    behind.scorer.watch(tuple)
+    await behind.lead_to(1)
+    first, slow = behind.scorer.endpoints[0], behind.tritons["10.0.0.1:8001"]
+    slow.answers.clear()
+    waiting = asyncio.create_task(behind.scorer.infer(1, ONE))
+    await soon(lambda: slow.asked == 1)
+    await behind.lead_to()
+    behind.names.found = ["10.0.0.1:8001"]
+    behind.clock.now += SECONDS
+    await asyncio.sleep(0.02)
+    assert behind.asked == []
+    slow.answers.set()
+    assert (await waiting).item() == 1
+    await soon(lambda: behind.asked == [1])
+    assert behind.scorer.endpoints[0] is not first
+    await behind.scorer.close()
+    assert len(behind.closed) == 2
+
+
+async def test_one_that_leaves_is_closed_when_all_is() -> None:
+    behind = Behind()
+    behind.scorer.watch(tuple)
+    await behind.lead_to(1)
+    slow = behind.tritons["10.0.0.1:8001"]
+    slow.answers.clear()
+    waiting = asyncio.create_task(behind.scorer.infer(1, ONE))
+    await soon(lambda: slow.asked == 1)
+    await behind.lead_to(2)
+    await behind.scorer.close()
+    assert sorted(behind.closed) == ["10.0.0.1:8001", "10.0.0.2:8001"]
+    slow.answers.set()
+    await waiting
 
 
 async def test_one_that_leaves_answers_what_it_was_sent() -> None:
     behind = Behind()
-    behind.scorer.watch(lambda: 0)
+    behind.scorer.watch(tuple)
     await behind.lead_to(1)
     slow = behind.tritons["10.0.0.1:8001"]
     slow.answers.clear()
@@ -131,7 +203,7 @@ async def test_one_that_leaves_answers_what_it_was_sent() -> None:
 
 async def test_while_nobody_knows_the_name_those_that_are_known_stay() -> None:
     behind = Behind()
-    behind.scorer.watch(lambda: 0)
+    behind.scorer.watch(tuple)
     await behind.lead_to(1, 2)
     behind.names.found = OSError("no such name")
     before = len(behind.names.asked)
