@@ -301,12 +301,12 @@ async def test_instances_come_and_go_and_no_request_fails(both: Both) -> None:
     declared = declare("endpoint-instances")
     infer = Infer(most_instances=4, batching=Batching(delay=200))
     declared = replace(declared, policies=replace(declared.policies, infer=infer))
-    await publish_first(settings, declared, linear(4))
+    first = await publish_first(settings, declared, linear(4))
     publisher = Publisher(settings, declared)
     async with watched(settings, declared) as scorer, requests(scorer) as seen:
         for count in (3, 1, 2):
             async with publisher.alone():
-                await publisher.resize(count)
+                await publisher.resize(count, {1: first})
             await seen.more(200)
             await until(lambda n=count: len(one.stubs(declared.name)) == n, "so many run")  # type: ignore[misc]
             assert publisher.instances == count

@@ -73,6 +73,7 @@ class Scaling:
     def _show(self) -> None:
         first, *others = self._roles
         more = [f", {one}" for one in others if one.workers != 1]
+        more += [f", {self._instances}"] if self._instances else []
         self._status.scaling = f"{first} (auto: {self._reason}{''.join(more)})"
 
 

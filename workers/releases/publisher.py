@@ -18,7 +18,7 @@ import structlog
 
 from streams.adapters.triton.client import NotServing
 from streams.adapters.triton.control import TritonControls
-from streams.adapters.triton.repository import MODEL
+from streams.adapters.triton.repository import MODEL, require_unchanged
 from streams.adapters.triton.resolving import PerTriton
 from streams.adapters.triton.scorer import TritonScorer
 from streams.errors import ModelError, Unavailable
@@ -223,19 +223,25 @@ class Publisher:
         """How many instances of each version Triton runs."""
         return self.configuration.instances(self.repository.config())
 
-    async def resize(self, instances: int) -> None:
+    async def resize(self, instances: int, known: Mapping[int, Manifest]) -> None:
         """Run so many instances of each version; those that stay answer meanwhile.
+
+        `known` are the versions that the ledger names. Where as many are configured, Tritons that
+        do not run them yet are told again.
 
         To be called while no other publisher is at work (`alone`).
 
         Raises:
-            ModelError: they do not start; as many run as before.
+            ModelError: they do not start, or a version was changed; as many run as before.
             Unavailable: Triton is away; it reads the configuration when it is back.
         """
         before, versions = self.repository.config(), self.repository.configured()
         if not versions:
             return
-        self.repository.write_config(self.configuration.text(versions, before, instances))
+        await asyncio.to_thread(require_unchanged, self.repository.home, known)
+        text = self.configuration.text(versions, before, instances)
+        if text != before:
+            self.repository.write_config(text)
         try:
             await self.control.load()
         except ModelError:

@@ -21,6 +21,9 @@ FULL = 0.9
 """A server whose share of time at work is above takes hardly more."""
 _WAITING = 0.5
 """Workers that spend so much of their busy time on Triton wait for it."""
+HERE = "this machine"
+MORE = "name one more in DRIFTLOOP_TRITON"
+ELSEWHERE = f"{MORE}, on another machine"
 _ROUNDING = 1e-9
 _MANY = 1e6
 _SLOWEST = 1e-3
@@ -219,17 +222,19 @@ def limits(servers: Servers) -> Limit | None:
     full = {address: one for address, one in servers.triton.items() if one.full}
     if full and len(full) == len(servers.triton) and servers.waiting >= _WAITING:
         address, one = max(full.items(), key=lambda item: item[1].use)
+        room = f"raise the instances of policies.infer, or {MORE}"
+        mend = room if servers.cpu < FULL else f"no core is left here, {ELSEWHERE}"
         return Limit(
             "Triton",
             f"Triton limits, no worker is added: at {address} instances work {one.use:.0%} of the "
             f"time and a request waits {_ms(one.queue_seconds)} for {_ms(one.compute_seconds)} of "
-            "work - raise DRIFTLOOP_TRITON_INSTANCES, or name one more in DRIFTLOOP_TRITON",
+            f"work - {mend}",
         )
     for name, used, what, mend in (
         ("Redis", servers.redis, "its main thread works {} of the time", "give it a faster core"),
         ("Redis", servers.redis_memory, "{} of its memory is used", "raise its maxmemory"),
         (
-            "this machine",
+            HERE,
             servers.cpu,
             "we use {} of its cores",
             "run workers elsewhere (`driftloop score`)",

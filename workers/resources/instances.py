@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from streams.spec import Scale
 from workers.resources.decision import (
+    ELSEWHERE,
     FULL,
+    HERE,
+    MORE,
     SETTLE_SECONDS,
     ScalingDecision,
     ScalingHistory,
@@ -52,8 +55,10 @@ def decide_instances(
         enough = max(bounds.least, history.enough(now, policy.idle_seconds, current))
         return ScalingDecision(min(enough, current), said)
     if servers.cpu >= FULL:
-        return ScalingDecision(current, "no core is left for more", "this machine")
+        return ScalingDecision(
+            current, f"Triton limits and no core is left here for more of them - {ELSEWHERE}", HERE
+        )
     want = min(bounds.most, needed_instances(policy, servers, current))
     if want > current:
         return ScalingDecision(want, f"{said}, and requests wait")
-    return ScalingDecision(current, said, "most_instances")
+    return ScalingDecision(current, f"{said} - raise most_instances, or {MORE}", "most_instances")

@@ -116,7 +116,16 @@ CALM = TritonUse(0.4, 0.001, 0.010)
     ("servers", "limited", "said"),
     [
         pytest.param(
-            Servers({"a:1": BUSY}, waiting=0.8), "Triton", "DRIFTLOOP_TRITON_INSTANCES", id="Triton"
+            Servers({"a:1": BUSY}, waiting=0.8),
+            "Triton",
+            "instances of policies.infer",
+            id="Triton",
+        ),
+        pytest.param(
+            Servers({"a:1": BUSY}, waiting=0.8, cpu=0.95),
+            "Triton",
+            "no core is left here, name one more in DRIFTLOOP_TRITON, on another machine",
+            id="Triton, and the machine",
         ),
         pytest.param(
             Servers({"a:1": TritonUse(0.6, 0.02, 0.01)}, waiting=0.8),
