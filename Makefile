@@ -19,7 +19,7 @@ TOOLS := $(VENV)/.driftloop-tools
 READY := $(VENV)/.driftloop-ready
 
 # Tests that start no server run first, then those with servers, each in two processes; then faults,
-# one after another: their recoveries are timed.
+# one after another: their recoveries are timed, and the memory that hostile records take.
 ALONE  := tests/unit tests/property tests/faust_faults
 FAULTS := tests/faults
 NONE  := 5# what pytest exits with where it has nothing to run

@@ -72,8 +72,8 @@ async def test_bombs(settings: Settings, tmp_path: Path, delivery: str) -> None:
                 await send(settings, topics.events, codec, values)
                 await send(settings, topics.events, 0, after)
                 good, wanted = good + 2, wanted + len(values)
-                await predictions.wait(good, timeout=60)
-                await letters.wait(wanted, timeout=60)
+                await predictions.wait(good, timeout=120)
+                await letters.wait(wanted, timeout=120)
 
             await explode(0, [b"{" + bytes(2_150_000)])
             for codec in CODECS.values():
