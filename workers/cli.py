@@ -25,6 +25,7 @@ from workers.commands import (
     report,
     running,
     scaling,
+    sending,
     stack,
     training,
 )
@@ -58,6 +59,7 @@ app.command()(models.thaw)
 app.command()(planning.plan)
 app.command()(report.report)
 app.command()(costs.costs)
+app.command()(sending.send)
 app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)

@@ -112,7 +112,7 @@ class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]
         return KafkaConnectionError(f"connection to {self.host}:{self.port} is broken: {why}")
 
 
-class Client(client.AIOKafkaClient):  # type: ignore[misc]
+class KafkaClient(client.AIOKafkaClient):  # type: ignore[misc]
     """Finishes closing, and lets a cancellation of its caller through.
 
     Stock cancels its own task, awaits it, and mistakes any cancellation for that one: a caller
@@ -140,9 +140,9 @@ class Fetcher(fetcher.Fetcher):  # type: ignore[misc]
 
 _REPLACED: tuple[tuple[Any, str, type], ...] = (
     (conn, "AIOKafkaConnection", Connection),
-    (consumer, "AIOKafkaClient", Client),
-    (producer, "AIOKafkaClient", Client),
-    (admin, "AIOKafkaClient", Client),
+    (consumer, "AIOKafkaClient", KafkaClient),
+    (producer, "AIOKafkaClient", KafkaClient),
+    (admin, "AIOKafkaClient", KafkaClient),
     (consumer, "GroupCoordinator", Coordinator),
     (consumer, "Fetcher", Fetcher),
 )

@@ -28,7 +28,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.kafka import workarounds
-from streams.kafka.workarounds import Client, Connection, Coordinator, Fetcher
+from streams.kafka.workarounds import Connection, Coordinator, Fetcher, KafkaClient
 from workers.devstack.private import Certificates, certificates
 
 EVENTS = TopicPartition("events", 0)
@@ -189,12 +189,12 @@ async def test_who_stops_a_consumer_goes_on(kind: type[Any]) -> None:
     assert retry.cancelled()
 
 
-STOCK_CLIENT: type[Any] = Client.__bases__[0]
+STOCK_CLIENT: type[Any] = KafkaClient.__bases__[0]
 
 
 @stock_and_ours(
     STOCK_CLIENT,
-    Client,
+    KafkaClient,
     AssertionError,
     "A19: who is cancelled while it closes a client goes on",
 )
@@ -291,5 +291,5 @@ def test_every_client_of_the_process_has_them() -> None:
     workarounds.apply()
     assert consumer.GroupCoordinator is Coordinator
     assert consumer.Fetcher is Fetcher
-    assert consumer.AIOKafkaClient is producer.AIOKafkaClient is admin.AIOKafkaClient is Client
+    assert consumer.AIOKafkaClient is producer.AIOKafkaClient is admin.AIOKafkaClient is KafkaClient
     assert conn.AIOKafkaConnection is Connection

@@ -16,10 +16,8 @@ from streams.kafka.writing import send_all
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.environment import connected_settings, find_pipeline
+from workers.operations.files import TimedRecord
 from workers.terminal import console, out
-
-TimedRecord = tuple[float, str, bytes, bytes]
-"""Event time at which it happens, topic, key, value."""
 
 
 def produce(
@@ -53,14 +51,14 @@ def _records(
         raise ConfigurationError("no event in these days - the world has days 0 to 182")
     topics = pipeline.topics
     records: list[TimedRecord] = [
-        (at, topics.events, key, value)
+        TimedRecord(at, topics.events, key, value)
         for at, (key, value) in zip(chosen["seconds"], event_records(chosen), strict=True)
     ]
     if labels:
         frauds = chosen[chosen["is_fraud"] == 1]
         known = (frauds["seconds"] + 7 * 86_400).tolist()
         records += [
-            (at, topics.feedback, key, value)
+            TimedRecord(at, topics.feedback, key, value)
             for at, (key, value) in zip(known, feedback_records(frauds), strict=True)
             if at < days[1] * 86_400
         ]

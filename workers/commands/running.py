@@ -107,16 +107,14 @@ def _welcome(module: str, pipeline: Pipeline, loop: Loop) -> None:
   logs             {loop.logs}
 
 Publish an event and its label (Python):
-  import asyncio, json, time
-  from streams.kafka.connection import producer
-  from workers.environment import connected_settings
+  import asyncio
+  from streams.client import Client
+  from workers.environment import connected_settings, find_pipeline
   async def main():
       event = {plain(sample)}
-      key = str(event["{key}"]).encode()
-      label = {{"event_id": {plain(named)}, "label": 1, "labelled_at": time.time()}}
-      async with producer(connected_settings()) as out:
-          await out.send_and_wait("{topics.events}", json.dumps(event).encode(), key=key)
-          await out.send_and_wait("{topics.feedback}", json.dumps(label).encode(), key=key)
+      async with Client(find_pipeline("{module}"), connected_settings()) as client:
+          await client.send(event)  # or `predict`, which waits for the prediction
+          await client.label({plain(named)}, event["{key}"], 1)
   asyncio.run(main())
 
 See what comes out:

@@ -6,44 +6,65 @@ import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.processes.notices import parsed
 from workers.processes.watching import fetch
+from workers.releases.configuration import Configuration
+from workers.releases.repository import Repository
 from workers.resources.meter import WINDOW_SECONDS, LoadMeter, LoadReading
-from workers.resources.samples import rows, worker_counts
+from workers.resources.samples import rows, servers, worker_counts
 
 _SECONDS = 1.0
 _ROLE = "score"
 
 
-async def true_rate(settings: Settings, pipeline: Pipeline) -> tuple[int, float]:
-    """How many scoring workers run here, and what one does in a busy second.
+class TrueRate(NamedTuple):
+    """What the scoring workers that run here do."""
 
-    The rate is 0 where none is behind: only those show what they can do. Takes some seconds.
-    """
+    workers: int
+    rate: float
+    """Events that one does in a busy second; 0 where none is behind: only those show what they can
+    do."""
+    triton_seconds: float
+    """Seconds of one of Triton's instances for an event; 0 where none came."""
+
+
+async def true_rate(settings: Settings, pipeline: Pipeline) -> TrueRate:
+    """Watch the workers that run here for some seconds."""
     logs = settings.state_dir / "logs" / pipeline.name
-    meter, rate, workers = LoadMeter(), 0.0, 0
-    deadline = time.monotonic() + WINDOW_SECONDS
+    meter, rate, used, done = LoadMeter(), 0.0, 0.0, list[float]()
+    begun = time.monotonic()
     while True:
         reading = await _read(await asyncio.to_thread(_addresses, logs))
         workers = len(reading.workers)
         if not workers:
-            return 0, 0.0
+            return TrueRate(0, 0.0, 0.0)
         if measured := meter.take(reading, workers):
             rate = measured.rate
-        if time.monotonic() > deadline:
-            return workers, rate
+        used += sum(one.use for one in reading.servers.triton.values())
+        done.append(sum(one.records for one in reading.workers.values()))
+        passed = time.monotonic() - begun
+        if passed > WINDOW_SECONDS:
+            events = (done[-1] - done[0]) / passed
+            busy = used / len(done) * _instances(settings, pipeline)
+            return TrueRate(workers, rate, busy / events if events > 0 else 0.0)
         await asyncio.sleep(_SECONDS)
 
 
+def _instances(settings: Settings, pipeline: Pipeline) -> int:
+    """That each Triton runs of a version, as their configuration says."""
+    repository = Repository(settings.model_repository, pipeline.name)
+    return Configuration(settings, pipeline).instances(repository.config())
+
+
 async def _read(addresses: Mapping[str, str]) -> LoadReading:
-    counts = {}
-    for name, address in addresses.items():
-        if text := await _fetched(address):
-            counts[name] = worker_counts(rows(text))
-    return LoadReading(time.monotonic(), counts, {}, {})
+    shown = {name: rows(await _fetched(at)) for name, at in addresses.items()}
+    shown = {name: found for name, found in shown.items() if found}
+    counts = {name: worker_counts(found) for name, found in shown.items()}
+    return LoadReading(time.monotonic(), counts, {}, {}, servers(shown.values()))
 
 
 def _addresses(logs: Path) -> dict[str, str]:

@@ -184,6 +184,8 @@ def _forwards(policy: RollOut, state: LedgerState, evidence: StageEvidence) -> T
 
 
 def _seen(evidence: StageEvidence) -> str:
+    if not evidence.labelled:
+        return "no label has come yet"
     low, high = evidence.interval
     return f"loss {low:+.4f} to {high:+.4f} after {evidence.labelled} labels"
 

@@ -113,8 +113,8 @@ class Checkpoint:
     def _kept(self, path: Path) -> tuple[int, Arrays] | None:
         """What a file holds, after its epoch; None where there is none of this fit."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+                found = {name: held[name] for name in held.files}
             about = msgspec.json.decode(found[_ABOUT].tobytes(), type=_About)
         except FileNotFoundError:
             return None

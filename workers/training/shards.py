@@ -6,14 +6,14 @@ import io
 
 import numpy as np
 
-from streams.errors import DriftloopError, TrainingError
+from streams.errors import DriftloopError, TrainingError, Unavailable
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.examples.reading import Examples, OffsetRanges, Reading, read_examples
 from workers.training.ranks import Ranks
 
-_FAILED = b"!"
-"""Begins what a rank sends that could not read its examples."""
+_FAILED, _AWAY = b"!", b"?"
+"""Begins what a rank sends that could not read its examples, or found no broker."""
 _TEXT = ("event_id", "key", "origin")
 
 
@@ -30,13 +30,14 @@ async def read_together(
 
     Raises:
         TrainingError: a rank could not read its examples; for the first rank, whoever it was.
-        Unavailable: no broker answers.
+        Unavailable: no broker answers a rank, as well.
     """
     try:
         own = await read_examples(settings, pipeline, shard(window, ranks))
     except DriftloopError as error:
         if ranks.rank:
-            ranks.gather(_FAILED + str(error).encode())
+            mark = _AWAY if isinstance(error, Unavailable) else _FAILED
+            ranks.gather(mark + str(error).encode())
         raise
     if ranks.size == 1:
         return own.examples, own
@@ -44,8 +45,10 @@ async def read_together(
     if not parts:
         return own.examples, None
     for part in parts:
-        if part.startswith(_FAILED):
-            raise TrainingError(part.removeprefix(_FAILED).decode())
+        if part.startswith((_FAILED, _AWAY)):
+            kind = Unavailable if part.startswith(_AWAY) else TrainingError
+            # their constructors make the message; here it is made already
+            raise kind.__new__(kind, part[1:].decode())
     return own.examples, _joined([_unpacked(part) for part in parts])
 
 

@@ -16,7 +16,7 @@ from tests.unit.pipelines import declare
 from workers.cli import app
 from workers.processes import looking
 from workers.processes.looking import true_rate
-from workers.resources.planning import plan
+from workers.resources.planning import Costing, plan
 
 HOUR, DAY = 3600, 86_400
 
@@ -28,21 +28,29 @@ HOUR, DAY = 3600, 86_400
 def test_workers_are_those_that_the_policy_would_run(
     load: float, rate: float, workers: int, above: bool
 ) -> None:
-    made = plan(declare(policies=Policies(scale=Scale(max=4))), load, rate, "as given")
+    made = plan(declare(policies=Policies(scale=Scale(max=4))), load, Costing(rate, "as given"))
     assert (made.workers, made.partitions, made.above_max) == (workers, workers, above)
+
+
+def test_tritons_and_money_are_as_many_as_was_measured() -> None:
+    unknown = plan(declare(), 1000.0, Costing(500.0, "as given"))
+    assert (unknown.triton_instances, unknown.cost_per_day) == (None, None)
+    known = plan(declare(), 1000.0, Costing(500.0, "as given", 0.0021, 0.5))
+    assert known.triton_instances == 3  # 2.1 are busy, each for 0.7 of its time
+    assert known.cost_per_day == pytest.approx(43.2)  # 86.4 million
 
 
 def test_redis_keeps_times_values_and_ids_of_the_windows() -> None:
     [key] = declare().plan.keys
     entry = 3 + 4 * (len(key.values) + 1)  # a time of 3 bytes, the values, and the label
-    made = plan(declare(), 10.0, 1000.0, "as given")
+    made = plan(declare(), 10.0, Costing(1000.0, "as given"))
     assert made.redis_bytes == 10 * (key.kept * entry + key.remember * 8)
     assert key.kept >= DAY
     assert key.remember == HOUR
 
 
 def test_without_windows_redis_keeps_ids_alone() -> None:
-    made = plan(declare(features=[Column("amount")]), 10.0, 1000.0, "as given")
+    made = plan(declare(features=[Column("amount")]), 10.0, Costing(1000.0, "as given"))
     assert made.redis_bytes == 10 * HOUR * (3 + 8)
 
 
@@ -78,6 +86,8 @@ async def test_workers_that_run_are_found_by_their_logs(
         return (
             f"driftloop_batch_records_sum {800 * now[0]}\ndriftloop_busy_seconds_total {now[0]}\n"
             "driftloop_lag_records 9000\n"
+            'driftloop_triton_use{endpoint="a:1",version="1"} 0.2\n'
+            'driftloop_triton_use{endpoint="b:1",version="1"} 0.2\n'
         )
 
     async def nobody(address: str) -> str:
@@ -85,7 +95,7 @@ async def test_workers_that_run_are_found_by_their_logs(
         raise ConnectionRefusedError
 
     monkeypatch.setattr(looking, "fetch", nobody)
-    assert await true_rate(settings, declare()) == (0, 0.0)
+    assert await true_rate(settings, declare()) == (0, 0.0, 0.0)
 
     async def pause(seconds: float) -> None:
         now[0] += seconds
@@ -93,5 +103,7 @@ async def test_workers_that_run_are_found_by_their_logs(
     monkeypatch.setattr(looking, "_fetched", fetched)
     monkeypatch.setattr(asyncio, "sleep", pause)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    assert await true_rate(settings, declare()) == (1, 800.0)
+    found = await true_rate(settings, declare())
+    assert found[:2] == (1, 800.0)
+    assert found.triton_seconds == pytest.approx(0.4 / 800)
     assert set(asked) == {"http://127.0.0.1:1/metrics"}

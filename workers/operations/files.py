@@ -1,0 +1,122 @@
+"""Events and labels in files (ndjson, CSV), read as records to publish."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from streams.errors import ConfigurationError
+from streams.spec import Pipeline
+from streams.spec.fields import json_name
+from streams.spec.times import parse
+
+Row = Mapping[str, Any]
+
+
+class TimedRecord(NamedTuple):
+    """A record to publish, and when it happens."""
+
+    at: float
+    """Seconds since 1970: an event's time, or when a label became known."""
+    topic: str
+    key: bytes
+    value: bytes
+
+
+def records(pipeline: Pipeline, events: Path | None, labels: Path | None) -> Iterator[TimedRecord]:
+    """The records of both files, by time; each file is taken to be in the order of its times.
+
+    Raises:
+        ConfigurationError: a file cannot be read, is of no known kind, or lacks a column; where.
+    """
+    made = []
+    if events is not None:
+        made.append(_events(pipeline, events))
+    if labels is not None:
+        made.append(_labels(pipeline, labels))
+    return heapq.merge(*made, key=lambda record: record.at)
+
+
+def _events(pipeline: Pipeline, path: Path) -> Iterator[TimedRecord]:
+    event = pipeline.event
+    key, time = (json_name(event.schema, name) for name in (event.key, event.time))
+    before = 0.0
+    for place, row in _rows(path):
+        before = _time(row.get(time), before)
+        named = _named(path, place, row, key, "keys events")
+        yield TimedRecord(before, pipeline.topics.events, named, msgspec.json.encode(row))
+
+
+def _labels(pipeline: Pipeline, path: Path) -> Iterator[TimedRecord]:
+    key = json_name(pipeline.event.schema, pipeline.event.key)
+    before = 0.0
+    for place, row in _rows(path):
+        named = _named(path, place, row, key, "keys events and their labels")
+        _named(path, place, row, "event_id", "names the event")
+        _named(path, place, row, "labelled_at", "says since when the label is known")
+        before = _time(row["labelled_at"], before)
+        said = {name: value for name, value in row.items() if name != key}
+        said["labelled_at"] = before
+        yield TimedRecord(before, pipeline.topics.feedback, named, msgspec.json.encode(said))
+
+
+def _named(path: Path, place: int, row: Row, column: str, what: str) -> bytes:
+    if row.get(column) is None:
+        raise ConfigurationError(f"{path}, row {place}: there is no {column!r}, which {what}")
+    return str(row[column]).encode()
+
+
+def _time(given: Any, before: float) -> float:
+    """A row without a time that can be read happens when the one before it did."""
+    with suppress(ValueError, TypeError):
+        return parse(given if isinstance(given, int | float) else str(given))
+    return before
+
+
+def _rows(path: Path) -> Iterable[tuple[int, Row]]:
+    """The rows, numbered from 1; cells of a CSV are text, which pipelines read as what they are."""
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise ConfigurationError(
+            f"{path} is of no kind that is known - name it {', '.join(_READERS)}"
+        )
+    try:
+        yield from enumerate(read(path), 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _json(path: Path) -> Iterator[Row]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ConfigurationError(f"{path}, line {number}: no JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise ConfigurationError(f"{path}, line {number}: no JSON object")
+            yield row
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        for row in csv.DictReader(lines):
+            # an empty cell is a missing value
+            yield {name: value for name, value in row.items() if value not in ("", None)}
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".ndjson": _json,
+    ".jsonl": _json,
+    ".json": _json,
+    ".csv": _csv,
+}
