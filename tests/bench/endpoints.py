@@ -1,8 +1,7 @@
 """Shares of Tritons of unequal speed, while one dies and another joins.
 
-`python -m tests.bench.endpoints`. The Tritons are real gRPC servers of this process that speak its
-protocol and take a fixed time for a request, one after another: two cores are too few for three
-real ones. What shares requests out is the real thing, beside one that takes turns.
+`python -m tests.bench.endpoints`. The Tritons are stand-ins (`tests.bench.tritons`): two cores are
+too few for three real ones. What shares requests out is the real thing; the rival takes turns.
 """
 
 from __future__ import annotations
@@ -10,68 +9,35 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.adapters.triton.scorer import TritonScorer
 from streams.errors import DriftloopError
 from streams.ports.models import Scorer
 from streams.settings import Settings
+from tests.bench.tritons import FixedTriton
 from tests.synthetic import declare
-from workers.devstack.servers import free_port
 
 SERVICE = {"a": 0.004, "b": 0.008, "c": 0.016}
 """Seconds that each takes for a request."""
-AT_ONCE = 12
-"""Requests under way."""
-
-
-class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Answers one request after another, each in a fixed time."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.port = free_port()
-        self.answered = 0
-        self._one = asyncio.Lock()
-        self._server: Any = None
-
-    async def start(self) -> None:
-        """Take requests; again on the same port where it was stopped."""
-        self._server = grpc.aio.server()
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self._server.add_insecure_port(f"127.0.0.1:{self.port}")
-        await self._server.start()
-
-    async def die(self) -> None:
-        """Answer nothing more: what is under way fails."""
-        await self._server.stop(None)
-
-    async def ModelInfer(self, request: Any, context: Any) -> Any:
-        """Scores of zero."""
-        async with self._one:
-            await asyncio.sleep(self.seconds)
-        self.answered += 1
-        rows = request.inputs[0].shape[0]
-        return service_pb2.ModelInferResponse(
-            model_name=request.model_name,
-            outputs=[
-                service_pb2.ModelInferResponse.InferOutputTensor(
-                    name="scores", datatype="FP32", shape=[rows, 1]
-                )
-            ],
-            raw_output_contents=[bytes(4 * rows)],
-        )
+LOADS = {
+    "full, 1 worker": (1, 12, 0.0),
+    "full, 4 workers": (4, 3, 0.0),
+    "part, 4 workers": (4, 6, 0.8),
+}
+"""Workers, requests under way at each, and the share that arrives of what the two slower can do
+together; 0: as many as can be."""
+SETTLE = 2.5
+"""Seconds after one has joined or died."""
 
 
 class InTurn:
@@ -99,81 +65,102 @@ class InTurn:
         await asyncio.gather(*(one.close() for one in self._scorers))
 
 
-class Load:
-    """Requests under way all the time."""
+class Worker:
+    """Requests of one worker, at a steady rate or as many as can be, which know of no other's."""
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-        self.done = 0
+    def __init__(self, scorer: Scorer, at_once: int, every: float) -> None:
+        """So many requests are under way at the most; one is due each `every` seconds, or 0."""
+        self.scorer = scorer
+        self.waits = list[float]()
+        """Seconds from when each request was due to its answer."""
         self.failed = 0
-        self.slowest = 0.0
+        self._at_once = at_once
+        self._every = every
+        self._due = 0.0
 
     async def run(self) -> None:
         """Work until cancelled."""
+        self._due = time.monotonic() + self._every * random.random()
         async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
+            for _ in range(self._at_once):
                 group.create_task(self._ask())
 
     async def _ask(self) -> None:
         vectors = np.zeros((16, 4), np.float32)
         while True:
-            begun = time.monotonic()
+            due = self._due if self._every else time.monotonic()
+            self._due += self._every
+            await asyncio.sleep(due - time.monotonic())
             try:
-                await self._scorer.infer(1, vectors)
-                self.done += 1
+                await self.scorer.infer(1, vectors)
             except DriftloopError:
                 self.failed += 1
-            self.slowest = max(self.slowest, time.monotonic() - begun)
+            self.waits.append(time.monotonic() - due)
 
 
-async def measure(name: str, seconds: float, table: Table) -> None:
-    """Three phases: two serve, all three, and two after one has died."""
-    servers = {key: Server(value) for key, value in SERVICE.items()}
-    settings = Settings(triton=",".join(f"127.0.0.1:{s.port}" for s in servers.values()))
-    one_by_one = [
-        settings.model_copy(update={"triton": address}) for address in settings.triton.split(",")
-    ]
-    scorer: Scorer
+def scorers(name: str, settings: Settings, count: int) -> list[Scorer]:
+    """One for each worker."""
     if name == "ours":
-        scorer = ours = TritonEndpoints.of(settings, declare("shares"), repairing=False)
-        ours.watch(lambda: (1,))
-    else:
-        scorer = InTurn([TritonScorer(one, "shares", 1) for one in one_by_one])
+        made = [
+            TritonEndpoints.of(settings, declare("shares"), repairing=False) for _ in range(count)
+        ]
+        for one in made:
+            one.watch(lambda: (1,))
+        return [*made]
+    each = [settings.model_copy(update={"triton": one}) for one in settings.triton.split(",")]
+    return [InTurn([TritonScorer(one, "shares", 1) for one in each]) for _ in range(count)]
+
+
+async def measure(name: str, load: str, seconds: float, table: Table) -> None:
+    """Three phases: two serve, all three, and two after one has died."""
+    count, at_once, share = LOADS[load]
+    servers = {key: FixedTriton(value) for key, value in SERVICE.items()}
+    settings = Settings(triton=",".join(server.address for server in servers.values()))
+    every = count / (share * (1 / SERVICE["b"] + 1 / SERVICE["c"])) if share else 0.0
+    workers = [Worker(one, at_once, every) for one in scorers(name, settings, count)]
     await servers["a"].start()
     await servers["b"].start()
-    load = Load(scorer)
-    running = asyncio.create_task(load.run())
+    running = [asyncio.create_task(one.run()) for one in workers]
     for phase, up in (("a and b", "ab"), ("c joins", "abc"), ("a dies", "bc")):
         if phase == "c joins":
             await servers["c"].start()
         if phase == "a dies":
             await servers["a"].die()
-        await asyncio.sleep(2.0)  # what the change brings about is over
+        await asyncio.sleep(SETTLE)  # what the change brings about is over
         before = Counter({key: server.answered for key, server in servers.items()})
-        done, load.slowest = load.done, 0.0
+        for one in workers:
+            one.waits.clear()
         await asyncio.sleep(seconds)
         found = {key: servers[key].answered - before[key] for key in up}
         speeds = {key: 1 / SERVICE[key] for key in up}
-        off = [found[k] / sum(found.values()) / (speeds[k] / sum(speeds.values())) for k in up]
-        worst = max(abs(one - 1) for one in off)
-        used = (load.done - done) / seconds / sum(speeds.values())
-        shares = ", ".join(f"{k} {found[k] / sum(found.values()):.0%}" for k in up)
-        row = (f"{worst:.1%}", f"{used:.0%}", f"{load.slowest * 1000:.0f} ms", str(load.failed))
-        table.add_row(name, phase, shares, *row)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    await scorer.close()
-    for server in servers.values():
-        await server.die()
+        waits = [wait for one in workers for wait in one.waits]
+        shares = {key: found[key] / sum(found.values()) for key in up}
+        off = [shares[key] / (speeds[key] / sum(speeds.values())) for key in up]
+        table.add_row(
+            load,
+            name,
+            phase,
+            ", ".join(f"{key} {shares[key]:.0%}" for key in up),
+            f"{max(abs(one - 1) for one in off):.1%}",
+            f"{len(waits) / seconds / sum(speeds.values()):.0%}",
+            *(f"{1000 * np.quantile(waits, q):.0f}" for q in (0.5, 0.99, 1.0)),
+            str(sum(one.failed for one in workers)),
+        )
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await asyncio.gather(*(one.scorer.close() for one in workers))
+    await asyncio.gather(*(server.die() for server in servers.values()))
 
 
 async def run(seconds: float) -> None:
     """Ours and the rival."""
-    title = "speeds a 250, b 125, c 62 requests a second, 12 at once"
-    table = Table("", "phase", "shares", "off", "of all they can", "slowest", "failed", title=title)
-    for name in ("ours", "in turn"):
-        await measure(name, seconds, table)
-    Console().print(table)
+    names = ("load", "", "phase", "shares", "off", "of all", "p50 ms", "p99", "most", "failed")
+    table = Table(*names, title="speeds a 250, b 125, c 62 requests a second")
+    for load in LOADS:
+        for name in ("ours", "in turn"):
+            await measure(name, load, seconds, table)
+    Console(width=120).print(table)
 
 
 def main() -> None:

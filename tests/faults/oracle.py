@@ -37,8 +37,8 @@ from tests.faults.truth import (
 )
 from workers.environment import find_pipeline
 from workers.processes.supervisor import end_with_parent
+from workers.releases.checking import TOLERANCE
 from workers.releases.onnx_files import run, session
-from workers.releases.publisher import TOLERANCE
 from workers.releases.repository import Repository
 
 _STATUS = 0.1

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from streams.adapters.triton import resolving
+from streams.adapters.triton.client import Overloaded
 from streams.adapters.triton.control import TritonControl, TritonControls
 from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.aio.retrying import until_available
@@ -314,6 +315,27 @@ async def test_instances_come_and_go_and_no_request_fails(both: Both) -> None:
     print(f"instances: slowest {seen.slowest:.2f} s")
     assert seen.failures == []
     assert seen.slowest < DELAY
+
+
+async def test_what_a_full_queue_refuses_is_answered_all_the_same(both: Both) -> None:
+    _, _, settings = both
+    declared = declare("endpoint-queue")
+    infer = Infer(batching=Batching(queue=1))
+    declared = replace(declared, policies=replace(declared.policies, infer=infer))
+    await publish_first(settings, declared, linear(4))
+    refused, vectors = 0, np.zeros((4096, 4), np.float32)
+    async with watched(settings, declared) as scorer:
+
+        async def ask() -> None:
+            nonlocal refused
+            try:
+                await scorer.infer(1, vectors)
+            except Unavailable as error:  # which may be the half second of Triton's batcher, too
+                refused += isinstance(error, Overloaded)
+                await until_available("test", "infer", lambda: scorer.infer(1, vectors))
+
+        await asyncio.gather(*(ask() for _ in range(20)))
+    assert refused > 0
 
 
 async def test_a_dead_backend_process_is_replaced_without_traffic(both: Both) -> None:

@@ -42,6 +42,7 @@ async def test_triton_tells_how_loaded_a_version_is(settings: Settings) -> None:
     await away.look()  # an endpoint that is away shows nothing, and fails nobody
     for one in (scorer, loads, away):
         await one.close()
+    assert value("use") is None  # as after an endpoint has left
 
 
 async def test_redis_tells_the_workers_user_how_loaded_it_is(settings: Settings) -> None:

@@ -18,7 +18,9 @@ import pytest
 from pydantic import SecretStr
 
 from streams.adapters.redis.state import RedisFeatureState
-from streams.errors import DriftloopError
+from streams.adapters.triton.control import TritonControl
+from streams.adapters.triton.resolving import Resolver
+from streams.errors import ConfigurationError, DriftloopError
 from streams.kafka.connection import Producer, producer
 from streams.kafka.grants import Role
 from streams.kafka.offsets import offsets_client
@@ -279,6 +281,28 @@ async def test_who_we_are(servers: Secured, tmp_path: Path) -> None:
     for cafile in (stranger.ca, None):
         assert "set DRIFTLOOP_TRITON_CAFILE" in await said(triton_cafile=cafile)
     assert "set DRIFTLOOP_TRITON_TLS=true" in await said(triton_tls=False)
+
+
+async def test_the_certificate_is_the_names_whatever_address_it_leads_to(servers: Secured) -> None:
+    """The embedded Triton's is for localhost and 127.0.0.1."""
+    port = servers.settings.triton.rpartition(":")[2]
+
+    async def look_up(*_: object) -> list[str]:
+        return [f"127.0.0.1:{port}"]
+
+    async def reached(**changes: object) -> None:
+        [one] = await Resolver(servers.of("score", **changes), look_up).now()
+        control = TritonControl(one, "any")
+        try:
+            await control.alive()
+        finally:
+            await control.close()
+
+    await reached(triton=f"dns:///localhost:{port}")
+    other = f"dns:///tritons.example:{port}"
+    with pytest.raises(ConfigurationError, match=r"mismatch.* DRIFTLOOP_TRITON_SERVER_NAME"):
+        await reached(triton=other)
+    await reached(triton=other, triton_server_name="localhost")
 
 
 async def test_who_we_are_to_redis(servers: Secured, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
-import numpy as np
 import structlog
 
 from streams.adapters.triton.client import NotServing
@@ -27,19 +26,15 @@ from streams.ports.models import Scorer
 from streams.records import Manifest, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.releases.checking import check_answers
 from workers.releases.configuration import Configuration, Control
 from workers.releases.manifests import model_card
-from workers.releases.onnx_files import check_signature, run, session
-from workers.releases.probes import probes
+from workers.releases.onnx_files import check_signature
 from workers.releases.repository import CARD, MANIFEST, Repository, digest
 
 log = structlog.get_logger(__name__)
 
-TOLERANCE = 1e-3
-"""Largest difference between a score of Triton and of onnxruntime here: a GPU may round more."""
 _READY_POLLS = 100
-_WARM_UP = (1, 32, 1024)
-"""Rows of the warm-up requests; several at a time, so that every instance gets some."""
 
 
 class Publisher:
@@ -270,19 +265,8 @@ class Publisher:
         raise ModelError("Triton does not make it ready - see Triton's log")
 
     async def _check(self, version: int, manifest: Manifest, data: bytes) -> None:
-        """Warm up, and compare the answers with onnxruntime's."""
-        vectors = probes(self._pipeline, manifest)
-        expected = run(session(data), vectors)
         scorers = await self._scorers.now()
-        for rows in _WARM_UP:
-            repeats = -(-rows // len(vectors))
-            part, wanted = np.tile(vectors, (repeats, 1))[:rows], np.tile(expected, (repeats, 1))
-            requests = (s.infer(version, part) for s in scorers for _ in range(4))
-            answers = await asyncio.gather(*requests)
-            # NumPy's maximum is not a number where one difference is none
-            difference = np.max([np.abs(a - wanted[:rows]).max(initial=0.0) for a in answers])
-            if not difference <= TOLERANCE:
-                raise ModelError(f"its answers differ from onnxruntime's by {difference:.3g}")
+        await check_answers(self._pipeline, scorers, version, manifest, data)
 
     async def _back_to(self, config: str | None) -> None:
         """Serve what served before."""

@@ -45,13 +45,16 @@ def decide_instances(
     """How many instances there are to be; `history` has this reading already.
 
     None is added where the machine that we see has no core to spare: it would take another's time.
+    One that is full is not away, though workers repeat what it refuses; one that is shows no load.
     """
-    if servers.away or not servers.triton or now - history.decided < SETTLE_SECONDS:
+    if not servers.triton or now - history.decided < SETTLE_SECONDS:
         return ScalingDecision(current, "settling")
     use = max(one.use for one in servers.triton.values())
     said = f"they work {use:.0%} of the time"
     limit = limits(servers)
     if limit is None or limit.name != "Triton":
+        if servers.away:
+            return ScalingDecision(current, f"waiting for {servers.away}")
         enough = max(bounds.least, history.enough(now, policy.idle_seconds, current))
         return ScalingDecision(min(enough, current), said)
     if servers.cpu >= FULL:

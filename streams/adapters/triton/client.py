@@ -37,6 +37,7 @@ _NOT_LOADED = (
     "is not ready",
 )
 _STUB_DEAD = ("stub process", "is not healthy")
+_REFUSED = ("exceeds maximum queue size", "request timeout expired")
 
 
 class NotServing(NotAnswering):
@@ -49,6 +50,16 @@ class NotServing(NotAnswering):
         )
         self.died = died
         """Whether its backend process is gone: only unloading and loading brings it back."""
+
+
+class Overloaded(NotAnswering):
+    """Triton works, and refuses a request that would wait for longer than the policy allows."""
+
+    def __init__(self, settings: Settings, name: str, reason: str) -> None:
+        super().__init__(
+            f"Triton at {settings.triton} refuses a request to {name} ({reason}) - it is sent "
+            "again; raise policies.infer's instances, or its batching's queue and timeout"
+        )
 
 
 def triton_client(settings: Settings) -> InferenceServerClient:
@@ -104,6 +115,8 @@ def explained(error: InferenceServerException, settings: Settings, name: str) ->
     lowered = message.lower()
     if all(words in lowered for words in _STUB_DEAD):
         return NotServing(settings, name, "its backend process died", died=True)
+    if any(words in lowered for words in _REFUSED):
+        return Overloaded(settings, name, message)
     if any(words in lowered for words in _NOT_LOADED):
         return NotServing(settings, name, message)
     if status in _AWAY:

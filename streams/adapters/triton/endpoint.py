@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streams import telemetry
 from streams.adapters.triton.circuit import Circuit, State
-from streams.adapters.triton.client import SETTING, NotServing
+from streams.adapters.triton.client import SETTING, NotServing, Overloaded
 from streams.aio.cancelling import cancel
 from streams.errors import DriftloopError, ModelError, Unavailable
 from streams.ports.models import Scorer
@@ -132,6 +132,9 @@ class Endpoint:
                 self._waiting.add(scope)
                 scores = await self._scorer.infer(version, vectors)
         except ModelError:  # the version may be at fault, or the endpoint: others will tell
+            self.circuit.undecided()
+            raise
+        except Overloaded:  # it works, and says so: others are asked, and it again
             self.circuit.undecided()
             raise
         except NotServing as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tritonclient.utils import InferenceServerException
@@ -98,9 +98,7 @@ class _Endpoint:
         except InferenceServerException:  # it is away, or serves nothing: the scorer says so
             now, instances = {}, 1
         at = self._clock()
-        for gone in self._shown - now.keys():
-            for gauge in _GAUGES:
-                gauge.remove(self._name, self._address, gone)
+        self._forget(self._shown - now.keys())
         for version, counted in now.items():
             before = self._before.get(version, counted)
             load = load_between(before, counted, at - self._at, instances)
@@ -109,7 +107,14 @@ class _Endpoint:
         self._at, self._before, self._shown = at, now, set(now)
 
     async def close(self) -> None:
+        self._forget(self._shown)
         await self._connection.close()
+
+    def _forget(self, versions: Iterable[str]) -> None:
+        """Show nothing of them any more."""
+        for version in versions:
+            for gauge in _GAUGES:
+                gauge.remove(self._name, self._address, version)
 
     async def _count(self) -> tuple[dict[str, TritonCounts], int]:
         """What is counted by version, and how many instances each has here."""

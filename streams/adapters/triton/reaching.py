@@ -43,7 +43,7 @@ async def _with_tls(settings: Settings) -> DriftloopError:
         answer = await _greeted(at, context, settings.triton_server_name)
     except ssl.SSLCertVerificationError as error:
         mend = (
-            f"give the host name that it is for in {SETTING}"
+            f"give the host name that it is for in {SETTING}, or in DRIFTLOOP_TRITON_SERVER_NAME"
             if "mismatch" in error.verify_message
             else "set DRIFTLOOP_TRITON_CAFILE to the CA that signed it"
         )

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from streams.adapters.triton import endpoint as triton_endpoint
 from streams.adapters.triton import endpoints as triton_endpoints
 from streams.adapters.triton.circuit import FAILURES, LONGEST, PAUSE
+from streams.adapters.triton.client import Overloaded
 from streams.adapters.triton.endpoint import PATIENCE, QUIET_SECONDS, Endpoint
 from streams.adapters.triton.endpoints import TritonEndpoints
 from streams.adapters.triton.resolving import Resolver
@@ -135,6 +136,19 @@ async def test_nobody_is_asked_about_nothing(clock: Clock) -> None:
     await fails(lambda: scorer.infer(1, ONE), Unavailable)
     assert (await scorer.infer(1, ONE[:0])).shape == (0, 1)
     assert server.asked == FAILURES
+
+
+async def test_one_that_refuses_as_it_is_full_stays_among_those_asked(clock: Clock) -> None:
+    first, second = Triton(1, clock), Triton(2, clock, takes=0.1)
+    scorer = of(clock, first, second)
+    first.error = Overloaded(Settings(triton="t1"), "orders version 1", "its queue is full")
+    for _ in range(2 * FAILURES):
+        assert (await scorer.infer(1, ONE)).item() == 2
+    assert states(scorer) == ["closed", "closed"]
+    second.error = first.error
+    await fails(lambda: scorer.infer(1, ONE), Overloaded)
+    first.error = None
+    assert (await scorer.infer(1, ONE)).item() == 1
 
 
 # -- failures ------------------------------------------------------------------------------------

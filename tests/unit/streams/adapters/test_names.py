@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import structlog
+from numpy.typing import NDArray
 
 from streams.adapters.triton import membership
 from streams.adapters.triton.endpoint import Endpoint
@@ -76,6 +78,18 @@ async def soon(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+async def busy() -> tuple[Behind, Triton, asyncio.Task[NDArray[np.float32]]]:
+    """A scorer on the first, which has a request that it has not answered."""
+    behind = Behind()
+    behind.scorer.watch(tuple)
+    await behind.lead_to(1)
+    slow = behind.tritons["10.0.0.1:8001"]
+    slow.answers.clear()
+    waiting = asyncio.create_task(behind.scorer.infer(1, ONE))
+    await soon(lambda: slow.asked == 1)
+    return behind, slow, waiting
 
 
 async def test_tritons_come_and_go_as_the_name_says() -> None:
@@ -149,13 +163,8 @@ async def test_a_failed_request_has_the_name_looked_up_at_once(
 
 
 async def test_one_that_comes_back_while_it_leaves_is_asked_anew_afterwards() -> None:
-    behind = Behind()
-    behind.scorer.watch(tuple)
-    await behind.lead_to(1)
-    first, slow = behind.scorer.endpoints[0], behind.tritons["10.0.0.1:8001"]
-    slow.answers.clear()
-    waiting = asyncio.create_task(behind.scorer.infer(1, ONE))
-    await soon(lambda: slow.asked == 1)
+    behind, slow, waiting = await busy()
+    first = behind.scorer.endpoints[0]
     await behind.lead_to()
     behind.names.found = ["10.0.0.1:8001"]
     behind.clock.now += SECONDS
@@ -170,13 +179,7 @@ async def test_one_that_comes_back_while_it_leaves_is_asked_anew_afterwards() ->
 
 
 async def test_one_that_leaves_is_closed_when_all_is() -> None:
-    behind = Behind()
-    behind.scorer.watch(tuple)
-    await behind.lead_to(1)
-    slow = behind.tritons["10.0.0.1:8001"]
-    slow.answers.clear()
-    waiting = asyncio.create_task(behind.scorer.infer(1, ONE))
-    await soon(lambda: slow.asked == 1)
+    behind, slow, waiting = await busy()
     await behind.lead_to(2)
     await behind.scorer.close()
     assert sorted(behind.closed) == ["10.0.0.1:8001", "10.0.0.2:8001"]
@@ -185,13 +188,7 @@ async def test_one_that_leaves_is_closed_when_all_is() -> None:
 
 
 async def test_one_that_leaves_answers_what_it_was_sent() -> None:
-    behind = Behind()
-    behind.scorer.watch(tuple)
-    await behind.lead_to(1)
-    slow = behind.tritons["10.0.0.1:8001"]
-    slow.answers.clear()
-    waiting = asyncio.create_task(behind.scorer.infer(1, ONE))
-    await soon(lambda: slow.asked == 1)
+    behind, slow, waiting = await busy()
     await behind.lead_to(2)
     assert (await behind.scorer.infer(1, ONE)).item() == 2
     assert behind.closed == []

@@ -146,6 +146,23 @@ class TestFollower:
         found = self.follower(pipeline, said(Action.PROMOTE, 1, threshold=0.25))
         assert (found.version, found.threshold) == (1, 0.25)
 
+    def test_what_is_asked_is_the_champion_and_both_that_are_compared(self) -> None:
+        ours, other = [said(Action.PROMOTE, v) for v in (1, 2)], said(Action.CANDIDATE, 3)
+        assert self.follower(pipeline).served == ()
+        assert self.follower(pipeline, *ours, other).served == (2,)
+        shadow = self.follower(pipeline, *ours, other, said(Action.SHADOW, 3))
+        assert shadow.served == (2, 3)
+        watched = self.follower(
+            pipeline,
+            *ours,
+            other,
+            said(Action.SHADOW, 3),
+            msgspec.structs.replace(said(Action.PROMOTE, 3), by="rollout"),
+        )
+        assert watched.served == (3, 2)
+        back = self.follower(pipeline, *ours, said(Action.ROLLBACK, 1))
+        assert back.served == (1,)
+
     def test_who_serves_nothing_is_told_of_changes_instead(self) -> None:
         changes: list[int] = []
         found = LedgerFollower(Settings(kafka="nowhere:1"), pipeline, lambda: changes.append(1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from streams.spec import Scale
@@ -55,5 +57,9 @@ def test_one_decision_at_a_time_and_none_while_a_server_is_away() -> None:
     just = ScalingHistory().seen(0.0, 2, 30).acted(90.0)
     assert decide_instances(POLICY, BOUNDS, seen(0.99), 1, just, 100.0).workers == 1
     assert decide_instances(POLICY, BOUNDS, seen(0.99), 1, just, 111.0).workers == 2
-    away = Servers({"a:1": TritonUse(0.99, 0.0, 0.01)}, waiting=0.9, away="Triton")
-    assert decided(away, 1) == (1, "")
+    idle = ScalingHistory().seen(0.0, 1, 30).seen(100.0, 1, 30)
+    away = Servers({"a:1": TritonUse(0.0, 0.0, 0.0)}, away="Triton")
+    assert decide_instances(POLICY, BOUNDS, away, 4, idle, 100.0).workers == 4
+    assert decide_instances(POLICY, BOUNDS, replace(away, away=""), 4, idle, 100.0).workers == 1
+    refuses = Servers({"a:1": TritonUse(0.99, 0.0, 0.01)}, waiting=0.9, away="Triton")
+    assert decided(refuses, 1) == (2, "")
