@@ -70,13 +70,7 @@ class Running:
     def stubs(self, model: str) -> list[psutil.Process]:
         """The processes that run a model."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [
-            child
-            for child in children
-            if child.name().startswith("triton_python")
-            and child.status() != psutil.STATUS_ZOMBIE
-            and f"/{model}/" in " ".join(child.cmdline())
-        ]
+        return [child for child in children if _runs(child, model)]
 
     async def revive(self) -> None:
         """Start it again, or let it go on; returns when it answers."""
@@ -84,6 +78,18 @@ class Running:
         if self.process.poll() is not None:
             self.process = spawn(self.server, GUARD)
         await until(self.server.healthy, within=30)
+
+
+def _runs(child: psutil.Process, model: str) -> bool:
+    """Whether a process runs a model; one that has just ended does not."""
+    try:
+        return (
+            child.name().startswith("triton_python")
+            and child.status() != psutil.STATUS_ZOMBIE
+            and f"/{model}/" in " ".join(child.cmdline())
+        )
+    except psutil.NoSuchProcess:
+        return False
 
 
 Pair = tuple[Running, Running]

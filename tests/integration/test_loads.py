@@ -11,6 +11,7 @@ from streams.adapters.triton.scorer import TritonScorer
 from streams.settings import Settings
 from tests.models import linear, publish_first
 from tests.synthetic import declare
+from tests.waiting import until
 
 
 async def test_triton_tells_how_loaded_a_version_is(settings: Settings) -> None:
@@ -36,8 +37,12 @@ async def test_triton_tells_how_loaded_a_version_is(settings: Settings) -> None:
     assert 0 < (value("use") or 0) <= 1
     assert (value("compute_seconds") or 0) < 1
     assert 0 < (value("in_flight") or 0) <= 1.01  # one request at a time
-    await loads.look()
-    assert value("use") == 0
+
+    async def rests() -> bool:
+        await loads.look()
+        return value("use") == 0
+
+    await until(rests, "what it has counted late is past")
     away = TritonLoads(settings.model_copy(update={"triton": "127.0.0.1:9"}), declared.name)
     await away.look()  # an endpoint that is away shows nothing, and fails nobody
     for one in (scorer, loads, away):

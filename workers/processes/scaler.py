@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterable, Mapping
 from math import floor
 
 import structlog
 
 from streams import telemetry
+from streams.adapters.triton.resolving import look_up
 from streams.errors import ConfigurationError, DriftloopError
 from streams.kafka.offsets import OffsetsClient, offsets_client
 from streams.settings import Settings
@@ -148,13 +148,9 @@ def followed(wanted: int, there: int) -> int:
 async def _addresses(host: str, port: int) -> list[str]:
     """Where a name leads to, each as `host:port`; nowhere while no worker runs."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, family=socket.AF_UNSPEC
-        )
-    except socket.gaierror:
+        return await look_up(host, port)
+    except OSError:
         return []
-    at = {str(address[0]) for *_, address in found}
-    return sorted(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in at)
 
 
 async def _fetched(address: str) -> str:
