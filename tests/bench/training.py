@@ -1,7 +1,8 @@
 """Training by one process and by two, on the card world: `python -m tests.bench.training`.
 
-Each run reads the same examples from Kafka and makes a candidate by another seed; the run of two
-processes that is shown last has the seed of the first one, and has to make the same file.
+Each run reads the same examples from Kafka and makes a candidate by another seed. The first seed of
+two processes is run once more as it was, and once by the command `torchrun`: both have to make the
+same file.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from streams.settings import Settings
 from tests.reference.handbook_features import fast_features
 from tests.stack import own_stack
 from tests.synthetic import write_examples
-from workers.environment import find_pipeline
-from workers.training.job import Job, Step, run_job
+from workers.environment import environment, find_pipeline
+from workers.releases.repository import digest
+from workers.training.job import JOB, MODEL, Job, Step, run_job
 from workers.training.slices import Spans
 from workers.worlds.card_fraud import World, simulate
 
@@ -104,6 +106,24 @@ async def made(settings: Settings, job: Job, seed: int) -> Made:
     )
 
 
+async def by_torchrun(settings: Settings, job: Job, seed: int) -> tuple[str, float]:
+    """The file's digest, and seconds, where the command `torchrun` starts the same two ranks."""
+    given = {**os.environ, **environment(settings), "BENCH_SEED": str(seed)}
+    given["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", str(job.processes))
+    with tempfile.TemporaryDirectory(prefix="driftloop-bench-") as name:
+        (Path(name) / JOB).write_bytes(msgspec.json.encode(job))
+        begun = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *torchrun, "-m", "workers.training.child", name),
+            env=given,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        if await process.wait():
+            raise RuntimeError(f"torchrun ended with {process.returncode}")
+        return digest((Path(name) / MODEL).read_bytes()), time.monotonic() - begun
+
+
 async def measure(settings: Settings, folder: Path, customers: int, seeds: int) -> None:
     """Write the examples, run, and tell."""
     (folder / "trained.py").write_text(PIPELINE)
@@ -131,10 +151,13 @@ async def measure(settings: Settings, folder: Path, customers: int, seeds: int) 
         ]
         for processes in (1, 2)
     }
-    again = await made(settings, msgspec.structs.replace(job, processes=2), 0)
+    first, two = runs[2][0].sha256, msgspec.structs.replace(job, processes=2)
+    again = await made(settings, two, 0)
+    torchrun, seconds = await by_torchrun(settings, two, 0)
     tell(len(found), runs)
-    same = "the same bytes" if again.sha256 == runs[2][0].sha256 else "OTHER BYTES"
-    console.print(f"two processes, the first seed again: {same} ({again.sha256[:16]})")
+    for name, sha256 in (("again", again.sha256), (f"by torchrun, {seconds:.1f} s", torchrun)):
+        same = "the same bytes" if sha256 == first else "OTHER BYTES"
+        console.print(f"two processes, the first seed {name}: {same} ({sha256[:16]})")
 
 
 def tell(count: int, runs: dict[int, list[Made]]) -> None:

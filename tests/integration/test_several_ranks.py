@@ -11,11 +11,13 @@ from textwrap import dedent
 
 import psutil
 import pytest
+import structlog
 from msgspec.structs import replace
 
-from streams.errors import TrainingError
+from streams.errors import PipelineError, TrainingError
 from streams.kafka.topics import ensure_topics
 from streams.settings import Settings
+from streams.spec import Retrain
 from tests.synthetic import made, write_examples
 from tests.waiting import until
 from workers.environment import environment, find_pipeline
@@ -24,15 +26,22 @@ from workers.training.job import Job, Step, run_job, unfinished
 from workers.training.slices import slices_at
 
 PIPELINE = """
+    import os
     from dataclasses import replace
     from streams.spec import Model
     from tests.synthetic import declare, network
     declared = declare("ranks", margin=0.5, confidence=0.999, calibration=10.0)
-    pipeline = replace(
-        declared,
-        model=Model(network=network, parameters={"epochs": 12, "batch_size": 128, "patience": 12}),
-    )
+    parameters = {"epochs": 12, "batch_size": 128, "patience": 12}
+
+    def fails(features):
+        if os.environ.get("RANK") == "1":
+            raise ValueError("rank 1 fails")
+        return network(features)
+
+    pipeline = replace(declared, model=Model(network=network, parameters=parameters))
 """
+FEW = Retrain(every="1h", window="50h", validate="1d", evaluate="1d")
+"""Two hours to learn from."""
 
 
 async def job_of(settings: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
@@ -76,27 +85,41 @@ def ranks() -> dict[int, int]:
 
 
 @pytest.mark.timeout(240)
-async def test_one_that_was_cut_off_ends_as_one_that_was_not(
+async def test_one_that_is_cut_off_ends_as_one_that_is_not(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Rank 1 is killed after the fourth epoch, and the trainer is stopped after the eighth."""
     job = await job_of(settings, tmp_path, monkeypatch)
     whole = await run_job(settings, job)
     assert whole.manifest.environment["processes"] == "2"
-    home, killed = tmp_path / "training" / "ranks", list[int]()
+    assert whole.manifest.environment["backend"] in {"gloo", "nccl"}
+    home, epochs, stop = tmp_path / "training" / "ranks", list[int](), asyncio.Event()
     hasty = replace(job, checkpoint_seconds=0.0)
 
-    def kill(step: Step) -> None:
-        if step.epoch == 4 and not killed:
-            killed.append(ranks()[1])
-            os.kill(killed[0], signal.SIGKILL)
+    def disturb(step: Step) -> None:
+        if step.epoch == 4 and 4 not in epochs:
+            os.kill(ranks()[1], signal.SIGKILL)
+        if step.epoch == 8:
+            stop.set()
+        epochs.append(step.epoch)
 
-    with pytest.raises(TrainingError, match=r"rank 1 of 2 ended \(SIGKILL"):
-        await run_job(settings, hasty, kill, None, home)
-    assert killed
-    seen = list[int]()
-    again = await run_job(settings, hasty, lambda step: seen.append(step.epoch), None, home)
+    with structlog.testing.capture_logs() as lines:
+        task = asyncio.create_task(run_job(settings, hasty, disturb, None, home))
+        await stop.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    said = [line["error"] for line in lines if line["event"].startswith("a training run was cut")]
+    assert said == ["rank 1 of 2 ended (SIGKILL, out of memory?) - the trainer's log says more"]
+    assert [epoch for epoch in epochs if epoch].count(2) == 1
+    assert ranks() == {}
+    assert job.label_watermark is not None
+    assert unfinished(home, 0.0) == hasty
+    assert unfinished(home, job.label_watermark) is None
+    epochs.clear()
+    again = await run_job(settings, hasty, lambda step: epochs.append(step.epoch), None, home)
     assert again.manifest.model_sha256 == whole.manifest.model_sha256
-    assert min(epoch for epoch in seen if epoch) > 3
+    assert min(epoch for epoch in epochs if epoch) > 7
     assert not home.exists()
     alone = await run_job(settings, replace(job, processes=1))
     assert alone.manifest.counts == whole.manifest.counts
@@ -107,21 +130,23 @@ async def test_one_that_was_cut_off_ends_as_one_that_was_not(
     assert whole.manifest.model_sha256 != alone.manifest.model_sha256
 
 
-async def test_a_run_that_is_cut_off_is_known_until_it_is_decided(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_what_is_wrong_is_one_line(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     job = await job_of(settings, tmp_path, monkeypatch)
-    home = tmp_path / "training" / "ranks"
-    begun = asyncio.Event()
-    task = asyncio.create_task(run_job(settings, job, lambda _: begun.set(), None, home))
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert ranks() == {}
     assert job.label_watermark is not None
-    assert unfinished(home, 0.0) == job
-    assert unfinished(home, job.label_watermark) is None
+    capfd.readouterr()
+    short = replace(job, slices=slices_at(FEW, job.label_watermark).as_manifest())
+    with pytest.raises(TrainingError, match=r"policies\.retrain\.least_examples is 200"):
+        await run_job(settings, short)
+    assert capfd.readouterr().err == ""
+    failing = PIPELINE.replace("network=network", "network=fails")
+    (tmp_path / "ranked.py").write_text(dedent(failing))
+    with pytest.raises(PipelineError, match="rank 1 fails"):
+        await run_job(settings, job)
 
 
 @pytest.mark.timeout(240)

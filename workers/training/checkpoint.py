@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +37,8 @@ class FitProgress:
 
 
 class _About(msgspec.Struct):
-    """What tells whether a checkpoint is of this fit, and where it was."""
+    """Where a fit was."""
 
-    fit: str
     epoch: int
     best: float
     best_epoch: int
@@ -52,35 +51,52 @@ Arrays = dict[str, NDArray[Any]]
 class Checkpoint:
     """A rank's checkpoints: NumPy archives of tensors, so that nothing in them is ever run.
 
-    The last two are kept: ranks that were cut off while they wrote one go on at the one before.
+    Each begins with two SHA-256: of what it is a fit of, and of all that follows. The last two are
+    kept: ranks that were cut off while they wrote one go on at the one before.
     """
 
     def __init__(self, path: Path, of: Mapping[str, Any], every: float = 10.0) -> None:
         """They are taken up only by a fit of the same (`of`), and written each so many seconds."""
-        self._paths = [path.with_suffix(f".{turn}.npz") for turn in (0, 1)]
-        self._fit = hashlib.sha256(msgspec.json.encode(of, order="sorted")).hexdigest()
+        self._paths = [path.with_suffix(f".{turn}") for turn in (0, 1)]
+        self._fit = _digest(msgspec.json.encode(of, order="sorted"))
         self._every = every
         self._written = time.monotonic()
+        self._fails = False
+        """Whether the log has said that none can be written."""
 
     def write(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, done: FitProgress, ranks: Ranks
     ) -> None:
-        """Keep where the fit is, if its time has come: all ranks after the same epoch."""
+        """Keep where the fit is, if its time has come: all ranks after the same epoch.
+
+        Where it cannot be written the fit goes on without, and the log says so once.
+        """
         if not ranks.first(lambda: float(time.monotonic() - self._written >= self._every)):
             return
-        about = _About(self._fit, done.epoch, done.best, done.best_epoch, done.seconds)
+        about = _About(done.epoch, done.best, done.best_epoch, done.seconds)
         arrays = {_ABOUT: np.frombuffer(msgspec.json.encode(about), np.uint8)}
         arrays |= {f"network/{name}": _array(t) for name, t in network.state_dict().items()}
         arrays |= {f"kept/{name}": _array(t) for name, t in done.kept.items()}
         arrays |= {name: _array(tensor) for name, tensor in _moments(optimizer)}
         arrays |= {f"random/{device}": _array(state) for device, state in _random()}
-        path = self._paths[0]
-        self._paths.reverse()
-        new = path.with_suffix(".new")
-        with new.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        new.replace(path)
+        try:
+            self._keep(arrays)
+        except OSError as error:
+            if not self._fails:
+                at = str(self._paths[0])
+                log.warning("a checkpoint cannot be written", at=at, error=str(error))
+            self._fails = True
         self._written = time.monotonic()
+
+    def _keep(self, arrays: Arrays) -> None:
+        """In place of the older one."""
+        held = io.BytesIO()
+        np.savez(held, allow_pickle=False, **arrays)
+        data = held.getvalue()
+        new = self._paths[0].with_suffix(".new")
+        new.write_bytes(self._fit + _digest(data) + data)
+        new.replace(self._paths[0])
+        self._paths.reverse()
 
     def read(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, ranks: Ranks
@@ -111,17 +127,32 @@ class Checkpoint:
         return FitProgress(best, about.epoch, about.best, about.best_epoch, about.seconds)
 
     def _kept(self, path: Path) -> tuple[int, Arrays] | None:
-        """What a file holds, after its epoch; None where there is none of this fit."""
+        """What a file holds, after its epoch; None where there is none of this fit.
+
+        One that is damaged, or of another fit, is deleted.
+        """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                found = {name: held[name] for name in held.files}
-            about = msgspec.json.decode(found[_ABOUT].tobytes(), type=_About)
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
+        except OSError as error:
             log.warning("a checkpoint cannot be read", at=str(path), error=str(error))
             return None
-        return (about.epoch, found) if about.fit == self._fit else None
+        size = len(self._fit)
+        fit, digest, held = data[:size], data[size : 2 * size], data[2 * size :]
+        sound = _digest(held) == digest
+        if not sound:
+            log.warning("a checkpoint is damaged and is not used", at=str(path))
+        if not sound or fit != self._fit:
+            path.unlink()
+            return None
+        with np.load(io.BytesIO(held), allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+        return msgspec.json.decode(found[_ABOUT].tobytes(), type=_About).epoch, found
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -1,9 +1,10 @@
-"""The child's side of a training run: `python -m workers.training.child DIRECTORY`."""
+"""The child's side of a training run: `python -m workers.training.child DIRECTORY [MEETING]`."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from streams.errors import (
 )
 from streams.kafka import workarounds
 from streams.records import Manifest
-from streams.settings import load_settings
+from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.telemetry import configure_logging
 from workers.environment import find_pipeline
@@ -38,7 +39,7 @@ from workers.releases.manifests import blank
 from workers.releases.repository import Repository, digest
 from workers.training.fitting import Fitting, join
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
-from workers.training.launched import LOST, RankLost
+from workers.training.launched import LOST, RankLost, given_rank, given_ranks
 from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_LINGER = 1.0
+"""Seconds in which whoever started the ranks sees the one that is lost end first."""
 _NICE = 10
 """Serving comes before training where a machine is short of processors."""
 
@@ -55,32 +58,45 @@ def main() -> None:
     end_with_parent()
     workarounds.apply()
     os.nice(_NICE)
-    home, ranks = Path(sys.argv[1]), join()
+    home, *meeting = sys.argv[1:]
+    settings, report = load_settings(), _reporter()
+    rank = {"rank": given_rank()} if given_ranks() > 1 else {}
+    configure_logging(settings, role="training", **rank)
+    try:
+        sys.exit(_train(settings, Path(home), meeting[0] if meeting else None, report))
+    except RankLost as error:
+        log.error("a rank has lost another", error=str(error))
+        time.sleep(_LINGER)
+        sys.exit(LOST)
+
+
+def _train(settings: Settings, home: Path, meeting: str | None, report: OnStep) -> int:
+    """This rank's part of the job of a directory; the exit code. Raises `RankLost`."""
+    ranks = join(meeting)
     job = msgspec.json.decode(ranks.broadcast((home / JOB).read_bytes()), type=Job)
-    settings = load_settings()
-    configure_logging(settings, pipeline=job.module, role="training")
-    report = _reporter()
+    structlog.contextvars.bind_contextvars(pipeline=job.module)
     try:
         fitting = Fitting(settings, find_pipeline(job.module), job, home, ranks)
         if ranks.rank:
             fitting.assist()
-            return
+            return 0
         outcome, data = run(fitting, report)
         (home / MODEL).write_bytes(data)
-    except RankLost as error:
-        log.error("a rank has lost another", rank=ranks.rank, error=str(error))
-        sys.exit(LOST)
+    except RankLost:
+        raise
     except DriftloopError as error:
         kind = PipelineError if isinstance(error, ConfigurationError) else type(error)
         outcome = JobOutcome(error=kind.__name__, message=str(error))
     except Exception as error:  # the user's network, or our bug: the trainer goes on and says so
         log.error("the training run failed", exc_info=error)
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        whose = f"rank {ranks.rank}: " if ranks.size > 1 else ""
+        said = " ".join(f"{whose}{type(error).__name__}: {error}".split())[:500]
         outcome = JobOutcome(error=TrainingError.__name__, message=said)
-    if ranks.rank:
-        log.error("a rank ends", rank=ranks.rank, error=outcome.message)
-        sys.exit(1)
-    (home / OUTCOME).write_bytes(msgspec.json.encode(outcome))
+    # whichever rank has it: on one machine the directory is the same, and the parent finds it
+    new = home / f"{OUTCOME}-{ranks.rank}"
+    new.write_bytes(msgspec.json.encode(outcome))
+    new.replace(home / OUTCOME)
+    return 1 if ranks.rank else 0
 
 
 def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
@@ -90,18 +106,19 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         DriftloopError: there is no candidate; says why.
     """
     pipeline, job = fitting.pipeline, fitting.job
-    own, reading = fitting.read()
-    assert reading is not None, "the first rank has them all"
-    report(Step("read", examples=len(reading.examples)))
-    watermark = reading.watermark if job.label_watermark is None else job.label_watermark
-    spans = (
-        Spans.from_manifest(job.slices)
-        if job.slices
-        else slices_at(pipeline.policies.retrain, watermark)
-    )
-    sliced = cut(reading.examples, spans)
-    # before torch is imported, which takes seconds
-    require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
+    with fitting.others_end():
+        own, reading = fitting.read()
+        assert reading is not None, "the first rank has them all"
+        report(Step("read", examples=len(reading.examples)))
+        watermark = reading.watermark if job.label_watermark is None else job.label_watermark
+        spans = (
+            Spans.from_manifest(job.slices)
+            if job.slices
+            else slices_at(pipeline.policies.retrain, watermark)
+        )
+        sliced = cut(reading.examples, spans)
+        # before torch is imported, which takes seconds
+        require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
     candidate = fitting.candidate(own, reading.examples, spans, report)
     scores = evaluate(candidate.onnx, sliced.evaluate)
     repository = Repository(fitting.settings.model_repository, pipeline.name)

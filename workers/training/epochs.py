@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from workers.examples.reading import Examples
 from workers.training.checkpoint import Checkpoint, FitProgress
 from workers.training.export import Normalise, build
 from workers.training.ranks import OneRank, Ranks
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ def fit(
     normalise = copy.deepcopy(normalise).to(device)
     loss = _Loss(weights, pipeline.model.outputs).to(device)
     vectors, labels = _tensors(train, normalise, device)
+    if ranks.size > 1 and len(labels) == 1:
+        log.warning("the only example of a rank is left out", rank=ranks.rank)
     validation = None if validate is None else _tensors(validate, normalise, device)[0]
 
     def measured() -> float:
@@ -137,7 +142,8 @@ def _epoch(
     order = torch.randperm(len(vectors)).to(vectors.device)
     batches = ranks.batches(order, batch)
     # a batch of one breaks batch normalisation
-    sound = [len(rows) > 1 or len(order) == len(rows) == 1 for rows in batches]
+    only = ranks.size == 1 and len(order) == 1
+    sound = [len(rows) > 1 or only for rows in batches]
     pairs = list(zip(batches, sound, strict=True))
     shares = ranks.shares(loss.weight(labels[rows]) if ok else 0.0 for rows, ok in pairs)
     total = torch.zeros((), device=vectors.device)
@@ -149,7 +155,7 @@ def _epoch(
             total += value.detach() * len(rows)
         ranks.add_gradients(network.parameters())
         optimizer.step()
-    ranks.average(network.buffers())
+    ranks.average(network.buffers(), len(order))
     mean = ranks.total(float(total)) / ranks.total(len(order))
     if not np.isfinite(mean):
         raise TrainingError(

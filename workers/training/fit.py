@@ -160,7 +160,8 @@ def choose_threshold(scores: NDArray[np.float32], labels: NDArray[np.float32]) -
 
 def environment(device: torch.device, how: How) -> dict[str, str]:
     """What decides the bytes that come out, beside examples and parameters."""
-    several = {"processes": str(how.ranks.size)} if how.ranks.size > 1 else {}
+    ranks = how.ranks
+    several = {"processes": str(ranks.size), "backend": ranks.backend} if ranks.size > 1 else {}
     hardware = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
         "python": platform.python_version(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from streams.spec import Pipeline
 from workers.examples.reading import Examples, OffsetRanges, Reading
 from workers.releases.manifests import blank
 from workers.training.job import Job, OnStep, Step
-from workers.training.launched import given_ranks
+from workers.training.launched import RankLost, given_ranks
 from workers.training.ranks import OneRank, Ranks
 from workers.training.shards import read_together
 from workers.training.slices import Spans
@@ -25,16 +27,16 @@ if TYPE_CHECKING:
     from workers.training.fit import Candidate
 
 
-def join() -> Ranks:
+def join(meeting: str | None) -> Ranks:
     """This process among those that torchrun has started; alone where it has not.
 
-    Only the first case loads torch.
+    Only the first case loads torch. Those of one machine may meet by a file.
     """
     if given_ranks() == 1:
         return OneRank()
     from workers.training.group import Group
 
-    return Group()
+    return Group(meeting)
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,21 @@ class Fitting:
         from workers.training.fit import assist
 
         own, _ = self.read()
-        spans = Spans.from_manifest(msgspec.json.decode(self.ranks.broadcast(b"")))
-        assist(self.pipeline, own.between(*spans.train), self._how(lambda progress: None))
+        if told := self.ranks.broadcast(b""):
+            spans = Spans.from_manifest(msgspec.json.decode(told))
+            assist(self.pipeline, own.between(*spans.train), self._how(lambda progress: None))
         self.ranks.leave()
+
+    @contextmanager
+    def others_end(self) -> Iterator[None]:
+        """Where this block of the first rank fails there is nothing to fit: the others end, too."""
+        try:
+            yield
+        except Exception:
+            with suppress(RankLost):
+                self.ranks.broadcast(b"")
+                self.ranks.leave()
+            raise
 
     def candidate(
         self, own: Examples, examples: Examples, spans: Spans, report: OnStep
@@ -110,5 +124,5 @@ class Fitting:
             "threads": job.threads,
             "torch": [str(torch.__version__), str(device)],
         }
-        path = self.home / f"checkpoint-{ranks.rank}.npz"
+        path = self.home / f"checkpoint-{ranks.rank}"
         return How(tell, job.threads, ranks, Checkpoint(path, same, job.checkpoint_seconds))

@@ -11,20 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from workers.training.launched import RankLost
+from workers.training.launched import RankLost, given_rank, given_ranks
 
-_PATIENCE = timedelta(minutes=30)
-"""A rank may read its examples for so much longer than another."""
+PATIENCE = timedelta(minutes=30)
+"""A rank may read its examples for so much longer than another; who says nothing longer is lost."""
 
 
 class Group:
     """One rank of several; `Ranks` says what is asked of it."""
 
-    def __init__(self) -> None:
-        """Join those that torchrun has started; its environment says where they meet."""
+    def __init__(self, meeting: str | None = None) -> None:
+        """Join those that torchrun has started; they meet by a file, or where torchrun says."""
         self._gpus = torch.cuda.device_count()
         each = 0 < int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= self._gpus
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if each else "gloo", timeout=_PATIENCE)
+        with _exchange():
+            distributed.init_process_group(
+                "cpu:gloo,cuda:nccl" if each else "gloo",
+                init_method=f"file://{meeting}" if meeting else "env://",
+                timeout=PATIENCE,
+                rank=given_rank(),
+                world_size=given_ranks(),
+            )
+        self.backend = "nccl" if each else "gloo"
         self.rank = distributed.get_rank()
         self.size = distributed.get_world_size()
 
@@ -37,9 +45,16 @@ class Group:
         return device
 
     def batches(self, order: Tensor, batch: int) -> Sequence[Tensor]:
-        """As many for all ranks: where one has more examples, more of each batch is its own."""
-        steps = -(-round(self.total(len(order))) // batch)
-        return order.tensor_split(max(1, steps))
+        """As many for all ranks: where one has more examples, more of each batch is its own.
+
+        One with few examples has pairs of them in some of the steps, and none in the others.
+        """
+        steps = max(1, -(-round(self.total(len(order))) // batch))
+        parts = order.tensor_split(max(1, min(steps, len(order) // 2)))
+        found = [order[:0]] * steps
+        for number, part in enumerate(parts):
+            found[number * steps // len(parts)] = part
+        return found
 
     def shares(self, weights: Iterable[float]) -> Sequence[float]:
         """Of each step's weight, given this rank's, the share that is this rank's."""
@@ -60,12 +75,15 @@ class Group:
         for parameter, gradient in zip(held, sums, strict=True):
             parameter.grad = gradient.view_as(parameter)
 
-    def average(self, buffers: Iterable[Tensor]) -> None:
-        """Buffers of floating point become the mean of all ranks'."""
+    def average(self, buffers: Iterable[Tensor], examples: int) -> None:
+        """Buffers of floating point become the mean of all ranks', by their examples."""
+        whole = self.total(examples)
         for buffer in buffers:
             if buffer.is_floating_point():
-                _sum(buffer)
-                buffer.div_(self.size)
+                mean = buffer.double()  # in which a constant stays what it is
+                mean = mean * examples if examples else torch.zeros_like(mean)
+                _sum(mean)
+                buffer.copy_(mean / whole)
 
     def total(self, value: float) -> float:
         """The sum of all ranks' values."""

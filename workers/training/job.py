@@ -30,7 +30,7 @@ from workers.evaluation.history import History, history
 from workers.processes.supervisor import PARENT
 from workers.releases.candidate import Judged
 from workers.training.accounting import RunMeter
-from workers.training.launched import given_rank, given_ranks
+from workers.training.launched import LOST, given_rank, given_ranks
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,8 @@ JOB, OUTCOME, MODEL = "job.json", "outcome.json", "model.onnx"
 CUT_OFF = "cut-off"
 """A file that says how a run ended that has no outcome."""
 _TERMINATE_SECONDS = 5.0
+_TAKEN_UP = 2
+"""How often a run that was cut off is taken up again, before there is no candidate."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -103,6 +105,10 @@ class JobOutcome(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class RunCutOff(TrainingError):
+    """A run ended without an outcome, as when a process is killed; it goes on where it is kept."""
+
+
 OnStep = Callable[[Step], None]
 _ERRORS = {kind.__name__: kind for kind in (TrainingError, ModelError, PipelineError, Unavailable)}
 
@@ -116,9 +122,11 @@ async def run_job(
 ) -> Judged:
     """Run a job in a child process; cancelling ends it. A meter is told what it uses.
 
-    With a directory for it (`home`), a run that was cut off there goes on at its checkpoint.
+    With a directory for it (`home`), a run that was cut off there goes on at its checkpoint: twice
+    by itself, and where it is run again.
 
     Raises:
+        RunCutOff: a process of the run was killed, or crashed.
         TrainingError: there is no candidate; says why.
         ModelError: the network cannot be exported.
         PipelineError: the network cannot be built.
@@ -134,14 +142,16 @@ async def help_run(settings: Settings, module: str) -> None:
     """The part of a process that torchrun has started and that is not the first.
 
     Raises:
-        TrainingError: it ended badly; its log says more.
+        DriftloopError: it ended badly; says why, or that its log says more.
     """
     with tempfile.TemporaryDirectory(prefix="driftloop-train-") as name:
         job = Job(module, {})  # the first tells which
         (Path(name) / JOB).write_bytes(msgspec.json.encode(job))
         code = await _run_child(settings, Path(name), _program(job), lambda step: None, None)
+        if (Path(name) / OUTCOME).exists():
+            raise _raised(_outcome(Path(name)))
     if code:
-        raise TrainingError(f"rank {given_rank()} ended ({ended(code)}) - its log says more")
+        raise TrainingError(f"rank {given_rank()} {how_ended(code)} - its log says more")
 
 
 def unfinished(home: Path, decided: float) -> Job | None:
@@ -159,9 +169,14 @@ def unfinished(home: Path, decided: float) -> Job | None:
 async def _run_kept(
     home: Path, settings: Settings, job: Job, report: OnStep, meter: RunMeter | None
 ) -> Judged:
-    """In a directory that stays until there is an outcome."""
+    """In a directory that stays until there is an outcome; what is cut off is taken up again."""
     await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
     try:
+        for _ in range(_TAKEN_UP):
+            try:
+                return await _run_in(home, settings, job, report, meter)
+            except RunCutOff as error:
+                log.warning("a training run was cut off and is taken up again", error=str(error))
         return await _run_in(home, settings, job, report, meter)
     finally:
         if (home / OUTCOME).exists():
@@ -176,19 +191,32 @@ async def _run_in(
     (home / JOB).write_bytes(msgspec.json.encode(job))
     code = await _run_child(settings, home, _program(job), report, meter)
     if not (home / OUTCOME).exists():
-        said = f"the training process ended ({ended(code)}) - its log says more"
-        raise TrainingError((home / CUT_OFF).read_text() if (home / CUT_OFF).exists() else said)
-    outcome = msgspec.json.decode((home / OUTCOME).read_bytes(), type=JobOutcome)
+        said = f"the training process {how_ended(code)} - its log says more"
+        raise RunCutOff((home / CUT_OFF).read_text() if (home / CUT_OFF).exists() else said)
+    outcome = _outcome(home)
     if outcome.manifest is None:
         raise _raised(outcome)
     data = (home / MODEL).read_bytes()
     return Judged(outcome.manifest, data, outcome.action, outcome.reason)
 
 
+def how_ended(code: int) -> str:
+    """How a rank ended, in words: by its exit code, or the signal that killed it."""
+    return "has lost another, which hangs" if code == LOST else f"ended ({ended(code)})"
+
+
 def _program(job: Job) -> list[str]:
     """What runs a job; several processes are started by torchrun, or have been."""
+    if given_ranks() > 1:
+        return ["workers.training.child"]
     processes = min(job.processes, max(1, len(job.offsets)))
-    if processes == 1 or given_ranks() > 1:
+    if processes < job.processes:
+        log.warning(
+            "fewer processes train than asked for: each reads partitions of its own",
+            asked=job.processes,
+            partitions=len(job.offsets),
+        )
+    if processes == 1:
         return ["workers.training.child"]
     return ["workers.training.launch", str(processes)]
 
@@ -238,6 +266,10 @@ async def _end(child: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         await child.wait()
+
+
+def _outcome(home: Path) -> JobOutcome:
+    return msgspec.json.decode((home / OUTCOME).read_bytes(), type=JobOutcome)
 
 
 def _raised(outcome: JobOutcome) -> DriftloopError:

@@ -19,13 +19,18 @@ class Ranks(Protocol):
 
     rank: int
     size: int
+    backend: str
+    """What exchanges their tensors."""
 
     def device(self) -> torch.device:
         """Where this rank computes."""
         ...
 
     def batches(self, order: Tensor, batch: int) -> Sequence[Tensor]:
-        """This rank's rows of each step, in this order; as many steps for all ranks."""
+        """This rank's rows of each step, in this order; as many steps for all ranks.
+
+        Of one process the last may have one row, of several ranks none has, where a rank has two.
+        """
         ...
 
     def shares(self, weights: Iterable[float]) -> Sequence[float]:
@@ -36,8 +41,11 @@ class Ranks(Protocol):
         """Gradients become the sum of all ranks'."""
         ...
 
-    def average(self, buffers: Iterable[Tensor]) -> None:
-        """Buffers of floating point, such as running means, become the mean of all ranks'."""
+    def average(self, buffers: Iterable[Tensor], examples: int) -> None:
+        """Buffers of floating point, such as running means, become the mean of all ranks'.
+
+        A rank counts by its examples.
+        """
         ...
 
     def total(self, value: float) -> float:
@@ -68,7 +76,7 @@ class Ranks(Protocol):
 class OneRank:
     """The only process: nothing is exchanged."""
 
-    rank, size = 0, 1
+    rank, size, backend = 0, 1, "none"
 
     def device(self) -> torch.device:
         """The GPU, where there is one."""
@@ -89,7 +97,7 @@ class OneRank:
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """They are the sum."""
 
-    def average(self, buffers: Iterable[Tensor]) -> None:
+    def average(self, buffers: Iterable[Tensor], examples: int) -> None:
         """They are the mean."""
 
     def total(self, value: float) -> float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
-import torch
 from torch import nn
 
 from streams.spec import Model
@@ -70,23 +73,43 @@ def test_it_goes_on_and_ends_the_same_way(tmp_path: Path, whole: bytes, cut_off:
     assert found == whole
 
 
-def test_the_newest_that_is_whole_is_taken_up(tmp_path: Path, whole: bytes) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        pytest.param(lambda data: b"", id="empty"),
+        pytest.param(lambda data: data[:-1000], id="short"),
+        pytest.param(lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], id="a bit"),
+    ],
+)
+def test_the_newest_that_is_whole_is_taken_up(
+    tmp_path: Path, whole: bytes, damaged: Callable[[bytes], bytes]
+) -> None:
     with pytest.raises(CutOffError):
         fitted(tmp_path / "c", 4)
-    newest = max(tmp_path.glob("c.*.npz"), key=lambda path: path.stat().st_mtime_ns)
-    newest.write_bytes(newest.read_bytes()[:1000])
+    newest = max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(damaged(newest.read_bytes()))
     with structlog.testing.capture_logs() as lines:
         found, epochs = fitted(tmp_path / "c")
-    assert "a checkpoint cannot be read" in [line["event"] for line in lines]
+    said = [line["event"] for line in lines]
+    assert said.count("a checkpoint is damaged and is not used") == 1
     assert epochs == [3, 4, 5, 6]
     assert found == whole
 
 
-def test_what_another_fit_has_kept_is_left(tmp_path: Path, whole: bytes) -> None:
+def test_what_another_fit_has_kept_is_deleted(tmp_path: Path, whole: bytes) -> None:
     with pytest.raises(CutOffError):
         fitted(tmp_path / "c", 4, {**OF, "seed": 8})
-    found, epochs = fitted(tmp_path / "c")
+    found, epochs = fitted(tmp_path / "c", every=3600.0)
     assert epochs == [1, 2, 3, 4, 5, 6]
+    assert found == whole
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_goes_on_where_none_can_be_written(tmp_path: Path, whole: bytes) -> None:
+    with structlog.testing.capture_logs() as lines:
+        found, _ = fitted(tmp_path / "away" / "c")
+    said = [line["event"] for line in lines]
+    assert said.count("a checkpoint cannot be written") == 1
     assert found == whole
 
 
@@ -96,7 +119,17 @@ def test_it_is_written_when_its_time_has_come(tmp_path: Path) -> None:
 
 
 def test_nothing_in_it_is_ever_run(tmp_path: Path) -> None:
-    with (tmp_path / "c.0.npz").open("wb") as file:
-        torch.save({"about": {1, 2}}, file)  # a pickle
-    _, epochs = fitted(tmp_path / "c")
-    assert epochs[0] == 1
+    class Runs:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    with pytest.raises(CutOffError):
+        fitted(tmp_path / "c", 3)
+    fit = (tmp_path / "c.0").read_bytes()[:32]
+    for path in (tmp_path / "c.0", tmp_path / "c.1"):
+        held = io.BytesIO()
+        np.savez(held, allow_pickle=True, about=np.array([Runs()], dtype=object))
+        path.write_bytes(fit + hashlib.sha256(held.getvalue()).digest() + held.getvalue())
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        fitted(tmp_path / "c")
+    assert not (tmp_path / "ran").exists()
