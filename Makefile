@@ -97,7 +97,7 @@ lock: $(TOOLS) ## renew requirements/*.txt from pyproject.toml (ARGS=--upgrade f
 	$(say) '== requirements/dev.txt: everything'
 	@$(COMPILE) --all-extras --output-file requirements/dev.txt pyproject.toml
 	$(say) '== requirements/runtime.txt: what the container image holds'
-	@$(COMPILE) --extra train --constraint requirements/dev.txt \
+	@$(COMPILE) --extra train --extra inputs --constraint requirements/dev.txt \
 	  --output-file requirements/runtime.txt pyproject.toml
 	$(say) '== requirements/uv.txt: the installer'
 	@printf 'uv\n' | $(COMPILE) --constraint requirements/dev.txt --no-annotate \
