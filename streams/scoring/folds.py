@@ -8,7 +8,7 @@ import numpy as np
 
 from streams.ports.batches import MicroBatch
 from streams.ports.features import FoldBatch
-from streams.scoring.decoding import Decoded
+from streams.scoring.decoded import Decoded
 from streams.spec.windows import FoldPlan
 
 

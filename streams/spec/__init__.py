@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streams.spec.budget import Budget
+from streams.spec.derived import Derived
 from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
@@ -19,6 +20,7 @@ from streams.spec.features import (
 )
 from streams.spec.feedback import Feedback
 from streams.spec.infer import Batching, Infer
+from streams.spec.inputs import Array, Image
 from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.pipeline import Pipeline
@@ -26,8 +28,12 @@ from streams.spec.policy import Policies
 from streams.spec.rollout import Gate, RollOut
 from streams.spec.scaling import Scale
 from streams.spec.serving import Decision, Fallback, Invalid
+from streams.spec.sounds import Audio
+from streams.spec.texts import Text
 
 __all__ = [
+    "Array",
+    "Audio",
     "Batching",
     "Bucket",
     "Budget",
@@ -37,6 +43,7 @@ __all__ = [
     "Columns",
     "Count",
     "Decision",
+    "Derived",
     "Drift",
     "Evaluate",
     "Event",
@@ -44,6 +51,7 @@ __all__ = [
     "Feature",
     "Feedback",
     "Gate",
+    "Image",
     "Infer",
     "Invalid",
     "LabelRate",
@@ -57,5 +65,6 @@ __all__ = [
     "Scale",
     "Slices",
     "Sum",
+    "Text",
     "Transform",
 ]

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
+from streams.spec.derived import Derived
 from streams.spec.durations import Duration, seconds, text
 from streams.spec.events import Columns
 from streams.spec.fields import (
@@ -296,4 +297,4 @@ class LabelRate(Window):
     aggregate = "label_rate"
 
 
-Feature = Column | Transform | OneHot | Bucket | Window
+Feature = Column | Transform | OneHot | Bucket | Window | Derived

@@ -11,16 +11,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streams.errors import ConfigurationError, PipelineError
 from streams.spec import OneHot, Pipeline
 from streams.spec.fields import base_type, json_name, numeric, optional, plain
+from streams.spec.inputs import Input
 from streams.spec.loading import explained
 
 _START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -146,6 +149,10 @@ class _Sampler:
             return self._named(name, lambda number: number)
         if name in {plan.key for plan in windows} and not self._known(name):
             return self._named(name, lambda _: self._random.randrange(self._entities))
+        for one in self._pipeline.inputs:
+            if one.field == name:
+                noise = np.random.default_rng(self._random.randrange(1 << 32))
+                return [partial(_noise, one, noise)]
         made = self._known(name) or self._plausible(name)
         if made and optional(self._schema, name) and name in self._pipeline.cleaning.missing:
             [way] = made
@@ -201,6 +208,11 @@ class _Sampler:
         if re.search("ratio|rate|score|share|probability", name.lower()) and not whole:
             return [lambda _: round(random.random(), 3)]
         return [lambda _: round(random.lognormvariate(3.2, 1.0), 2)] if exact else []
+
+
+def _noise(made: Input, random: np.random.Generator, number: int) -> Any:
+    del number
+    return made.sample(random)
 
 
 def _none_made(why: str) -> PipelineError:

@@ -90,7 +90,7 @@ def untrained(pipeline: Pipeline, seed: int) -> bytes:
     torch.manual_seed(seed)
     features = len(pipeline.feature_names)
     plain = Normalise(np.zeros(features), np.ones(features))
-    return export(ExportedModel(plain, build(pipeline), np.zeros(1)), features)
+    return export(ExportedModel(plain, build(pipeline), np.zeros(1)), pipeline.layout)
 
 
 async def prepare(settings: Settings, workload: Workload, count: int) -> None:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from streams.errors import ModelError, PipelineError
 from streams.spec import Pipeline
-from streams.spec.model import INPUT, OUTPUT
+from streams.spec.layout import FEATURES, Layout, Rows, tensors_of
+from streams.spec.layout import Tensor as RowTensor
+from streams.spec.model import OUTPUT
 from workers.releases.onnx_files import first_line, run, session
 
 TOLERANCE = 1e-5
@@ -53,23 +55,75 @@ def statistics(
     return mean, np.where(scaled & vary, deviation, 1.0)
 
 
-class ExportedModel(nn.Module):
+class Prepare(nn.Module):
+    """What a network is given of a row with inputs: its one tensor, or all by name.
+
+    Features are normalised. Images become float32 [n, channels, height, width] of 0 to 1, sounds
+    float32 of -1 to 1, and indices int64.
+    """
+
+    def __init__(self, layout: Layout, normalise: Normalise) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self._tensors = layout.tensors
+
+    def forward(self, *given: Tensor) -> Tensor | dict[str, Tensor]:
+        """The tensors of n rows, each [n, *shape], in the layout's order."""
+        pairs = zip(self._tensors, given, strict=True)
+        made = {one.name: self._prepared(one, values) for one, values in pairs}
+        return made if len(made) > 1 else next(iter(made.values()))
+
+    def _prepared(self, tensor: RowTensor, values: Tensor) -> Tensor:
+        match tensor.kind:
+            case "image":
+                grey = len(tensor.shape) == 2
+                channels = values.unsqueeze(1) if grey else values.permute(0, 3, 1, 2)
+                return channels.to(torch.float32) / 255
+            case "sound":
+                return values.to(torch.float32) / 32768
+            case "indices":
+                return values.to(torch.int64)
+            case _:
+                made: Tensor = self.normalise(values) if tensor.name == FEATURES else values
+                return made
+
+
+def preparing(layout: Layout, normalise: Normalise) -> nn.Module:
+    """What goes before a network of this layout."""
+    return normalise if layout.tabular else Prepare(layout, normalise)
+
+
+class Logits(nn.Module):
+    """A network, and what goes before it: the tensors of n rows -> logits [n, outputs]."""
+
+    def __init__(self, normalise: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.network = network
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served."""
+        given = self.normalise(*tensors)
+        found: Tensor
+        found = self.network(**given) if isinstance(given, dict) else self.network(given)
+        return found
+
+
+class ExportedModel(Logits):
     """What is exported: normalise -> network -> prior correction -> sigmoid or softmax."""
 
     offset: Tensor
 
     def __init__(
-        self, normalise: Normalise, network: nn.Module, offset: NDArray[np.float64]
+        self, normalise: nn.Module, network: nn.Module, offset: NDArray[np.float64]
     ) -> None:
-        super().__init__()
-        self.normalise = normalise
-        self.network = network
+        super().__init__(normalise, network)
         # added to the logits; undoes what class weights in the loss did to the prior
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32))
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """[n, features] as served -> probabilities [n, outputs]."""
-        logits: Tensor = self.network(self.normalise(vectors)) + self.offset
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served -> probabilities [n, outputs]."""
+        logits = super().forward(*tensors) + self.offset
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
 
@@ -80,24 +134,26 @@ def build(pipeline: Pipeline) -> nn.Module:
     """The pipeline's network, with weights as the current seed draws them.
 
     Raises:
-        PipelineError: the factory fails, or its network does not map [n, features] to
-            [n, outputs].
+        PipelineError: the factory fails, or its network does not map [n, features], and the
+            inputs, to [n, outputs].
     """
-    features, outputs = len(pipeline.feature_names), pipeline.model.outputs
+    layout, outputs = pipeline.layout, pipeline.model.outputs
+    features, takes = layout.features, _takes(layout)
     assert pipeline.model.network is not None
     try:
         network = pipeline.model.network(features)
         if not isinstance(network, nn.Module):
             raise TypeError(f"returned {type(network).__name__}, not a torch.nn.Module")
         with torch.no_grad():
-            network.eval()
-            shape = tuple(network(torch.zeros(2, features)).shape)
+            blank = Normalise(np.zeros(features), np.ones(features))
+            whole = Logits(preparing(layout, blank), network).eval()
+            shape = tuple(whole(*as_tensors(layout.zeros(2))).shape)
             network.train()
     except (Exception, SystemExit) as error:
         raise PipelineError(
             "model.network",
-            f"fails on [2, {features}]: {type(error).__name__}: {first_line(error)}",
-            "return a torch.nn.Module that takes float32 [n, features]",
+            f"fails on {_shapes(layout, 2)}: {type(error).__name__}: {first_line(error)}",
+            f"return a torch.nn.Module that takes {takes}",
         ) from error
     last = next(reversed(network), None) if isinstance(network, nn.Sequential) else None
     if isinstance(last, _PUT_AROUND):
@@ -109,14 +165,31 @@ def build(pipeline: Pipeline) -> nn.Module:
     if shape != (2, outputs):
         raise PipelineError(
             "model.network",
-            f"maps [2, {features}] to {list(shape)}, expected [2, {outputs}]",
+            f"maps {_shapes(layout, 2)} to {list(shape)}, expected [2, {outputs}]",
             "return one logit per output, or set model.outputs",
         )
     return network
 
 
-def export(module: nn.Module, features: int) -> bytes:
-    """The module as one ONNX file: `features` [n, f] -> `scores` [n, outputs], any n.
+def as_tensors(rows: Rows) -> list[Tensor]:
+    """The tensors of rows, each [n, *shape]."""
+    return [torch.from_numpy(values) for values in tensors_of(rows).values()]
+
+
+def _shapes(layout: Layout, rows: int) -> str:
+    return ", ".join(str([rows, *one.shape]) for one in layout.tensors)
+
+
+def _takes(layout: Layout) -> str:
+    """What a network of this layout has to take."""
+    if layout.tabular:
+        return "float32 [n, features]"
+    names = [one.name for one in layout.tensors]
+    return f"forward(self, {', '.join(names)})" if len(names) > 1 else f"the {names[0]} alone"
+
+
+def export(module: nn.Module, layout: Layout) -> bytes:
+    """The module as one ONNX file: the tensors, by name -> `scores` [n, outputs], any n.
 
     Equal modules give equal bytes: nothing of this machine (paths, traces) is kept.
 
@@ -124,17 +197,22 @@ def export(module: nn.Module, features: int) -> bytes:
         ModelError: the module uses an operation that ONNX does not have.
     """
     module.eval()
-    sample = torch.zeros(2, features)
+    sample = as_tensors(layout.zeros(2))
+    free = [{0: torch.export.Dim("n")} for _ in sample]
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # torchvision is missing, passes are run
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():  # the exporter's own use of what torch deprecates
             warnings.simplefilter("ignore")
             graph = torch.export.export(
-                module, (sample,), dynamic_shapes=({0: torch.export.Dim("n")},), strict=False
+                module, tuple(sample), dynamic_shapes=(tuple(free),), strict=False
             )
             program = torch.onnx.export(
-                graph, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
+                graph,
+                dynamo=True,
+                verbose=False,
+                input_names=[one.name for one in layout.tensors],
+                output_names=[OUTPUT],
             )
     except Exception as error:
         raise ModelError(
@@ -166,7 +244,7 @@ def _strip(part: Any) -> None:
     part.ClearField("metadata_props")
 
 
-def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
+def verify(data: bytes, module: nn.Module, sample: Rows) -> None:
     """Check that the ONNX file answers as the module does, for the whole sample and for one row.
 
     Raises:
@@ -177,7 +255,7 @@ def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
     for part in (sample, sample[:1]):
         try:
             with torch.no_grad():
-                expected = module(torch.from_numpy(np.ascontiguousarray(part))).numpy()
+                expected = module(*as_tensors(part)).numpy()
         except Exception as error:
             raise ModelError(
                 f"the network fails on {len(part)} vectors: {type(error).__name__}: "

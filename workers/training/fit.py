@@ -13,13 +13,20 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from streams.errors import TrainingError
 from streams.spec import Pipeline
 from workers.examples.reading import Examples
 from workers.training.epochs import How, fit, logits
-from workers.training.export import ExportedModel, Normalise, export, statistics, verify
+from workers.training.export import (
+    ExportedModel,
+    Normalise,
+    as_tensors,
+    export,
+    preparing,
+    statistics,
+    verify,
+)
 from workers.training.slices import Spans, cut, require_support
 
 
@@ -76,10 +83,11 @@ def train(
         own = sliced.train if own is None else own
         found = fit(pipeline, normalise, weights, (own, sliced.validate), how)
         offset = prior_offset(weights, pipeline)
-        served = ExportedModel(normalise.cpu(), found.network.cpu(), offset)
-        data = export(served, len(pipeline.feature_names))
-        verify(data, served, sliced.validate.vector[:2048])
-        scores = _scores(served, sliced.validate.vector)
+        prepare = preparing(pipeline.layout, normalise.cpu())
+        served = ExportedModel(prepare, found.network.cpu(), offset)
+        data = export(served, pipeline.layout)
+        verify(data, served, sliced.validate.rows[:2048])
+        scores = logits(served, as_tensors(sliced.validate.rows))
     return Candidate(
         onnx=data,
         threshold=choose_threshold(scores, sliced.validate.label),
@@ -172,10 +180,6 @@ def environment(device: torch.device, how: How) -> dict[str, str]:
         "threads": str(how.threads),
         **several,
     }
-
-
-def _scores(served: nn.Module, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return logits(served, torch.from_numpy(vectors))
 
 
 @contextlib.contextmanager

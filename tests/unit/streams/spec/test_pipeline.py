@@ -31,6 +31,7 @@ from streams.spec import (
     Scale,
     Transform,
 )
+from streams.spec.layout import Layout
 from streams.spec.loading import load_pipeline
 from streams.spec.triton import TritonConfig
 from tests.unit.pipelines import Order, declare
@@ -177,7 +178,7 @@ def test_the_schema_hash_changes_with_what_a_vector_means() -> None:
 
 
 def test_triton_config_names_exactly_the_versions() -> None:
-    text = TritonConfig("orders", 6, 1, (3, 2), 2).text()
+    text = TritonConfig("orders", Layout.of(6).tensors, 1, (3, 2), 2).text()
     assert 'backend: "onnxruntime"' in text
     assert "versions: [ 2, 3 ]" in text
     assert "dims: [ 6 ]" in text
