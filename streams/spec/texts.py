@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
-from xxhash import xxh3_64_intdigest
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
@@ -99,7 +99,7 @@ class Text:
         return " ".join(random.choice(["please", "buy", "now", "hello", "your", "order"], 8))
 
     def _index(self, word: str) -> int:
-        found = 1 + xxh3_64_intdigest(word.encode(errors="replace")) % (self.vocabulary - 1)
+        found = 1 + zlib.crc32(word.encode(errors="replace")) % (self.vocabulary - 1)
         if len(self._known) < _REMEMBERED:
             self._known[word] = found
         return found
