@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from streams.spec.aggregates import (
+    Count,
+    CountDistinct,
+    First,
+    LabelRate,
+    Lag,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Std,
+    Sum,
+    TimeSince,
+)
 from streams.spec.budget import Budget
 from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
-from streams.spec.features import (
-    Bucket,
-    Column,
-    Count,
-    Feature,
-    LabelRate,
-    Mean,
-    OneHot,
-    Sum,
-    Transform,
-)
+from streams.spec.features import Bucket, Column, Feature, OneHot, Transform
 from streams.spec.feedback import Feedback
 from streams.spec.infer import Batching, Infer
 from streams.spec.learning import Retrain
@@ -36,6 +40,7 @@ __all__ = [
     "Column",
     "Columns",
     "Count",
+    "CountDistinct",
     "Decision",
     "Drift",
     "Evaluate",
@@ -43,11 +48,16 @@ __all__ = [
     "Fallback",
     "Feature",
     "Feedback",
+    "First",
     "Gate",
     "Infer",
     "Invalid",
     "LabelRate",
+    "Lag",
+    "Last",
+    "Max",
     "Mean",
+    "Min",
     "Model",
     "OneHot",
     "Pipeline",
@@ -56,6 +66,8 @@ __all__ = [
     "RollOut",
     "Scale",
     "Slices",
+    "Std",
     "Sum",
+    "TimeSince",
     "Transform",
 ]

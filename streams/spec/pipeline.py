@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
+from streams.spec.aggregates import LabelRate, Window
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
-from streams.spec.features import Block, Feature, LabelRate, Window
+from streams.spec.features import Block, Feature
 from streams.spec.feedback import Feedback
 from streams.spec.fields import optional, require_default
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
 from streams.spec.topics import Topics
-from streams.spec.windows import FoldPlan, Select, compile_plan, select
+from streams.spec.windows import FoldPlan, Select, compile_plan, revisions, select
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,13 @@ class Pipeline:
                     f"{window.delay} is shorter than feedback.horizon",
                     "labels are not known earlier: use the horizon or more",
                 )
+            number = window.class_ if isinstance(window, LabelRate) else None
+            if number is not None and number >= (named := len(self.feedback.classes)):
+                raise PipelineError(
+                    f"features.{window.label}.class_",
+                    f"feedback.classes names {named}, and none is {number}",
+                    "use the index of one of them, from 0 on",
+                )
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -192,7 +200,8 @@ class Pipeline:
                 cleaning.duplicates_seconds,
             ]
         )
-        text = json.dumps([self.feature_names, self.normalised, plan, stateless, cleaned])
+        parts = [self.feature_names, self.normalised, plan, stateless, cleaned]
+        text = json.dumps(parts + [found for found in [revisions(self.windows)] if found])
         return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
     @cached_property
