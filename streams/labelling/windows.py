@@ -196,7 +196,9 @@ class LabelWindows:
 
     def _of(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
         """[n, classes] 1 where a label is of the class; of class 0, where it is of another."""
-        return np.where(self._classes, labels[:, None] == self._classes, labels[:, None] != 0) * 1.0
+        one, other = labels[:, None] == self._classes, labels[:, None] != 0
+        found: NDArray[np.float64] = np.where(self._classes, one, other).astype(np.float64)
+        return found
 
     def _entities(self, served: Scored) -> dict[str, bytes]:
         """The names of its entities by key field, those of which the pipeline knows now."""

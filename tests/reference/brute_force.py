@@ -93,8 +93,11 @@ class BruteForce:
             case Kind.SINCE:
                 return time - window[-scan.back].time
         values = [event.values[scan.field] for event in window]
-        of = {Kind.MIN: min, Kind.MAX: max, Kind.STD: pstdev, Kind.DISTINCT: lambda v: len(set(v))}
-        return float(of[scan.kind](values))
+        if scan.kind == Kind.STD:
+            return pstdev(values)
+        if scan.kind == Kind.DISTINCT:
+            return len(set(values))
+        return min(values) if scan.kind == Kind.MIN else max(values)
 
     def fold_labels(self, batch: LabelBatch) -> tuple[int, int, int]:
         """(added, late, expired) of a batch of new labels."""

@@ -98,7 +98,7 @@ class Wire:
         if batch.by_class is not None:
             deltas = np.concatenate([deltas, batch.by_class], axis=1)
         scaled, whole = _hundredths(deltas)
-        exact = whole.all(axis=1)
+        exact = np.logical_and.reduce(whole, axis=1)
         sent = np.where(exact[:, None], scaled, deltas)
         for key, entities in zip(labelled, batch.entities, strict=True):
             records = np.empty(len(batch.offsets), key.label)
