@@ -17,6 +17,8 @@ from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds, text
 from streams.spec.fields import require_category, require_numeric
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Window:
@@ -81,7 +83,7 @@ class Window:
                 f"features.{self.label}.over", "the window is empty", "use 1s or more"
             )
         self._validate_field(schema)
-        if not np.isfinite(np.float32(self.empty)):
+        if not abs(self.empty) <= _LARGEST:
             raise PipelineError(
                 f"features.{self.label}.default",
                 f"{self.empty!r} is no finite float32",
