@@ -3,34 +3,45 @@
 -- Each scan costs in proportion to the entries of its window, but for those of a single entry.
 local MIN, MAX, STD, DISTINCT, FIRST, BACK, SINCE = 1, 2, 3, 4, 5, 6, 7
 
-local window = {}       -- reused: the values of a window's entries, of which scans read the first n
+local MOST_READ = 256
+local chunks, sizes = {}, {}   -- reused: the values of a window's entries, some at a time
 
 local FIND = {
   [MIN] = function(n)
-    local least = window[1]
-    for i = 2, n do if window[i] < least then least = window[i] end end
+    local least = chunks[1][1]
+    for k = 1, n do least = min(least, spread(chunks[k], 1, sizes[k])) end
     return least
   end,
   [MAX] = function(n)
-    local most = window[1]
-    for i = 2, n do if window[i] > most then most = window[i] end end
+    local most = chunks[1][1]
+    for k = 1, n do most = max(most, spread(chunks[k], 1, sizes[k])) end
     return most
   end,
   [STD] = function(n)   -- in two passes, and what the mean is off by is taken back out
-    local first, sum, squares, off = window[1], 0, 0, 0
-    for i = 2, n do sum = sum + (window[i] - first) end
-    local mean = first + sum / n
-    for i = 1, n do
-      local distance = window[i] - mean
-      squares, off = squares + distance * distance, off + distance
+    local first, count, sum, squares, off = chunks[1][1], 0, 0, 0, 0
+    for k = 1, n do
+      local chunk = chunks[k]
+      for i = 1, sizes[k] do sum = sum + (chunk[i] - first) end
+      count = count + sizes[k]
     end
-    return sqrt(max(0, squares - off * off / n) / n)
+    local mean = first + sum / count
+    for k = 1, n do
+      local chunk = chunks[k]
+      for i = 1, sizes[k] do
+        local distance = chunk[i] - mean
+        squares, off = squares + distance * distance, off + distance
+      end
+    end
+    return sqrt(max(0, squares - off * off / count) / count)
   end,
   [DISTINCT] = function(n)
     local seen, count = {}, 0
-    for i = 1, n do
-      local value = window[i]
-      if not seen[value] then seen[value], count = true, count + 1 end
+    for k = 1, n do
+      local chunk = chunks[k]
+      for i = 1, sizes[k] do
+        local value = chunk[i]
+        if not seen[value] then seen[value], count = true, count + 1 end
+      end
     end
     return count
   end,
@@ -48,7 +59,7 @@ function scans_of(plan, bytes, at)
   end
 end
 
--- How `n` entries' values, from one of them on, are read: 1, 2, 4 ... 128 of them at once.
+-- How `n` entries' values, from one of them on, are read: 1, 2, 4 ... MOST_READ of them at once.
 local function reader(layout, n)
   layout.readers = layout.readers or {}
   local format = layout.readers[n]
@@ -59,16 +70,15 @@ local function reader(layout, n)
   return format
 end
 
--- Fill `window` with a column's values of the entries from `first` up to `last`, without the last.
+-- Fill `chunks` with a column's values of the entries from `first` up to `last`, without the last.
 local function gather(layout, source, held, tail, first, last, place)
   local size, n = layout.size, 0
   while first < last do
-    local from, at, count, stop = source, first, 128, min(held, last)
+    local from, at, count, stop = source, first, MOST_READ, min(held, last)
     if first >= held then from, at, stop = tail, first - held, last end
     while count > stop - first do count = count / 2 end
-    local values = { read(reader(layout, count), from, at * size + place + 1) }
-    for i = 1, count do window[n + i] = values[i] end
-    n, first = n + count, first + count
+    n, first = n + 1, first + count
+    chunks[n], sizes[n] = { read(reader(layout, count), from, at * size + place + 1) }, count
   end
   return n
 end
