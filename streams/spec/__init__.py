@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from streams.spec.aggregates import (
+    Count,
+    CountDistinct,
+    First,
+    LabelRate,
+    Lag,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Std,
+    Sum,
+    TimeSince,
+)
 from streams.spec.budget import Budget
 from streams.spec.derived import Derived
 from streams.spec.drift import Drift
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
-from streams.spec.features import (
-    Bucket,
-    Column,
-    Count,
-    Feature,
-    LabelRate,
-    Mean,
-    OneHot,
-    Sum,
-    Transform,
-)
+from streams.spec.features import Bucket, Column, Feature, OneHot, Transform
 from streams.spec.feedback import Feedback
 from streams.spec.infer import Batching, Infer
 from streams.spec.inputs import Array, Image
@@ -42,6 +46,7 @@ __all__ = [
     "Column",
     "Columns",
     "Count",
+    "CountDistinct",
     "Decision",
     "Derived",
     "Drift",
@@ -50,12 +55,17 @@ __all__ = [
     "Fallback",
     "Feature",
     "Feedback",
+    "First",
     "Gate",
     "Image",
     "Infer",
     "Invalid",
     "LabelRate",
+    "Lag",
+    "Last",
+    "Max",
     "Mean",
+    "Min",
     "Model",
     "OneHot",
     "Pipeline",
@@ -64,7 +74,9 @@ __all__ = [
     "RollOut",
     "Scale",
     "Slices",
+    "Std",
     "Sum",
     "Text",
+    "TimeSince",
     "Transform",
 ]

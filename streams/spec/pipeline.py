@@ -13,10 +13,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
+from streams.spec.aggregates import LabelRate, Window
 from streams.spec.derived import Derived
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
-from streams.spec.features import Feature, LabelRate, Window
+from streams.spec.features import Feature
 from streams.spec.feedback import Feedback
 from streams.spec.fields import optional, require_default
 from streams.spec.inputs import LARGEST_ROW, Input
@@ -26,7 +27,7 @@ from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
 from streams.spec.topics import Topics
 from streams.spec.vectors import Vectors
-from streams.spec.windows import FoldPlan, compile_plan
+from streams.spec.windows import FoldPlan, compile_plan, revisions
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,13 @@ class Pipeline:
                     f"{window.delay} is shorter than feedback.horizon",
                     "labels are not known earlier: use the horizon or more",
                 )
+            number = window.class_ if isinstance(window, LabelRate) else None
+            if number is not None and number >= (named := len(self.feedback.classes)):
+                raise PipelineError(
+                    f"features.{window.label}.class_",
+                    f"feedback.classes names {named}, and none is {number}",
+                    "use the index of one of them, from 0 on",
+                )
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -226,6 +234,8 @@ class Pipeline:
             ]
         )
         said = [self.feature_names, self.normalised, plan, stateless, cleaned]
+        if found := revisions(self.windows):
+            said.append(found)
         if self.inputs:
             said.append([[list(one.tensor), one.meaning] for one in self.inputs])
         text = json.dumps(said)

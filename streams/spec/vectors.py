@@ -9,9 +9,10 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.spec.aggregates import Window
 from streams.spec.derived import Derived
 from streams.spec.events import Columns
-from streams.spec.features import Block, Feature, Window
+from streams.spec.features import Block, Feature
 from streams.spec.windows import FoldPlan, Select, select
 
 

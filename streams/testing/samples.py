@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streams.errors import ConfigurationError, PipelineError
-from streams.spec import OneHot, Pipeline
+from streams.spec import CountDistinct, OneHot, Pipeline
 from streams.spec.fields import base_type, json_name, numeric, optional, plain
 from streams.spec.inputs import Input
 from streams.spec.loading import explained
@@ -32,6 +32,8 @@ _ATTEMPTS = 40
 _PATIENCE = 8
 """Tries of one way to make a field: some of its values may pass."""
 _NULLS = 0.05
+_DISTINCT = 20
+"""Values of a category of which a feature counts how many there are."""
 
 Make = Callable[[int], Any]
 """The value of a field in the n-th event, as JSON has it."""
@@ -76,6 +78,9 @@ class _Sampler:
         self._random = Random(seed)  # noqa: S311 - not a secret
         self._entities = 1 + count // 10
         self._factory = ModelFactory.create_factory(self._schema, __random_seed__=seed)
+        self._counted = {
+            window.field for window in pipeline.windows if isinstance(window, CountDistinct)
+        }
         self._names = {name: json_name(self._schema, name) for name in self._schema.model_fields}
         self._ways = {name: self._ways_of(name) for name in self._schema.model_fields}
         """The rest of the ways to make a field's value, the best first; none: by its type."""
@@ -154,6 +159,8 @@ class _Sampler:
                 noise = np.random.default_rng(self._random.randrange(1 << 32))
                 return [partial(_noise, one, noise)]
         made = self._known(name) or self._plausible(name)
+        if not made and name in self._counted:
+            made = self._named(name, lambda _: self._random.randrange(_DISTINCT))
         if made and optional(self._schema, name) and name in self._pipeline.cleaning.missing:
             [way] = made
             return [lambda n: None if self._random.random() < _NULLS else way(n)]
