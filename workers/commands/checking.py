@@ -108,6 +108,7 @@ def _describe(pipeline: Pipeline) -> None:
     table = Table(title=f"Pipeline {pipeline.name}", show_header=False, title_justify="left")
     event, feedback = pipeline.event, pipeline.feedback
     table.add_row("event", f"{event.schema.__name__}: id {event.id}, key {event.key}, {event.time}")
+    table.add_row("predicts", plain(str(pipeline.predicts)))
     names = ", ".join(pipeline.feature_names)
     table.add_row("features", plain(f"{len(pipeline.feature_names)}: {names}"))
     absent = "left out" if feedback.missing is None else f"label {feedback.missing:g}"
