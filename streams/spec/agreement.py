@@ -26,7 +26,7 @@ _OF_CLASSES_ALONE: dict[str, str] = {
 """What a pipeline that predicts a number may not declare, and why."""
 
 
-class Parts(NamedTuple):
+class TaskParts(NamedTuple):
     """The parts of a pipeline that depend on its task."""
 
     model: Model
@@ -35,7 +35,7 @@ class Parts(NamedTuple):
     policies: Policies
 
 
-def settled(task: Task, parts: Parts) -> dict[str, Any]:
+def settled(task: Task, parts: TaskParts) -> dict[str, Any]:
     """The parts that were left at their defaults and are others for this task, by name."""
     if task.classes:
         return {}
@@ -44,12 +44,12 @@ def settled(task: Task, parts: Parts) -> dict[str, Any]:
     if feedback.classes == _default(Feedback, "classes"):
         found["feedback"] = replace(feedback, classes=())
     if policies.gate.metric == _default(Gate, "metric"):
-        gate = replace(policies.gate, metric=task.metrics[0])  # type: ignore[arg-type]
+        gate = replace(policies.gate, metric=task.metrics[0])
         found["policies"] = replace(policies, gate=gate)
     return found
 
 
-def check_agreement(task: Task, parts: Parts) -> None:
+def check_agreement(task: Task, parts: TaskParts) -> None:
     """Raise a `PipelineError` unless these parts are what the task can work with."""
     _check_training(task, parts.model)
     _check_gate(task, parts.policies.gate)
@@ -97,7 +97,7 @@ def _or_value(task: Task) -> str:
     return ', or task="value" where labels are numbers' if task.name == "binary" else ""
 
 
-def _check_classes(task: Task, parts: Parts) -> None:
+def _check_classes(task: Task, parts: TaskParts) -> None:
     named = {"decision": parts.decision.classes, "feedback": parts.feedback.classes}
     for part, names in named.items():
         if len(set(names)) != task.classes and (names or part == "decision"):
@@ -130,7 +130,7 @@ def _name_each(task: Task) -> str:
     return "name each class once" + _or_value(task)
 
 
-def _check_value(parts: Parts) -> None:
+def _check_value(parts: TaskParts) -> None:
     where: Mapping[str, object] = {
         "decision": parts.decision,
         "feedback": parts.feedback,

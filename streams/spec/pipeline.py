@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
-from streams.spec.agreement import Parts, check_agreement, settled
+from streams.spec.agreement import TaskParts, check_agreement, settled
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
 from streams.spec.features import Block, Feature, LabelRate, Window
@@ -124,8 +124,8 @@ class Pipeline:
         return Task.of(self.task, self.model.outputs, self.model.quantiles)
 
     @property
-    def _parts(self) -> Parts:
-        return Parts(self.model, self.feedback, self.decision, self.policies)
+    def _parts(self) -> TaskParts:
+        return TaskParts(self.model, self.feedback, self.decision, self.policies)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class Pipeline:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """Parts of the events whose quality is followed by itself."""
+        """TaskParts of the events whose quality is followed by itself."""
         return compile_slices(self.policies.evaluate.slices, self.feature_names)
 
     @cached_property

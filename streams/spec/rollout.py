@@ -9,15 +9,14 @@ from typing import Literal, NoReturn
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds
+from streams.spec.tasks import MetricName
 
 
 @dataclass(frozen=True)
 class Gate:
     """When a candidate may replace the champion, on the same later window."""
 
-    metric: Literal[
-        "average_precision", "roc_auc", "accuracy", "wape", "mae", "rmse", "pinball"
-    ] = "average_precision"
+    metric: MetricName = "average_precision"
     """What candidate and champion are compared by; of several classes `roc_auc` is the mean over
     the classes, each against the rest. A value has errors, which are better where they are lower:
     `wape` unless told otherwise, the absolute errors' sum over that of the labels' sizes; of its
@@ -88,8 +87,8 @@ class RollOut:
     harm: float = 0.01
     """Harmless is a mean loss proven to be above the champion's by less than this. The loss of a
     score is its squared error with all classes made equally frequent: 0.25 of a coin's. Of a value
-    it is the absolute error, or the quantiles' pinball loss, as a share of what 99 % of the
-    champion's errors were below on its validation slice; a larger one counts as that."""
+    it is the mean of the point's absolute error and the quantiles' pinball losses, as a share of
+    what 99 % of the champion's were below on its validation slice; a larger one counts as that."""
     confidence: float = 0.95
     """With this probability no conclusion of a whole roll-out is wrong, however often one looks."""
     holdout: float = 0.0

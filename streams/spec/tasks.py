@@ -12,8 +12,10 @@ from streams.errors import PipelineError
 
 TaskName = Literal["binary", "multiclass", "value"]
 
-_OF_CLASSES = ("average_precision", "roc_auc", "accuracy")
-_METRICS: dict[str, tuple[str, ...]] = {
+MetricName = Literal["average_precision", "roc_auc", "accuracy", "wape", "mae", "rmse", "pinball"]
+
+_OF_CLASSES: tuple[MetricName, ...] = ("average_precision", "roc_auc", "accuracy")
+_METRICS: dict[str, tuple[MetricName, ...]] = {
     "binary": _OF_CLASSES,
     "multiclass": _OF_CLASSES,
     "value": ("wape", "mae", "rmse", "pinball"),
@@ -81,7 +83,7 @@ class Task:
         return self.name == "binary"
 
     @property
-    def metrics(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[MetricName, ...]:
         """What versions can be compared by, the usual one first."""
         return tuple(one for one in _METRICS[self.name] if one != "pinball" or self.quantiles)
 

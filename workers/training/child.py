@@ -118,7 +118,7 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         )
         sliced = cut(reading.examples, spans)
         # before torch is imported, which takes seconds
-        require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
+        require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
     candidate = fitting.candidate(own, reading.examples, spans, report)
     scores = evaluate(candidate.onnx, sliced.evaluate)
     repository = Repository(fitting.settings.model_repository, pipeline.name)
@@ -152,7 +152,7 @@ def _case(
     anchor = champion
     if earlier.anchor != job.champion:
         anchor = opponent(pipeline, repository, earlier.anchor, earlier.anchor_manifest, held)
-    chooses = pipeline.decision.threshold is None and pipeline.model.outputs == 1
+    chooses = pipeline.decision.threshold is None and pipeline.predicts.thresholds
     positives = int(np.count_nonzero(sliced.validate.label))
     start = float(held.event_time[0])
     return Case(

@@ -19,7 +19,7 @@ from streams.spec.model import INPUT, OUTPUT
 from workers.releases.onnx_files import first_line, run, session
 
 TOLERANCE = 1e-5
-"""Largest difference between a score of torch and of onnxruntime."""
+"""Largest difference between a score of torch and of onnxruntime, as a share of its size."""
 
 
 class Normalise(nn.Module):
@@ -53,8 +53,16 @@ def statistics(
     return mean, np.where(scaled & vary, deviation, 1.0)
 
 
-class ExportedModel(nn.Module):
-    """What is exported: normalise -> network -> prior correction -> sigmoid or softmax."""
+class Exported(nn.Module):
+    """What is exported: the network, with what is before and behind it."""
+
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """How large scores [n, outputs] are: what a difference is held against."""
+        raise NotImplementedError
+
+
+class ExportedModel(Exported):
+    """Of classes: normalise -> network -> prior correction -> sigmoid or softmax."""
 
     offset: Tensor
 
@@ -72,8 +80,48 @@ class ExportedModel(nn.Module):
         logits: Tensor = self.network(self.normalise(vectors)) + self.offset
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """Of probabilities, 1."""
+        del scores
+        return 1.0
 
-_PUT_AROUND = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+
+class ExportedValue(Exported):
+    """Of a value: normalise -> network -> the label's own unit -> quantiles that do not cross.
+
+    Quantiles are sorted, which brings them nearer to the true ones wherever they cross
+    (Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing",
+    Econometrica 78, 2010).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, normalise: Normalise, network: nn.Module, mean: float, scale: float) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[n, features] as served -> [n, 1 + quantiles], the point first."""
+        found: Tensor = self.network(self.normalise(vectors)) * self.scale + self.mean
+        quantiles = found.shape[1] - 1
+        if quantiles < 2:
+            return found
+        # not sort: its export asks the tensor how wide it is, and TensorRT wants a constant
+        rising = torch.topk(found[:, 1:], quantiles, dim=1, largest=False, sorted=True).values
+        return torch.cat([found[:, :1], rising], dim=1)
+
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """The largest of them, and what they were made from."""
+        made_from = float(self.scale) + abs(float(self.mean))
+        return made_from + float(np.abs(scores).max(initial=0.0))
+
+
+_PROBABILITIES = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+_ONE_SIDED = (*_PROBABILITIES, nn.ReLU, nn.Softplus)
 
 
 def build(pipeline: Pipeline) -> nn.Module:
@@ -99,20 +147,33 @@ def build(pipeline: Pipeline) -> nn.Module:
             f"fails on [2, {features}]: {type(error).__name__}: {first_line(error)}",
             "return a torch.nn.Module that takes float32 [n, features]",
         ) from error
+    _check_last(network, bool(pipeline.predicts.classes))
+    if shape != (2, outputs):
+        raise PipelineError(
+            "model.network",
+            f"maps [2, {features}] to {list(shape)}, expected [2, {outputs}]",
+            "return one logit per output, or set model.outputs"
+            if pipeline.predicts.classes
+            else "return the point, then each of model.quantiles",
+        )
+    return network
+
+
+def _check_last(network: nn.Module, classes: bool) -> None:
+    """Raise a `PipelineError` where the last layer is one too many."""
     last = next(reversed(network), None) if isinstance(network, nn.Sequential) else None
-    if isinstance(last, _PUT_AROUND):
+    if classes and isinstance(last, _PROBABILITIES):
         raise PipelineError(
             "model.network",
             f"ends in {type(last).__name__}, which is put around it anyway",
             "return logits: leave the last layer out",
         )
-    if shape != (2, outputs):
+    if not classes and isinstance(last, _ONE_SIDED):
         raise PipelineError(
             "model.network",
-            f"maps [2, {features}] to {list(shape)}, expected [2, {outputs}]",
-            "return one logit per output, or set model.outputs",
+            f"ends in {type(last).__name__}, and labels are standardised: about half are below 0",
+            "leave the last layer out",
         )
-    return network
 
 
 def export(module: nn.Module, features: int) -> bytes:
@@ -166,11 +227,11 @@ def _strip(part: Any) -> None:
     part.ClearField("metadata_props")
 
 
-def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
+def verify(data: bytes, module: Exported, sample: NDArray[np.float32]) -> None:
     """Check that the ONNX file answers as the module does, for the whole sample and for one row.
 
     Raises:
-        ModelError: a score differs by more than `TOLERANCE`, or the module fails.
+        ModelError: a score differs by more than `TOLERANCE` of its size, or the module fails.
     """
     loaded = session(data)
     module.eval()
@@ -185,7 +246,7 @@ def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
                 "takes the indices of its Bucket"
             ) from error
         difference = float(np.abs(run(loaded, part) - expected).max(initial=0.0))
-        if not difference <= TOLERANCE:
+        if not difference <= TOLERANCE * module.size(expected):
             raise ModelError(
                 f"the ONNX file differs from torch by {difference:.2g} on {len(part)} vectors - "
                 "the network does something that its export does not"

@@ -19,7 +19,8 @@ from streams.spec.functions import place_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
 from workers.releases.onnx_files import first_line
-from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
+from workers.training.export import Exported, Normalise, build, export, statistics, verify
+from workers.training.losses import loss_of
 
 
 def main() -> None:
@@ -43,8 +44,7 @@ def try_network(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
     torch.manual_seed(int(pipeline.model.training()["seed"]))
     try:
         normalise = Normalise(*statistics(vectors, pipeline.normalised))
-        offset = np.zeros(pipeline.model.outputs)
-        model = ExportedModel(normalise, build(pipeline), offset)
+        model = loss_of(pipeline).served(normalise, build(pipeline))
         _learns(model, vectors)
         verify(export(model, vectors.shape[1]), model, vectors)
     except DriftloopError as error:
@@ -54,7 +54,7 @@ def try_network(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
         raise ModelError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _learns(model: ExportedModel, vectors: NDArray[np.float32]) -> None:
+def _learns(model: Exported, vectors: NDArray[np.float32]) -> None:
     """Raise a `PipelineError` where training could not change what the network answers."""
     model.train()
     try:
