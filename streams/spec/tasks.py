@@ -100,6 +100,9 @@ class Task:
         )
 
 
+BINARY = Task("binary", 1)
+
+
 def check_quantiles(quantiles: tuple[float, ...]) -> None:
     """Raise a `PipelineError` unless quantiles rise between 0 and 1."""
     if not all(before < after for before, after in pairwise((0.0, *quantiles, 1.0))):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from streams.spec import Pipeline
+from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
 from workers.training.epochs import How, fit, logits
 from workers.training.export import Normalise, export, statistics, verify
@@ -91,6 +92,7 @@ def train(
             "validation": found.metric,
             "epoch": float(found.epoch),
             "training_seconds": round(found.seconds, 3),
+            **loss_bound(pipeline.predicts, scores, sliced.validate.label),
         },
         environment=environment(device, how),
     )
