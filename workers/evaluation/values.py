@@ -7,6 +7,7 @@ Scores are [n, 1 + quantiles], the point first. What `mae`, `wape` and the other
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,26 @@ def losses(scores: Scores, labels: Labels, quantiles: Sequence[float]) -> Floats
         axis=1
     )
     return np.asarray(found / scores.shape[1], np.float64)
+
+
+@dataclass(frozen=True)
+class BoundedLosses:
+    """Losses as shares of a bound, so that they are in [0, 1]: a larger one counts as the bound.
+
+    A confidence sequence is of bounded differences. What it then says is about the clipped loss: a
+    few errors beyond all others decide nothing.
+    """
+
+    bound: float
+    """In the label's unit, above 0."""
+    quantiles: tuple[float, ...]
+
+    unit = 1.0
+    """What to divide a mean difference by; nothing is weighted here."""
+
+    def losses(self, scores: Scores, labels: Labels) -> Floats:
+        """Of scores [n, 1 + quantiles] and labels [n], [n]."""
+        return np.minimum(losses(scores, labels, self.quantiles) / self.bound, 1.0)
 
 
 def loss_bound(task: Task, scores: Scores, labels: Labels) -> dict[str, float]:
