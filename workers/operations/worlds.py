@@ -1,0 +1,38 @@
+"""A world's events and labels as records of a pipeline that has their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from streams.errors import ConfigurationError
+from streams.spec import Pipeline
+from streams.spec.fields import json_name
+from workers.operations.files import TimedRecord, event_record, label_record
+from workers.worlds.world import Event, Label, World
+
+
+def world_records(
+    pipeline: Pipeline, world: World, timeline: Iterable[Event | Label]
+) -> Iterator[TimedRecord]:
+    """The records of a world's timeline, in its order.
+
+    Raises:
+        ConfigurationError: the pipeline's events have another key or id than the world's.
+    """
+    event = pipeline.event
+    for field, theirs in ((event.key, world.key), (event.id, "event_id"), (event.time, "at")):
+        ours = json_name(event.schema, field)
+        if ours != theirs:
+            raise ConfigurationError(
+                f"{world.name} says {theirs!r} where {pipeline.name} reads {ours!r} - send it to a "
+                "pipeline whose events are declared with its names"
+            )
+    return _records(pipeline, world, timeline)
+
+
+def _records(
+    pipeline: Pipeline, world: World, timeline: Iterable[Event | Label]
+) -> Iterator[TimedRecord]:
+    for number, found in enumerate(timeline, 1):
+        record = event_record if isinstance(found, Event) else label_record
+        yield record(pipeline, found.row, f"{world.name}, record {number}")
