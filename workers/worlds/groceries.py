@@ -106,7 +106,8 @@ def _chosen(
     category = np.where(known & (names != "")[of_product[product]], of_product[product], -1)
     shown = early & (category >= 0)
     sold = np.bincount(category[shown], sales["sales_value"][shown], len(names))
-    best = np.sort(np.argsort(-sold, kind="stable")[:CATEGORIES])
+    best = np.argsort(-sold, kind="stable")[:CATEGORIES]
+    best = np.sort(best[sold[best] > 0])
     slot = np.full(len(names) + 1, -1)  # of a sale of none, -1, the last one
     slot[best] = np.arange(len(best))
     return names[best].tolist(), slot[category]
