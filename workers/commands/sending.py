@@ -71,14 +71,14 @@ def send(
         raise ConfigurationError("--limit is of a --world: of a file, send a shorter one")
     if rate is not None and speed is not None:
         raise ConfigurationError("give one of --rate and --speed")
+    chosen = None if world is None else find_world(world)
     pipeline = find_pipeline(module)
     settings = connected_settings(module, needs=("kafka",))
-    if world is None:
+    if chosen is None:
         made = records(pipeline, events, labels)
     else:
-        found = find_world(world)
-        console.print(f"{found.name}: {found.licence}. Times are {found.times}", soft_wrap=True)
-        made = world_records(pipeline, found, found.timeline(settings.cache_dir, note, limit))
+        made = world_records(pipeline, chosen, settings.cache_dir, note, limit)
+        note(f"{chosen.name}: {chosen.licence}. Times are {chosen.times}")
     count = asyncio.run(_send(settings, pipeline, made, rate, speed))
     out.print(f"published {count:,} records; next, `driftloop tail {module} predictions`")
 

@@ -55,7 +55,7 @@ def _made(record: ToRecord, pipeline: Pipeline, path: Path) -> Iterator[TimedRec
         yield made
 
 
-def event_record(pipeline: Pipeline, row: Row, place: str, before: float = 0.0) -> TimedRecord:
+def event_record(pipeline: Pipeline, row: Row, place: str, before: float) -> TimedRecord:
     """An event as a record; `place` names it in errors.
 
     A row without a time that can be read happens at `before`, when the one before it did.
@@ -69,7 +69,7 @@ def event_record(pipeline: Pipeline, row: Row, place: str, before: float = 0.0) 
     return TimedRecord(at, pipeline.topics.events, named, msgspec.json.encode(row))
 
 
-def label_record(pipeline: Pipeline, row: Row, place: str, before: float = 0.0) -> TimedRecord:
+def label_record(pipeline: Pipeline, row: Row, place: str, before: float) -> TimedRecord:
     """A label as a record; as `event_record`.
 
     Raises:

@@ -81,10 +81,14 @@ class World:
     ) -> Iterator[Event | Label]:
         """The first `limit` events and all their labels, in the order in which they are known.
 
-        Held in memory are the labels that are not known yet. Raises as `happenings`.
+        The packages are fetched when this is called. Held in memory are the labels that are not
+        known yet. Raises as `happenings`.
         """
+        return self._in_order(self.happenings(cache, progress, limit))
+
+    def _in_order(self, happenings: Iterator[Happening]) -> Iterator[Event | Label]:
         waiting: list[tuple[float, int, Label]] = []
-        for number, found in enumerate(self.happenings(cache, progress, limit)):
+        for number, found in enumerate(happenings):
             while waiting and waiting[0][0] <= found.at:
                 yield heapq.heappop(waiting)[2]
             names = {"event_id": found.event_id, self.key: found.key}

@@ -73,9 +73,9 @@ def test_a_world_goes_to_a_pipeline_that_has_its_names(tmp_path: Path) -> None:
     pipeline = declare()
     world = World("orders", "shopper", "none", "amount", "made", (), read)
     with pytest.raises(ConfigurationError, match="says 'event_id' where orders reads 'order_id'"):
-        world_records(pipeline, world, world.timeline(tmp_path, print))
+        world_records(pipeline, world, tmp_path, print)
     with pytest.raises(ConfigurationError, match="says 'key' where orders reads 'shopper'"):
-        world_records(pipeline, WORLD, WORLD.timeline(tmp_path, print))
+        world_records(pipeline, WORLD, tmp_path, print)
 
 
 def test_records_are_as_a_producer_writes_them(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_records_are_as_a_producer_writes_them(tmp_path: Path) -> None:
         cleaning=spec.Cleaning(),
         features=[spec.Column("x"), spec.Count(key="key", over="1h")],
     )
-    found = list(world_records(pipeline, WORLD, WORLD.timeline(tmp_path, print, 2)))
+    found = list(world_records(pipeline, WORLD, tmp_path, print, 2))
     assert [one.topic for one in found] == [pipeline.topics.events] * 2 + (
         [pipeline.topics.feedback] * 2
     )
