@@ -63,10 +63,10 @@ def send(
     With both, labels go out in between, when they became known. A bad record becomes a dead letter.
     """
     files = events is not None or labels is not None
-    if files == (world is not None):
-        raise ConfigurationError(
-            "give either files to send (events, --labels) or the name of a --world"
-        )
+    if not files and world is None:
+        raise ConfigurationError("nothing to send - give a file of events, --labels, or a --world")
+    if files and world is not None:
+        raise ConfigurationError("a --world brings its own events and labels - send files without")
     if limit is not None and world is None:
         raise ConfigurationError("--limit is of a --world: of a file, send a shorter one")
     if rate is not None and speed is not None:
