@@ -16,7 +16,7 @@ from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from workers.worlds.catalogue import WORLDS
 from workers.worlds.packages import TARBALL, Package, fetch
-from workers.worlds.world import Event
+from workers.worlds.world import EventRow
 
 COUNTS = {
     "digits": (70_000, 70_000, {1.0: 7_877}),
@@ -47,7 +47,7 @@ def test_a_world_is_as_large_as_it_is_known_to_be(name: str) -> None:
     for found in world.timeline(Settings().cache_dir, print):
         assert found.at >= before
         before = found.at
-        if isinstance(found, Event):
+        if isinstance(found, EventRow):
             events += 1
             names.add(found.row["event_id"])
             fields |= found.row.keys()

@@ -10,11 +10,11 @@ from streams.spec import Pipeline
 from streams.spec.fields import json_name
 from workers.fetching import Notify
 from workers.operations.files import TimedRecord, event_record, label_record
-from workers.worlds.world import Event, Label, World
+from workers.worlds.world import DataWorld, EventRow, LabelRow
 
 
 def world_records(
-    pipeline: Pipeline, world: World, cache: Path, progress: Notify, limit: int | None = None
+    pipeline: Pipeline, world: DataWorld, cache: Path, progress: Notify, limit: int | None = None
 ) -> Iterator[TimedRecord]:
     """The records of a world's first `limit` events and their labels, in the order of its timeline.
 
@@ -37,8 +37,8 @@ def world_records(
 
 
 def _records(
-    pipeline: Pipeline, name: str, timeline: Iterable[Event | Label]
+    pipeline: Pipeline, name: str, timeline: Iterable[EventRow | LabelRow]
 ) -> Iterator[TimedRecord]:
     for number, found in enumerate(timeline, 1):
-        record = event_record if isinstance(found, Event) else label_record
+        record = event_record if isinstance(found, EventRow) else label_record
         yield record(pipeline, found.row, f"{name}, record {number}", 0.0)

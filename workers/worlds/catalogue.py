@@ -10,7 +10,7 @@ from workers.worlds.liver import LIVER
 from workers.worlds.machine import MACHINE
 from workers.worlds.mail import MAIL
 from workers.worlds.speech import SPEECH
-from workers.worlds.world import World
+from workers.worlds.world import DataWorld
 
 WORLDS = {
     world.name: world
@@ -18,7 +18,7 @@ WORLDS = {
 }
 
 
-def find_world(name: str) -> World:
+def find_world(name: str) -> DataWorld:
     """The world of this name.
 
     Raises:

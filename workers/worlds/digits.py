@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from workers.worlds.clock import ticks
 from workers.worlds.packages import Package
 from workers.worlds.pickles import load
-from workers.worlds.world import Happening, World
+from workers.worlds.world import DataWorld, Happening
 
 SIDE = 28
 SCANNERS = 16
@@ -58,7 +58,7 @@ def _scanned(parts: Iterable[tuple[NDArray[np.uint8], NDArray[Any]]]) -> Iterato
             number += 1
 
 
-DIGITS = World(
+DIGITS = DataWorld(
     name="digits",
     key="scanner",
     licence="MNIST (LeCun, Cortes, Burges): none named by the package; fetch it, do not pass it on",
@@ -75,7 +75,7 @@ DIGITS = World(
     ),
     read=read_mnist,
 )
-SMALL_DIGITS = World(
+SMALL_DIGITS = DataWorld(
     name="small_digits",
     key="scanner",
     licence="CC BY 4.0 (UCI, Alpaydin and Kaynak), part of scikit-learn",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.worlds.packages import Package
-from workers.worlds.world import Happening, World
+from workers.worlds.world import DataWorld, Happening
 
 LIKED = 4
 """Stars from which on a film was liked."""
@@ -54,7 +54,7 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
             yield dict(zip(names, line, strict=True))
 
 
-FILMS = World(
+FILMS = DataWorld(
     name="films",
     key="user",
     licence="MovieLens 100K (GroupLens): for research, no redistribution, no commercial use",

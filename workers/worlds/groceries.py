@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streams.errors import ConfigurationError
 from workers.worlds.packages import Package
-from workers.worlds.world import Happening, World
+from workers.worlds.world import DataWorld, Happening
 
 DAY = 86_400
 CATEGORIES = 200
@@ -149,7 +149,7 @@ def _totals(
     }
 
 
-GROCERIES = World(
+GROCERIES = DataWorld(
     name="groceries",
     key="category",
     licence="84.51°'s Complete Journey: for education only; the package is MIT",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from workers.worlds.packages import Package
 from workers.worlds.pickles import load
-from workers.worlds.world import Happening, World
+from workers.worlds.world import DataWorld, Happening
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
-LIVER = World(
+LIVER = DataWorld(
     name="liver",
     key="person",
     licence="LGPL (R's survival package), de-identified; GPL package: fetch it, do not pass it on",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workers.worlds.clock import ticks
 from workers.worlds.packages import Package
-from workers.worlds.world import Happening, World
+from workers.worlds.world import DataWorld, Happening
 
 UNITS = 8
 PER_MINUTE = 60.0
@@ -30,7 +30,7 @@ def read(home: Path) -> Iterator[Happening]:
             yield Happening(f"reading-{number}", unit, at, sensors, anomaly, at + KNOWN_AFTER)
 
 
-MACHINE = World(
+MACHINE = DataWorld(
     name="machine",
     key="unit",
     licence="CC BY 4.0 (UCI, Statlog Shuttle), as river (BSD-3-Clause) has it",

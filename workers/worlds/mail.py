@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from workers.worlds.packages import TARBALL, Package
-from workers.worlds.world import Happening, World
+from workers.worlds.world import DataWorld, Happening
 
 KNOWN_AFTER = 86_400.0
 """Seconds until the reader has said what it was."""
@@ -103,7 +103,7 @@ def _text(header: str) -> str:
         return header
 
 
-MAIL = World(
+MAIL = DataWorld(
     name="mail",
     key="sender",
     licence="PDDL-1.0, its contents CC0 (SpamAssassin's public corpus)",

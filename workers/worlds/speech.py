@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streams.errors import ConfigurationError
 from workers.worlds.clock import ticks
 from workers.worlds.packages import Package
-from workers.worlds.world import Happening, World
+from workers.worlds.world import DataWorld, Happening
 
 Samples = NDArray[np.int16]
 
@@ -121,7 +121,7 @@ class Speaker:
         return 0
 
 
-SPEECH = World(
+SPEECH = DataWorld(
     name="speech",
     key="voice",
     licence="made here by eSpeak NG (GPL-3, fetched and loaded as it is); what it says is free",

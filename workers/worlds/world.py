@@ -28,7 +28,7 @@ class Happening(NamedTuple):
     """When the label becomes known, not before the event."""
 
 
-class Event(NamedTuple):
+class EventRow(NamedTuple):
     """An event, as it is published."""
 
     at: float
@@ -36,7 +36,7 @@ class Event(NamedTuple):
     """Its `event_id`, the field that keys it, `at`, and its own fields."""
 
 
-class Label(NamedTuple):
+class LabelRow(NamedTuple):
     """A label, as it is published."""
 
     at: float
@@ -49,7 +49,7 @@ Reader = Callable[..., Iterator[Happening]]
 
 
 @dataclass(frozen=True)
-class World:
+class DataWorld:
     """Where events come from, what they hold, and what of them is real."""
 
     name: str
@@ -78,7 +78,7 @@ class World:
 
     def timeline(
         self, cache: Path, progress: Notify, limit: int | None = None
-    ) -> Iterator[Event | Label]:
+    ) -> Iterator[EventRow | LabelRow]:
         """The first `limit` events and all their labels, in the order in which they are known.
 
         The packages are fetched when this is called. Held in memory are the labels that are not
@@ -86,26 +86,26 @@ class World:
         """
         return self._in_order(self.happenings(cache, progress, limit))
 
-    def _in_order(self, happenings: Iterator[Happening]) -> Iterator[Event | Label]:
-        waiting: list[tuple[float, int, Label]] = []
+    def _in_order(self, happenings: Iterator[Happening]) -> Iterator[EventRow | LabelRow]:
+        waiting: list[tuple[float, int, LabelRow]] = []
         for number, found in enumerate(happenings):
             while waiting and waiting[0][0] <= found.at:
                 yield heapq.heappop(waiting)[2]
             names = {"event_id": found.event_id, self.key: found.key}
-            yield Event(found.at, {**names, "at": found.at, **found.fields})
+            yield EventRow(found.at, {**names, "at": found.at, **found.fields})
             if found.label is not None:
                 row = {**names, "label": found.label, "labelled_at": found.labelled_at}
-                label = Label(found.labelled_at, row)
+                label = LabelRow(found.labelled_at, row)
                 heapq.heappush(waiting, (found.labelled_at, number, label))
         while waiting:
             yield heapq.heappop(waiting)[2]
 
-    def events(self, cache: Path, progress: Notify, limit: int | None = None) -> Iterator[Event]:
+    def events(self, cache: Path, progress: Notify, limit: int | None = None) -> Iterator[EventRow]:
         """The events alone, by event time."""
         found = self.timeline(cache, progress, limit)
-        return (one for one in found if isinstance(one, Event))
+        return (one for one in found if isinstance(one, EventRow))
 
-    def labels(self, cache: Path, progress: Notify, limit: int | None = None) -> Iterator[Label]:
+    def labels(self, cache: Path, progress: Notify, limit: int | None = None) -> Iterator[LabelRow]:
         """The labels of the first `limit` events, by when they become known."""
         found = self.timeline(cache, progress, limit)
-        return (one for one in found if isinstance(one, Label))
+        return (one for one in found if isinstance(one, LabelRow))

@@ -14,7 +14,7 @@ from streams.errors import ConfigurationError
 from tests.unit.pipelines import declare
 from workers.operations.worlds import world_records
 from workers.worlds.catalogue import WORLDS, find_world
-from workers.worlds.world import Event, Happening, Label, World
+from workers.worlds.world import DataWorld, EventRow, Happening, LabelRow
 
 
 class Small(BaseModel):
@@ -36,12 +36,14 @@ def read() -> Iterator[Happening]:
         yield Happening(f"e{number}", f"k{number % 2}", at, {"x": number}, label, at + (delay or 0))
 
 
-WORLD = World("small", "key", "none", "x", "made", (), read)
+WORLD = DataWorld("small", "key", "none", "x", "made", (), read)
 
 
-def said(found: Event | Label) -> str:
+def said(found: EventRow | LabelRow) -> str:
     row = found.row
-    return f"{row['event_id']}={row['label']:.0f}" if isinstance(found, Label) else row["event_id"]
+    return (
+        f"{row['event_id']}={row['label']:.0f}" if isinstance(found, LabelRow) else row["event_id"]
+    )
 
 
 def test_labels_stand_between_events_where_they_become_known(tmp_path: Path) -> None:
@@ -65,13 +67,13 @@ def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
         yield next(read())
         raise AssertionError("read on")
 
-    world = World("endless", "key", "none", "x", "made", (), endless)
+    world = DataWorld("endless", "key", "none", "x", "made", (), endless)
     assert said(next(world.events(tmp_path, print))) == "e0"
 
 
 def test_a_world_goes_to_a_pipeline_that_has_its_names(tmp_path: Path) -> None:
     pipeline = declare()
-    world = World("orders", "shopper", "none", "amount", "made", (), read)
+    world = DataWorld("orders", "shopper", "none", "amount", "made", (), read)
     with pytest.raises(ConfigurationError, match="says 'event_id' where orders reads 'order_id'"):
         world_records(pipeline, world, tmp_path, print)
     with pytest.raises(ConfigurationError, match="says 'key' where orders reads 'shopper'"):
