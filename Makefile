@@ -74,7 +74,7 @@ test: lint ## run all checks and tests (ARGS='-k name' selects tests)
 faults: $(READY) ## kill everything, for 6 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
-worlds: $(READY) ## fetch the real data of every world (170 MB), and count it
+worlds: $(READY) ## fetch the real data of every world (190 MB), and count it
 	@exec $(PY) -m pytest -m 'worlds or not worlds' tests/integration/test_worlds.py $(ARGS)
 
 house: $(READY) ## print the figures of the layout: modules, lengths, cycles, duplicates

@@ -170,7 +170,7 @@ GROCERIES = DataWorld(
             name="pyarrow",
             version="26.0.1",
             sha256=tuple(Path(__file__).with_name("pyarrow.txt").read_text().split()),
-            megabytes=48,
+            megabytes=55,
             licence="Apache-2.0",
         ),
     ),
