@@ -78,7 +78,9 @@ def send(
         made = records(pipeline, events, labels)
     else:
         made = world_records(pipeline, chosen, settings.cache_dir, note, limit)
-        note(f"{chosen.name}: {chosen.licence}. Times are {chosen.times}")
+        note(f"{chosen.name}: {chosen.schema}")
+        note(f"times: {chosen.times}")
+        note(f"licence: {chosen.licence}")
     count = asyncio.run(_send(settings, pipeline, made, rate, speed))
     out.print(f"published {count:,} records; next, `driftloop tail {module} predictions`")
 

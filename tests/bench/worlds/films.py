@@ -101,7 +101,7 @@ def ranked(ratings: Ratings, train: NDArray[np.bool_], score: Score) -> tuple[fl
     tested = wanted.sum(axis=1) > 0
     best = np.argsort(-scores[tested], axis=1, kind="stable")[:, :TOP]
     discount = 1 / np.log2(np.arange(2, TOP + 2))
-    gained = np.take_along_axis(wanted[tested], best, axis=1) @ discount
+    gained = np.take_along_axis(wanted[tested], best, axis=1) @ discount[: best.shape[1]]
     ideal = np.cumsum(discount)[np.minimum(wanted[tested].sum(axis=1), TOP).astype(int) - 1]
     new = (seen[tested].sum(axis=1) == 0).mean()
     return float((gained / ideal).mean()), float(new)

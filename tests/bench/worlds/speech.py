@@ -39,7 +39,7 @@ def measure() -> Figures:
 
 
 def spectrum(sound: str) -> Floats:
-    """The logarithm of the energy in bands of equal ratio, by time slice [SLICES * BANDS].
+    """The logarithm of the energy in bands of equal ratio, by time slice [slices * bands].
 
     The sound begins where it is loud for the first time: a tenth of its loudest window.
     """

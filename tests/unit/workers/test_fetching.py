@@ -51,7 +51,7 @@ def test_a_package_is_fetched_once(offline: Path, tmp_path: Path) -> None:
     told: list[str] = []
     home = fetch(package, tmp_path / "cache", told.append)
     assert (home / "tinydata" / "rows.csv").read_text() == "a,b\n1,2\n"
-    assert told == ["fetching tinydata 1.0 (0 MB)"]
+    assert told == ["fetching tinydata 1.0 (0 MB, licence: none)"]
     next(offline.iterdir()).unlink()
     assert fetch(package, tmp_path / "cache", told.append) == home
     assert len(told) == 1
