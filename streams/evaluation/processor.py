@@ -23,8 +23,9 @@ from streams.evaluation.recent import BUCKETS
 from streams.evaluation.served import ServedCounts
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
 from streams.ports.models import References
-from streams.records import Cell, Example, decoder, encode, unpack
+from streams.records import Cell, Example, decoder, encode
 from streams.spec import Pipeline
+from streams.spec.layout import features_of
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ class Evaluation:
         self._read_cells = read_cells
         self._span = pipeline.policies.evaluate.every_seconds
         self._task = pipeline.predicts
-        self._width = len(pipeline.feature_names)
+        self._layout = pipeline.layout
         self._bad = FirstOfEachCause(pipeline.topics.examples)
         self._said = False
         self._cells: dict[CellName, Cell] = {}
@@ -188,10 +189,10 @@ class Evaluation:
         masks = {"": np.ones(len(examples), bool)}
         if not self._pipeline.slices:
             return masks
-        width = 4 * self._width
-        ours = np.array([len(one.vector) == width for one in examples])
-        blank = bytes(width)
-        vectors = unpack([one.vector if len(one.vector) == width else blank for one in examples])
+        size = self._layout.size
+        ours = np.array([len(one.vector) == size for one in examples])
+        rows = [one.vector if len(one.vector) == size else bytes(size) for one in examples]
+        vectors = features_of(self._layout.unpack(rows))
         return masks | {one.name: one.mask(vectors) & ours for one in self._pipeline.slices}
 
     def _forget(self) -> None:

@@ -6,13 +6,13 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.ports.batches import NO_HEADERS, OutputRecord
-from streams.records import ARMS, CHAMPION, WHOLE, Prediction, Scored, encode, pack
-from streams.scoring.decoding import Decoded
+from streams.records import ARMS, CHAMPION, WHOLE, Prediction, Scored, encode
+from streams.scoring.decoded import Decoded
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
+from streams.spec.layout import Rows
 
 _timestamp = attrgetter("timestamp")
 
@@ -55,9 +55,9 @@ def predicted(
 
 
 def what_was_served(
-    pipeline: Pipeline, decoded: Decoded, vectors: NDArray[np.float32], served: ServedScores
+    pipeline: Pipeline, decoded: Decoded, rows: Rows, served: ServedScores
 ) -> list[OutputRecord]:
-    """The records of `P.scored`, one for each event, with its vector [n, features]."""
+    """The records of `P.scored`, one for each event, with its row."""
     schema = pipeline.schema_hash
     return [
         (
@@ -96,7 +96,7 @@ def what_was_served(
             decoded.ids,
             decoded.times.tolist(),
             _label_entities(pipeline, decoded),
-            pack(vectors),
+            pipeline.layout.pack(rows),
             _scores(served),
             served.versions.tolist(),
             _written_before(decoded),

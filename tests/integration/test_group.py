@@ -21,10 +21,10 @@ from tests.synthetic import pipeline as declared
 from workers.devstack.servers import free_port
 from workers.training import group
 from workers.training.epochs import How, fit
-from workers.training.export import Normalise
 from workers.training.group import Group
 from workers.training.launched import RankLost
 from workers.training.losses import loss_of
+from workers.training.modules import Normalise
 from workers.training.ranks import OneRank
 
 EXAMPLES = in_columns(made(1.0, per_day=1100))

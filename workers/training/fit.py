@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from streams.spec import Pipeline
 from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
 from workers.training.epochs import How, fit, logits
-from workers.training.export import Normalise, export, statistics, verify
+from workers.training.export import as_tensors, export, statistics, verify
 from workers.training.losses import label_numbers, loss_of
+from workers.training.modules import Normalise, preparing
 from workers.training.slices import Spans, cut, require_support
 
 
@@ -76,10 +76,10 @@ def train(
     with _deterministic(seed, how) as device:
         own = sliced.train if own is None else own
         found = fit(pipeline, normalise, loss, (own, sliced.validate), how)
-        served = loss.served(normalise.cpu(), found.network.cpu())
-        data = export(served, len(pipeline.feature_names))
-        verify(data, served, sliced.validate.vector[:2048])
-        scores = _scores(served, sliced.validate.vector)
+        served = loss.served(preparing(pipeline.layout, normalise.cpu()), found.network.cpu())
+        data = export(served, pipeline.layout)
+        verify(data, served, sliced.validate.rows[:2048])
+        scores = logits(served, as_tensors(sliced.validate.rows))
     label = {} if pipeline.predicts.classes else {"label": numbers}
     return Candidate(
         onnx=data,
@@ -141,10 +141,6 @@ def environment(device: torch.device, how: How) -> dict[str, str]:
         "threads": str(how.threads),
         **several,
     }
-
-
-def _scores(served: nn.Module, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return logits(served, torch.from_numpy(vectors))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from streams.errors import TrainingError
 from streams.spec import Pipeline
 from workers.evaluation import metrics
-from workers.training.export import Exported, ExportedModel, ExportedValue, Normalise
+from workers.training.modules import Exported, ExportedModel, ExportedValue
 
 Labels = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ class Loss(nn.Module, ABC):
         """Of answers [n, outputs] to a slice: higher is better."""
 
     @abstractmethod
-    def served(self, normalise: Normalise, network: nn.Module) -> Exported:
+    def served(self, normalise: nn.Module, network: nn.Module) -> Exported:
         """What is exported."""
 
 
@@ -66,7 +66,7 @@ class ClassLoss(Loss):
         name = "average_precision" if self._binary else "accuracy"
         return metrics.point(name, answers, labels)
 
-    def served(self, normalise: Normalise, network: nn.Module) -> Exported:
+    def served(self, normalise: nn.Module, network: nn.Module) -> Exported:
         """Probabilities under the true prior."""
         return ExportedModel(normalise, network, self._offset)
 
@@ -112,7 +112,7 @@ class ValueLoss(Loss):
             found = self(*(torch.from_numpy(one).to(device) for one in (answers, labels)))
         return -float(found)
 
-    def served(self, normalise: Normalise, network: nn.Module) -> Exported:
+    def served(self, normalise: nn.Module, network: nn.Module) -> Exported:
         """Numbers in the label's own unit."""
         mean, scale = self._label
         return ExportedValue(normalise, network, mean, scale)

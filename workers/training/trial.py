@@ -1,6 +1,6 @@
 """A pipeline's network, tried without training: `python -m workers.training.trial MODULE`.
 
-Reads vectors from standard input (float32 [n, features], little-endian), builds the network,
+Reads rows from standard input (`streams.spec.layout`), builds the network,
 exports it and runs the ONNX file on them, as training and serving will. Writes what is wrong as one
 line, or nothing.
 """
@@ -9,44 +9,44 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from streams.errors import DriftloopError, ModelError, PipelineError
 from streams.spec import Pipeline
 from streams.spec.functions import place_of
+from streams.spec.layout import Rows, features_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
 from workers.releases.onnx_files import first_line
-from workers.training.export import Exported, Normalise, build, export, statistics, verify
+from workers.training.export import as_tensors, build, export, statistics, verify
 from workers.training.losses import loss_of
+from workers.training.modules import Exported, Normalise, preparing
 
 
 def main() -> None:
     """Try the network of a module; exits with 1 where it cannot be trained or served."""
     pipeline = find_pipeline(sys.argv[1])
-    features = len(pipeline.feature_names)
-    vectors = np.frombuffer(sys.stdin.buffer.read(), "<f4").reshape(-1, features)
+    rows = pipeline.layout.parse(bytearray(sys.stdin.buffer.read()))
     try:
-        try_network(pipeline, vectors)
+        try_network(pipeline, rows)
     except ModelError as error:
         print(error)
         sys.exit(1)
 
 
-def try_network(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
-    """Try a pipeline's network on vectors [n, features].
+def try_network(pipeline: Pipeline, rows: Rows) -> None:
+    """Try a pipeline's network on rows.
 
     Raises:
         ModelError: it cannot be trained or served; says where and why.
     """
     torch.manual_seed(int(pipeline.model.training()["seed"]))
     try:
-        normalise = Normalise(*statistics(vectors, pipeline.normalised))
-        model = loss_of(pipeline).served(normalise, build(pipeline))
-        _learns(model, vectors)
-        verify(export(model, vectors.shape[1]), model, vectors)
+        normalise = Normalise(*statistics(features_of(rows), pipeline.normalised))
+        prepare = preparing(pipeline.layout, normalise)
+        model = loss_of(pipeline).served(prepare, build(pipeline))
+        _learns(model, rows)
+        verify(export(model, pipeline.layout), model, rows)
     except DriftloopError as error:
         cause = error.__cause__
         where = f"{explained(cause)}".partition(": ")[0] if cause is not None else ""
@@ -54,11 +54,11 @@ def try_network(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
         raise ModelError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _learns(model: Exported, vectors: NDArray[np.float32]) -> None:
+def _learns(model: Exported, rows: Rows) -> None:
     """Raise a `PipelineError` where training could not change what the network answers."""
     model.train()
     try:
-        found = model(torch.from_numpy(vectors[:64].copy()))
+        found = model(*as_tensors(rows[:64].copy()))
     except Exception as error:
         raise PipelineError(
             "model.network",
