@@ -70,6 +70,8 @@ class Pipeline:
                 "use lower-case letters, digits and -, starting with a letter",
             )
         _check_parts(self)
+        for name, part in settled(self.predicts, self._parts).items():
+            object.__setattr__(self, name, part)
         if not self.features and not self.inputs:
             raise PipelineError("features", "are empty", "declare at least one, or an input")
         self.cleaning.validate(self.event.schema)
@@ -85,8 +87,6 @@ class Pipeline:
         self._check_inputs()
         self._check_missing()
         self._check_labels()
-        for name, part in settled(self.predicts, self._parts).items():
-            object.__setattr__(self, name, part)
         check_agreement(self.predicts, self._parts)
         compile_slices(self.policies.evaluate.slices, self.feature_names)
 

@@ -23,6 +23,7 @@ from workers.training.fit import Candidate, train
 from workers.training.losses import ValueLoss, label_numbers, loss_of
 from workers.training.preparing import Normalise
 from workers.training.slices import slices_at
+from workers.training.trial import try_network
 
 PIPELINE = amounts.pipeline
 EXAMPLES = columns(amounts.made(6), PIPELINE)
@@ -117,6 +118,10 @@ def test_the_point_loss_is_a_parameter() -> None:
         declared = replace(PIPELINE, model=model)
         found = loss_of(declared, label_numbers(declared, labels))
         assert isinstance(found.get_submodule("_point_loss"), kind)
+
+
+def test_check_tries_the_network_as_training_does() -> None:
+    try_network(PIPELINE, EXAMPLES.vector[:50])
 
 
 @pytest.mark.parametrize(
