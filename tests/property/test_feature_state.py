@@ -172,7 +172,7 @@ def close(one: Folded, aggregates: np.ndarray, duplicate: np.ndarray, case: Case
 
 
 @given(cases())
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 def test_memory_equals_brute_force(case: Case) -> None:
     answers, counts = asyncio.run(play(MemoryFeatureState(case.plan), case))
     truth = BruteForce(case.plan)
@@ -184,7 +184,7 @@ def test_memory_equals_brute_force(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_redis_equals_memory(server: Valkey, case: Case) -> None:
     async def both() -> None:
         async with opened("redis", server, case.plan) as state:
@@ -198,7 +198,7 @@ def test_redis_equals_memory(server: Valkey, case: Case) -> None:
 
 
 @given(cases(), st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.parametrize("kind", ["memory", "redis"])
 def test_a_replay_with_any_boundaries_equals_the_first_time(
     server: Valkey, kind: str, case: Case, data: st.DataObject
