@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streams.errors import PipelineError
 from streams.spec.aggregates import LabelRate, Window
+from streams.spec.agreement import TaskParts, check_agreement, settled
 from streams.spec.derived import Derived
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
@@ -25,6 +26,7 @@ from streams.spec.layout import Layout
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
+from streams.spec.tasks import Task, TaskName
 from streams.spec.topics import Topics
 from streams.spec.vectors import Vectors
 from streams.spec.windows import FoldPlan, compile_plan, revisions
@@ -56,6 +58,9 @@ class Pipeline:
     """What class a score stands for."""
     policies: Policies = field(default_factory=Policies)
     """Delivery, fallback, retraining and the gate."""
+    task: TaskName | None = None
+    """What is predicted: `binary` and `multiclass` are classes, `value` is a number. `None`: by the
+    model's outputs, binary where there is one."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
@@ -65,6 +70,8 @@ class Pipeline:
                 "use lower-case letters, digits and -, starting with a letter",
             )
         _check_parts(self)
+        for name, part in settled(self.predicts, self._parts).items():
+            object.__setattr__(self, name, part)
         if not self.features and not self.inputs:
             raise PipelineError("features", "are empty", "declare at least one, or an input")
         self.cleaning.validate(self.event.schema)
@@ -80,39 +87,8 @@ class Pipeline:
         self._check_inputs()
         self._check_missing()
         self._check_labels()
-        self._check_classes()
+        check_agreement(self.predicts, self._parts)
         compile_slices(self.policies.evaluate.slices, self.feature_names)
-        self.policies.evaluate.check_costs(max(2, self.model.outputs))
-
-    def _check_classes(self) -> None:
-        classes = max(2, self.model.outputs)
-        named = {"decision": self.decision.classes, "feedback": self.feedback.classes}
-        for part, names in named.items():
-            if len(set(names)) != classes and (names or part == "decision"):
-                raise PipelineError(
-                    f"{part}.classes",
-                    f"names {len(set(names))} of {classes}",
-                    "name each class once",
-                )
-        decided, labelled = named.values()
-        if set(decided) == set(labelled) and tuple(decided) != tuple(labelled):
-            raise PipelineError(
-                "feedback.classes",
-                f"{labelled} are decision.classes in another order",
-                "name the classes in the same order in both: by what their label is, from 0 on",
-            )
-        if self.decision.threshold is not None and self.model.outputs > 1:
-            raise PipelineError(
-                "decision.threshold",
-                f"decides nothing with {self.model.outputs} classes: the best one wins",
-                "leave it out",
-            )
-        if self.policies.rollout.gradual and not labelled:
-            raise PipelineError(
-                "policies.rollout",
-                "compares versions by labels that are classes, and feedback.classes is empty",
-                "name the classes there, or leave the policy out",
-            )
 
     def _check_names(self) -> None:
         for name in self.feature_names:
@@ -184,6 +160,15 @@ class Pipeline:
                 )
 
     @cached_property
+    def predicts(self) -> Task:
+        """What is predicted, and what that means to every other part."""
+        return Task.of(self.task, self.model.outputs, self.model.quantiles)
+
+    @property
+    def _parts(self) -> TaskParts:
+        return TaskParts(self.model, self.feedback, self.decision, self.policies)
+
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the vector's columns, in order."""
         return tuple(name for feature in self.features for name in feature.names)
@@ -205,7 +190,7 @@ class Pipeline:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """Parts of the events whose quality is followed by itself."""
+        """TaskParts of the events whose quality is followed by itself."""
         return compile_slices(self.policies.evaluate.slices, self.feature_names)
 
     @cached_property

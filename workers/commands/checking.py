@@ -107,6 +107,7 @@ def _describe(pipeline: Pipeline) -> None:
     table = Table(title=f"Pipeline {pipeline.name}", show_header=False, title_justify="left")
     event, feedback = pipeline.event, pipeline.feedback
     table.add_row("event", f"{event.schema.__name__}: id {event.id}, key {event.key}, {event.time}")
+    table.add_row("predicts", plain(str(pipeline.predicts)))
     if names := pipeline.feature_names:
         table.add_row("features", plain(f"{len(names)}: {', '.join(names)}"))
     if pipeline.inputs:

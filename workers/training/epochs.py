@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from streams.errors import TrainingError
 from streams.spec import Pipeline
-from workers.evaluation.metrics import point
 from workers.examples.reading import Examples
 from workers.training.checkpoint import Checkpoint, FitProgress
-from workers.training.export import Logits, Normalise, as_tensors, build, preparing
+from workers.training.export import build
+from workers.training.losses import Loss
+from workers.training.preparing import Logits, Normalise, as_tensors, preparing
 from workers.training.ranks import OneRank, Ranks
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,8 @@ class Epoch:
     loss: float
     """Mean training loss of the epoch."""
     metric: float
-    """The validation slice's: average precision, or accuracy with several classes."""
+    """The validation slice's: average precision, or accuracy with several classes; of a value its
+    loss, negative."""
     best: float
     seconds: float
 
@@ -67,14 +69,14 @@ class Fit:
 def fit(
     pipeline: Pipeline,
     normalise: Normalise,
-    weights: NDArray[np.float64],
+    loss: Loss,
     slices: tuple[Examples, Examples | None],
     how: How,
 ) -> Fit:
     """Train until the validation metric has not improved for `patience` epochs.
 
-    `weights` are the classes', [classes]; the slices are those of training, of which each rank has
-    its own, and of validation, which only the first rank has.
+    The slices are those of training, of which each rank has its own, and of validation, which only
+    the first rank has.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -85,7 +87,7 @@ def fit(
     if ranks.rank:  # of one seed all would drop the same units
         torch.manual_seed(int(parameters["seed"]) + ranks.rank)
     model = Logits(preparing(pipeline.layout, copy.deepcopy(normalise)), network).to(device)
-    loss = _Loss(weights, pipeline.model.outputs).to(device)
+    loss = loss.to(device)
     tensors, labels = _tensors(train, device), torch.from_numpy(train.label).to(device)
     if ranks.size > 1 and len(labels) == 1:
         log.warning("the only example of a rank is left out", rank=ranks.rank)
@@ -94,7 +96,7 @@ def fit(
     def measured() -> float:
         assert validate is not None
         assert validation is not None
-        return _metric(logits(model, validation), validate.label)
+        return loss.quality(logits(model, validation), validate.label)
 
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -134,7 +136,7 @@ def logits(model: nn.Module, tensors: Sequence[Tensor]) -> NDArray[np.float32]:
 
 def _epoch(
     model: Logits,
-    loss: _Loss,
+    loss: Loss,
     optimizer: torch.optim.Optimizer,
     slice_: tuple[Sequence[Tensor], Tensor],
     batch: int,
@@ -169,34 +171,6 @@ def _epoch(
     return mean
 
 
-class _Loss(nn.Module):
-    """Cross-entropy with class weights, on logits [n, outputs] and labels [n]."""
-
-    weights: Tensor
-
-    def __init__(self, weights: NDArray[np.float64], outputs: int) -> None:
-        super().__init__()
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
-        self._binary = outputs == 1
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean, by `weight`."""
-        if self._binary:
-            return nn.functional.binary_cross_entropy_with_logits(
-                logits[:, 0], labels, pos_weight=self.weights[1]
-            )
-        return nn.functional.cross_entropy(logits, labels.long(), weight=self.weights)
-
-    def weight(self, labels: Tensor) -> float:
-        """What the mean over labels [n] is divided by."""
-        return float(len(labels) if self._binary else self.weights[labels.long()].sum())
-
-
 def _tensors(examples: Examples, device: torch.device) -> list[Tensor]:
     """The tensors of examples on the device, as they were served."""
     return [one.to(device) for one in as_tensors(examples.rows)]
-
-
-def _metric(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    name = "average_precision" if logits.shape[1] == 1 else "accuracy"
-    return point(name, logits, labels)

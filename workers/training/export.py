@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,102 +14,25 @@ from torch import Tensor, nn
 
 from streams.errors import ModelError, PipelineError
 from streams.spec import Pipeline
-from streams.spec.layout import FEATURES, Layout, Rows, tensors_of
-from streams.spec.layout import Tensor as RowTensor
+from streams.spec.layout import Layout, Rows
 from streams.spec.model import OUTPUT
 from workers.releases.onnx_files import first_line, run, session
+from workers.training.preparing import Logits, Normalise, as_tensors, preparing
 
 TOLERANCE = 1e-5
-"""Largest difference between a score of torch and of onnxruntime."""
+"""Largest difference between a score of torch and of onnxruntime, as a share of its size."""
 
 
-class Normalise(nn.Module):
-    """(x - mean) / scale, column by column; statistics are float32 [features]."""
+class Exported(Logits):
+    """What is exported: the network, with what is before and behind it."""
 
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """[n, features] -> [n, features]."""
-        return (vectors - self.mean) / self.scale
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """How large scores [n, outputs] are: what a difference is held against."""
+        raise NotImplementedError
 
 
-def statistics(
-    vectors: NDArray[np.float32], normalised: Iterable[bool]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation by column, [features] each.
-
-    Columns that are not normalised, and those without variance, get mean 0 or theirs, and scale 1.
-    """
-    scaled = np.fromiter(normalised, bool)
-    mean = np.where(scaled, vectors.mean(axis=0, dtype=np.float64), 0.0)
-    deviation = vectors.std(axis=0, dtype=np.float64)
-    # a constant column's deviation may come out as rounding noise
-    vary = deviation > 1e-7 * np.maximum(1.0, np.abs(mean))
-    return mean, np.where(scaled & vary, deviation, 1.0)
-
-
-class Prepare(nn.Module):
-    """What a network is given of a row with inputs: its one tensor, or all by name.
-
-    Features are normalised. Images become float32 [n, channels, height, width] of 0 to 1, sounds
-    float32 of -1 to 1, and indices int64.
-    """
-
-    def __init__(self, layout: Layout, normalise: Normalise) -> None:
-        super().__init__()
-        self.normalise = normalise
-        self._tensors = layout.tensors
-
-    def forward(self, *given: Tensor) -> Tensor | dict[str, Tensor]:
-        """The tensors of n rows, each [n, *shape], in the layout's order."""
-        pairs = zip(self._tensors, given, strict=True)
-        made = {one.name: self._prepared(one, values) for one, values in pairs}
-        return made if len(made) > 1 else next(iter(made.values()))
-
-    def _prepared(self, tensor: RowTensor, values: Tensor) -> Tensor:
-        match tensor.kind:
-            case "image":
-                grey = len(tensor.shape) == 2
-                channels = values.unsqueeze(1) if grey else values.permute(0, 3, 1, 2)
-                return channels.to(torch.float32) / 255
-            case "sound":
-                return values.to(torch.float32) / 32768
-            case "indices":
-                return values.to(torch.int64)
-            case _:
-                made: Tensor = self.normalise(values) if tensor.name == FEATURES else values
-                return made
-
-
-def preparing(layout: Layout, normalise: Normalise) -> nn.Module:
-    """What goes before a network of this layout."""
-    return normalise if layout.tabular else Prepare(layout, normalise)
-
-
-class Logits(nn.Module):
-    """A network, and what goes before it: the tensors of n rows -> logits [n, outputs]."""
-
-    def __init__(self, normalise: nn.Module, network: nn.Module) -> None:
-        super().__init__()
-        self.normalise = normalise
-        self.network = network
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        """The tensors, each [n, *shape], as they are served."""
-        given = self.normalise(*tensors)
-        found: Tensor
-        found = self.network(**given) if isinstance(given, dict) else self.network(given)
-        return found
-
-
-class ExportedModel(Logits):
-    """What is exported: normalise -> network -> prior correction -> sigmoid or softmax."""
+class ExportedModel(Exported):
+    """Of classes: normalise -> network -> prior correction -> sigmoid or softmax."""
 
     offset: Tensor
 
@@ -126,8 +48,47 @@ class ExportedModel(Logits):
         logits = super().forward(*tensors) + self.offset
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """Of probabilities, 1."""
+        del scores
+        return 1.0
 
-_PUT_AROUND = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+
+class ExportedValue(Exported):
+    """Of a value: normalise -> network -> the label's own unit -> quantiles that do not cross.
+
+    Quantiles are sorted, which brings them nearer to the true ones wherever they cross
+    (Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing",
+    Econometrica 78, 2010).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, normalise: nn.Module, network: nn.Module, mean: float, scale: float) -> None:
+        super().__init__(normalise, network)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served -> [n, 1 + quantiles], the point
+        first."""
+        found = super().forward(*tensors) * self.scale + self.mean
+        quantiles = found.shape[1] - 1
+        if quantiles < 2:
+            return found
+        # not sort: its export asks the tensor how wide it is, and TensorRT wants a constant
+        rising = torch.topk(found[:, 1:], quantiles, dim=1, largest=False, sorted=True).values
+        return torch.cat([found[:, :1], rising], dim=1)
+
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """The largest of them, and what they were made from."""
+        made_from = float(self.scale) + abs(float(self.mean))
+        return made_from + float(np.abs(scores).max(initial=0.0))
+
+
+_PROBABILITIES = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+_ONE_SIDED = (*_PROBABILITIES, nn.ReLU, nn.Softplus)
 
 
 def build(pipeline: Pipeline) -> nn.Module:
@@ -155,25 +116,33 @@ def build(pipeline: Pipeline) -> nn.Module:
             f"fails on {_shapes(layout, 2)}: {type(error).__name__}: {first_line(error)}",
             f"return a torch.nn.Module that takes {takes}",
         ) from error
+    _check_last(network, bool(pipeline.predicts.classes))
+    if shape != (2, outputs):
+        raise PipelineError(
+            "model.network",
+            f"maps {_shapes(layout, 2)} to {list(shape)}, expected [2, {outputs}]",
+            "return one logit per output, or set model.outputs"
+            if pipeline.predicts.classes
+            else "return the point, then each of model.quantiles",
+        )
+    return network
+
+
+def _check_last(network: nn.Module, classes: bool) -> None:
+    """Raise a `PipelineError` where the last layer is one too many."""
     last = next(reversed(network), None) if isinstance(network, nn.Sequential) else None
-    if isinstance(last, _PUT_AROUND):
+    if classes and isinstance(last, _PROBABILITIES):
         raise PipelineError(
             "model.network",
             f"ends in {type(last).__name__}, which is put around it anyway",
             "return logits: leave the last layer out",
         )
-    if shape != (2, outputs):
+    if not classes and isinstance(last, _ONE_SIDED):
         raise PipelineError(
             "model.network",
-            f"maps {_shapes(layout, 2)} to {list(shape)}, expected [2, {outputs}]",
-            "return one logit per output, or set model.outputs",
+            f"ends in {type(last).__name__}, and labels are standardised: about half are below 0",
+            "leave the last layer out",
         )
-    return network
-
-
-def as_tensors(rows: Rows) -> list[Tensor]:
-    """The tensors of rows, each [n, *shape]."""
-    return [torch.from_numpy(values) for values in tensors_of(rows).values()]
 
 
 def _shapes(layout: Layout, rows: int) -> str:
@@ -224,7 +193,10 @@ def export(module: nn.Module, layout: Layout) -> bytes:
 
 
 def _bare(model: onnx.ModelProto) -> bytes:
-    """The ONNX file without the notes that the exporter leaves: source paths, stack traces."""
+    """The ONNX file without the notes that the exporter leaves: source paths, stack traces.
+
+    The number of rows is called n, where it had a name that depends on the module's source.
+    """
     _strip(model)
     _strip(model.graph)
     for part in (
@@ -236,6 +208,11 @@ def _bare(model: onnx.ModelProto) -> bytes:
         *model.functions,
     ):
         _strip(part)
+    rows = {one.type.tensor_type.shape.dim[0].dim_param for one in model.graph.input}
+    for part in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        for side in part.type.tensor_type.shape.dim:
+            if side.dim_param in rows:
+                side.dim_param = "n"
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -244,11 +221,11 @@ def _strip(part: Any) -> None:
     part.ClearField("metadata_props")
 
 
-def verify(data: bytes, module: nn.Module, sample: Rows) -> None:
+def verify(data: bytes, module: Exported, sample: Rows) -> None:
     """Check that the ONNX file answers as the module does, for the whole sample and for one row.
 
     Raises:
-        ModelError: a score differs by more than `TOLERANCE`, or the module fails.
+        ModelError: a score differs by more than `TOLERANCE` of its size, or the module fails.
     """
     loaded = session(data)
     module.eval()
@@ -263,7 +240,7 @@ def verify(data: bytes, module: nn.Module, sample: Rows) -> None:
                 "takes the indices of its Bucket"
             ) from error
         difference = float(np.abs(run(loaded, part) - expected).max(initial=0.0))
-        if not difference <= TOLERANCE:
+        if not difference <= TOLERANCE * module.size(expected):
             raise ModelError(
                 f"the ONNX file differs from torch by {difference:.2g} on {len(part)} vectors - "
                 "the network does something that its export does not"

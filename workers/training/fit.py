@@ -14,19 +14,13 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from streams.errors import TrainingError
 from streams.spec import Pipeline
+from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
 from workers.training.epochs import How, fit, logits
-from workers.training.export import (
-    ExportedModel,
-    Normalise,
-    as_tensors,
-    export,
-    preparing,
-    statistics,
-    verify,
-)
+from workers.training.export import export, verify
+from workers.training.losses import label_numbers, loss_of
+from workers.training.preparing import Normalise, as_tensors, preparing, statistics
 from workers.training.slices import Spans, cut, require_support
 
 
@@ -49,7 +43,8 @@ class _Plan(msgspec.Struct):
 
     mean: list[float]
     scale: list[float]
-    weights: list[float]
+    labels: list[float]
+    """What the loss is made from."""
 
 
 def train(
@@ -71,27 +66,26 @@ def train(
     how = how or How()
     parameters = pipeline.model.training()
     sliced = cut(examples, slices)
-    classes = max(2, pipeline.model.outputs)
-    require_support(sliced, pipeline.policies.retrain, classes)
+    require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
     seed = int(parameters["seed"])
     mean, scale = statistics(sliced.train.vector, pipeline.normalised)
     normalise = Normalise(mean, scale)
-    weights = class_weights(sliced.train.label, classes, parameters["positive_weight"])
-    plan = _Plan(mean.tolist(), scale.tolist(), weights.tolist())
+    numbers = label_numbers(pipeline, sliced.train.label)
+    plan, loss = _Plan(mean.tolist(), scale.tolist(), numbers), loss_of(pipeline, numbers)
     how.ranks.broadcast(msgspec.json.encode(plan))
     with _deterministic(seed, how) as device:
         own = sliced.train if own is None else own
-        found = fit(pipeline, normalise, weights, (own, sliced.validate), how)
-        offset = prior_offset(weights, pipeline)
+        found = fit(pipeline, normalise, loss, (own, sliced.validate), how)
         prepare = preparing(pipeline.layout, normalise.cpu())
-        served = ExportedModel(prepare, found.network.cpu(), offset)
+        served = loss.served(prepare, found.network.cpu())
         data = export(served, pipeline.layout)
         verify(data, served, sliced.validate.rows[:2048])
         scores = logits(served, as_tensors(sliced.validate.rows))
+    label = {} if pipeline.predicts.classes else {"label": numbers}
     return Candidate(
         onnx=data,
-        threshold=choose_threshold(scores, sliced.validate.label),
-        normalisation={"mean": mean.tolist(), "scale": scale.tolist()},
+        threshold=_threshold(pipeline, scores, sliced.validate.label),
+        normalisation={"mean": mean.tolist(), "scale": scale.tolist(), **label},
         counts=sliced.counts,
         parameters=parameters,
         seed=seed,
@@ -99,6 +93,7 @@ def train(
             "validation": found.metric,
             "epoch": float(found.epoch),
             "training_seconds": round(found.seconds, 3),
+            **loss_bound(pipeline.predicts, scores, sliced.validate.label),
         },
         environment=environment(device, how),
     )
@@ -113,57 +108,24 @@ def assist(pipeline: Pipeline, own: Examples, how: How) -> None:
     plan = msgspec.json.decode(how.ranks.broadcast(b""), type=_Plan)
     normalise = Normalise(np.array(plan.mean), np.array(plan.scale))
     with _deterministic(int(pipeline.model.training()["seed"]), how):
-        fit(pipeline, normalise, np.array(plan.weights), (own, None), how)
-
-
-def class_weights(
-    labels: NDArray[np.float32], classes: int, asked: float | int | str
-) -> NDArray[np.float64]:
-    """Weight of each class in the loss, [classes].
-
-    "balanced" is the square root of the inverse frequency, relative to class 0: frauds of one in
-    200 count about 14 times. On eight weeks of the simulated card world that ranks best: average
-    precision of the week after .698, against .692 without weights and .678 with the full inverse,
-    where few positives dominate every step. A number is the weight of class 1.
-
-    Raises:
-        TrainingError: it is neither.
-    """
-    if asked == "balanced":
-        counts = np.bincount(labels.astype(np.int64), minlength=classes).astype(np.float64)
-        found: NDArray[np.float64] = np.sqrt(max(1.0, counts[0]) / np.maximum(1.0, counts))
-        return found
-    try:
-        weight = float(asked)
-    except ValueError:
-        weight = float("nan")
-    if not weight > 0:
-        raise TrainingError(
-            f"model.parameters.positive_weight is {asked!r} - use 'balanced' or a positive number"
-        )
-    return np.array([1.0] + [weight] * (classes - 1))
-
-
-def prior_offset(weights: NDArray[np.float64], pipeline: Pipeline) -> NDArray[np.float64]:
-    """What to add to the logits so that scores are probabilities under the true prior, [outputs].
-
-    Weighting class k by w_k in the loss is training as if it were w_k times as frequent, which
-    shifts its logit by log w_k (Elkan, The Foundations of Cost-Sensitive Learning, 2001).
-    """
-    shift = -np.log(weights)
-    return shift[1:] - shift[0] if pipeline.model.outputs == 1 else shift
+        fit(pipeline, normalise, loss_of(pipeline, plan.labels), (own, None), how)
 
 
 def choose_threshold(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    """The score with the best F1 = 2·TP / (predicted + positives); 0.5 with several classes."""
-    if scores.shape[1] > 1:
-        return 0.5
+    """The score with the best F1 = 2·TP / (predicted + positives)."""
     order = np.argsort(-scores[:, 0], kind="stable")
     ranked = scores[order, 0]
     hits = np.cumsum(labels[order])
     f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + labels.sum())
     f1[:-1][ranked[:-1] == ranked[1:]] = -1.0  # a threshold cannot part equal scores
     return float(ranked[int(np.argmax(f1))])
+
+
+def _threshold(
+    pipeline: Pipeline, scores: NDArray[np.float32], labels: NDArray[np.float32]
+) -> float:
+    """What the version decides by; 0.5 where no score is held against it."""
+    return choose_threshold(scores, labels) if pipeline.predicts.thresholds else 0.5
 
 
 def environment(device: torch.device, how: How) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import torch
 
 from streams.errors import DriftloopError, ModelError, PipelineError
@@ -19,16 +18,9 @@ from streams.spec.layout import Rows, features_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
 from workers.releases.onnx_files import first_line
-from workers.training.export import (
-    ExportedModel,
-    Normalise,
-    as_tensors,
-    build,
-    export,
-    preparing,
-    statistics,
-    verify,
-)
+from workers.training.export import Exported, build, export, verify
+from workers.training.losses import loss_of
+from workers.training.preparing import Normalise, as_tensors, preparing, statistics
 
 
 def main() -> None:
@@ -51,9 +43,7 @@ def try_network(pipeline: Pipeline, rows: Rows) -> None:
     torch.manual_seed(int(pipeline.model.training()["seed"]))
     try:
         normalise = Normalise(*statistics(features_of(rows), pipeline.normalised))
-        offset = np.zeros(pipeline.model.outputs)
-        prepare = preparing(pipeline.layout, normalise)
-        model = ExportedModel(prepare, build(pipeline), offset)
+        model = loss_of(pipeline).served(preparing(pipeline.layout, normalise), build(pipeline))
         _learns(model, rows)
         verify(export(model, pipeline.layout), model, rows)
     except DriftloopError as error:
@@ -63,7 +53,7 @@ def try_network(pipeline: Pipeline, rows: Rows) -> None:
         raise ModelError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _learns(model: ExportedModel, rows: Rows) -> None:
+def _learns(model: Exported, rows: Rows) -> None:
     """Raise a `PipelineError` where training could not change what the network answers."""
     model.train()
     try:

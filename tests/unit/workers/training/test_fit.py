@@ -16,7 +16,8 @@ from workers.evaluation.metrics import calibration_error, measures, point
 from workers.evaluation.opponent import evaluate
 from workers.examples.reading import Examples
 from workers.training.epochs import Epoch, How
-from workers.training.fit import Candidate, choose_threshold, class_weights, train
+from workers.training.fit import Candidate, choose_threshold, train
+from workers.training.losses import class_weights
 from workers.training.slices import cut, slices_at
 
 EXAMPLES = in_columns(made(6, per_day=1500))
@@ -147,4 +148,3 @@ def test_the_threshold_has_the_best_f1_and_parts_no_equal_scores() -> None:
     scores = np.array([[0.9], [0.8], [0.8], [0.3], [0.1]], np.float32)
     labels = np.array([1, 1, 1, 0, 0], np.float32)
     assert choose_threshold(scores, labels) == pytest.approx(0.8)
-    assert choose_threshold(np.full((5, 3), 0.3, np.float32), labels) == 0.5
