@@ -14,12 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.adapters.redis.state import RedisFeatureState
+from streams.adapters.redis.state import Library, RedisFeatureState
 from streams.ports.features import FeatureState, Folded, LabelsFolded
 from streams.spec.windows import FoldPlan, KeyPlan, Kind, Scan
 from tests.folds import E, L, fold_batch, label_batch
 from tests.reference.brute_force import BruteForce
 from tests.valkey import Valkey
+
+_SMALL = Library.of(block=4)
+"""Windows of some events are several blocks of a scan."""
 
 names = (f"random-{number}" for number in itertools.count())
 
@@ -138,7 +141,7 @@ async def opened(kind: str, server: Valkey, plan: FoldPlan) -> AsyncIterator[Fea
     """A fresh state; closed also where hypothesis ends an example half way."""
     state: FeatureState = MemoryFeatureState(plan)
     if kind == "redis":
-        state = await RedisFeatureState.connect(server.url, next(names), plan)
+        state = await RedisFeatureState.connect(server.url, next(names), plan, library=_SMALL)
     try:
         yield state
     finally:
