@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -163,6 +163,12 @@ class Pipeline:
     def predicts(self) -> Task:
         """What is predicted, and what that means to every other part."""
         return Task.of(self.task, self.model.outputs, self.model.quantiles)
+
+    @cached_property
+    def training(self) -> Mapping[str, float | int | str]:
+        """Training parameters that mean anything to the task, with defaults filled in."""
+        every = self.model.training().items()
+        return {name: value for name, value in every if self.predicts.trains_with(name)}
 
     @property
     def _parts(self) -> TaskParts:

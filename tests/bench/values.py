@@ -2,12 +2,13 @@
 
     python -m tests.bench.values
 
-The world is that of `tests/amounts.py`: noise of the labels grows with a feature, and its
-calmest and wildest tenth are at least 3.6 times apart. Models of gate and roll-out are the truth with an error of their own,
-as a share of the noise; a twin errs as much as the champion. The gate is `Gate()` by each metric, a
-first look, windows of 1,000 examples. The roll-out is `RollOut()`, with 1,000 labelled events and
-one look a day. Training is the small network of that file on 4,000 examples, beside scikit-learn's
-gradient-boosted quantiles on the same; both are held against 50,000 examples that neither has seen.
+The world is that of `tests/amounts.py`: noise of the labels grows with a feature, and its calmest
+and wildest tenth are at least 3.6 times apart. Models of gate and roll-out are the truth with an
+error of their own, as a share of the noise; a twin errs as much as the champion. The gate is
+`Gate()` by each metric, a first look, windows of 1,000 examples. The roll-out is `RollOut()`, with
+1,000 labelled events and one look a day. Training is the small network of that file on 4,000
+examples, beside scikit-learn's gradient-boosted quantiles on the same; both are held against 50,000
+examples that neither has seen.
 """
 
 from __future__ import annotations
