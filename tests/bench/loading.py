@@ -23,8 +23,8 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.bench.workloads import SIDE, TOKENS, Workload
 from tests.models import promote_first
-from workers.training.export import build, export
-from workers.training.modules import ExportedModel, Normalise
+from workers.training.export import ExportedModel, build, export
+from workers.training.preparing import Normalise
 from workers.worlds.card_fraud import World, event_records, load
 
 Record = tuple[bytes, bytes]

@@ -24,7 +24,7 @@ from workers.training.epochs import How, fit
 from workers.training.group import Group
 from workers.training.launched import RankLost
 from workers.training.losses import loss_of
-from workers.training.modules import Normalise
+from workers.training.preparing import Normalise
 from workers.training.ranks import OneRank
 
 EXAMPLES = in_columns(made(1.0, per_day=1100))

@@ -17,9 +17,9 @@ from streams.errors import TrainingError
 from streams.spec import Pipeline
 from workers.examples.reading import Examples
 from workers.training.checkpoint import Checkpoint, FitProgress
-from workers.training.export import as_tensors, build
+from workers.training.export import build
 from workers.training.losses import Loss
-from workers.training.modules import Logits, Normalise, preparing
+from workers.training.preparing import Logits, Normalise, as_tensors, preparing
 from workers.training.ranks import OneRank, Ranks
 
 log = structlog.get_logger(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,28 +14,77 @@ from torch import Tensor, nn
 
 from streams.errors import ModelError, PipelineError
 from streams.spec import Pipeline
-from streams.spec.layout import Layout, Rows, tensors_of
+from streams.spec.layout import Layout, Rows
 from streams.spec.model import OUTPUT
 from workers.releases.onnx_files import first_line, run, session
-from workers.training.modules import Exported, Logits, Normalise, preparing
+from workers.training.preparing import Logits, Normalise, as_tensors, preparing
 
 TOLERANCE = 1e-5
 """Largest difference between a score of torch and of onnxruntime, as a share of its size."""
 
 
-def statistics(
-    vectors: NDArray[np.float32], normalised: Iterable[bool]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation by column, [features] each.
+class Exported(Logits):
+    """What is exported: the network, with what is before and behind it."""
 
-    Columns that are not normalised, and those without variance, get mean 0 or theirs, and scale 1.
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """How large scores [n, outputs] are: what a difference is held against."""
+        raise NotImplementedError
+
+
+class ExportedModel(Exported):
+    """Of classes: normalise -> network -> prior correction -> sigmoid or softmax."""
+
+    offset: Tensor
+
+    def __init__(
+        self, normalise: nn.Module, network: nn.Module, offset: NDArray[np.float64]
+    ) -> None:
+        super().__init__(normalise, network)
+        # added to the logits; undoes what class weights in the loss did to the prior
+        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served -> probabilities [n, outputs]."""
+        logits = super().forward(*tensors) + self.offset
+        return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
+
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """Of probabilities, 1."""
+        del scores
+        return 1.0
+
+
+class ExportedValue(Exported):
+    """Of a value: normalise -> network -> the label's own unit -> quantiles that do not cross.
+
+    Quantiles are sorted, which brings them nearer to the true ones wherever they cross
+    (Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing",
+    Econometrica 78, 2010).
     """
-    scaled = np.fromiter(normalised, bool)
-    mean = np.where(scaled, vectors.mean(axis=0, dtype=np.float64), 0.0)
-    deviation = vectors.std(axis=0, dtype=np.float64)
-    # a constant column's deviation may come out as rounding noise
-    vary = deviation > 1e-7 * np.maximum(1.0, np.abs(mean))
-    return mean, np.where(scaled & vary, deviation, 1.0)
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, normalise: nn.Module, network: nn.Module, mean: float, scale: float) -> None:
+        super().__init__(normalise, network)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served -> [n, 1 + quantiles], the point
+        first."""
+        found = super().forward(*tensors) * self.scale + self.mean
+        quantiles = found.shape[1] - 1
+        if quantiles < 2:
+            return found
+        # not sort: its export asks the tensor how wide it is, and TensorRT wants a constant
+        rising = torch.topk(found[:, 1:], quantiles, dim=1, largest=False, sorted=True).values
+        return torch.cat([found[:, :1], rising], dim=1)
+
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """The largest of them, and what they were made from."""
+        made_from = float(self.scale) + abs(float(self.mean))
+        return made_from + float(np.abs(scores).max(initial=0.0))
 
 
 _PROBABILITIES = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
@@ -97,11 +145,6 @@ def _check_last(network: nn.Module, classes: bool) -> None:
         )
 
 
-def as_tensors(rows: Rows) -> list[Tensor]:
-    """The tensors of rows, each [n, *shape]."""
-    return [torch.from_numpy(values) for values in tensors_of(rows).values()]
-
-
 def _shapes(layout: Layout, rows: int) -> str:
     return ", ".join(str([rows, *one.shape]) for one in layout.tensors)
 
@@ -150,7 +193,10 @@ def export(module: nn.Module, layout: Layout) -> bytes:
 
 
 def _bare(model: onnx.ModelProto) -> bytes:
-    """The ONNX file without the notes that the exporter leaves: source paths, stack traces."""
+    """The ONNX file without the notes that the exporter leaves: source paths, stack traces.
+
+    The number of rows is called n, where it had a name that depends on the module's source.
+    """
     _strip(model)
     _strip(model.graph)
     for part in (
@@ -162,6 +208,11 @@ def _bare(model: onnx.ModelProto) -> bytes:
         *model.functions,
     ):
         _strip(part)
+    rows = {one.type.tensor_type.shape.dim[0].dim_param for one in model.graph.input}
+    for part in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        for side in part.type.tensor_type.shape.dim:
+            if side.dim_param in rows:
+                side.dim_param = "n"
     return bytes(model.SerializeToString(deterministic=True))
 
 

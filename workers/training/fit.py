@@ -18,9 +18,9 @@ from streams.spec import Pipeline
 from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
 from workers.training.epochs import How, fit, logits
-from workers.training.export import as_tensors, export, statistics, verify
+from workers.training.export import export, verify
 from workers.training.losses import label_numbers, loss_of
-from workers.training.modules import Normalise, preparing
+from workers.training.preparing import Normalise, as_tensors, preparing, statistics
 from workers.training.slices import Spans, cut, require_support
 
 
@@ -76,7 +76,8 @@ def train(
     with _deterministic(seed, how) as device:
         own = sliced.train if own is None else own
         found = fit(pipeline, normalise, loss, (own, sliced.validate), how)
-        served = loss.served(preparing(pipeline.layout, normalise.cpu()), found.network.cpu())
+        prepare = preparing(pipeline.layout, normalise.cpu())
+        served = loss.served(prepare, found.network.cpu())
         data = export(served, pipeline.layout)
         verify(data, served, sliced.validate.rows[:2048])
         scores = logits(served, as_tensors(sliced.validate.rows))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from streams.errors import TrainingError
 from streams.spec import Pipeline
 from workers.evaluation import metrics
-from workers.training.modules import Exported, ExportedModel, ExportedValue
+from workers.training.export import Exported, ExportedModel, ExportedValue
 
 Labels = NDArray[np.float32]
 

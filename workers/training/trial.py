@@ -18,9 +18,9 @@ from streams.spec.layout import Rows, features_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
 from workers.releases.onnx_files import first_line
-from workers.training.export import as_tensors, build, export, statistics, verify
+from workers.training.export import Exported, build, export, verify
 from workers.training.losses import loss_of
-from workers.training.modules import Exported, Normalise, preparing
+from workers.training.preparing import Normalise, as_tensors, preparing, statistics
 
 
 def main() -> None:
@@ -43,8 +43,7 @@ def try_network(pipeline: Pipeline, rows: Rows) -> None:
     torch.manual_seed(int(pipeline.training["seed"]))
     try:
         normalise = Normalise(*statistics(features_of(rows), pipeline.normalised))
-        prepare = preparing(pipeline.layout, normalise)
-        model = loss_of(pipeline).served(prepare, build(pipeline))
+        model = loss_of(pipeline).served(preparing(pipeline.layout, normalise), build(pipeline))
         _learns(model, rows)
         verify(export(model, pipeline.layout), model, rows)
     except DriftloopError as error:

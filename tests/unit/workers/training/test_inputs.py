@@ -20,9 +20,9 @@ from workers.releases.manifests import blank
 from workers.releases.onnx_files import check_signature, session
 from workers.releases.probes import probes
 from workers.training.epochs import How
-from workers.training.export import build, export, verify
+from workers.training.export import ExportedModel, build, export, verify
 from workers.training.fit import train
-from workers.training.modules import ExportedModel, Normalise, preparing
+from workers.training.preparing import Normalise, preparing
 from workers.training.slices import Spans
 
 PER_SLICE = 2000

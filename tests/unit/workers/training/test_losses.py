@@ -13,6 +13,7 @@ from torch import nn
 
 from streams.errors import PipelineError, TrainingError
 from streams.spec import Model
+from streams.spec.layout import Layout
 from tests import amounts, synthetic
 from tests.synthetic import DAY, START
 from workers.examples.reading import Examples, columns
@@ -20,14 +21,14 @@ from workers.releases.onnx_files import check_signature, run, session
 from workers.training.export import build, export, verify
 from workers.training.fit import Candidate, train
 from workers.training.losses import ValueLoss, label_numbers, loss_of
-from workers.training.modules import Normalise
+from workers.training.preparing import Normalise
 from workers.training.slices import slices_at
 from workers.training.trial import try_network
 
 PIPELINE = amounts.pipeline
 EXAMPLES = columns(amounts.made(6), PIPELINE)
 SLICES = slices_at(PIPELINE.policies.retrain, START + 6 * DAY)
-DIGEST = "6c1ceab5f0d1885a8f1d3827b2f2d4b30c29c0b720a5db1caceee0f8c2f36ffa"
+DIGEST = "388552d98422ffb065e2fd11aa30644e5859532b7ca6122b169692206752e016"
 """Of an ONNX file of fixed weights, as it was."""
 IDENTITY = Normalise(np.zeros(4), np.ones(4))
 
@@ -42,7 +43,7 @@ def test_classes_give_the_file_that_they_gave_before_there_were_values() -> None
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.25)
     served = loss_of(synthetic.pipeline, [1.0, 4.0]).served(IDENTITY, network)
-    found = hashlib.sha256(export(served, synthetic.pipeline.layout)).hexdigest()
+    found = hashlib.sha256(export(served, Layout.of(4))).hexdigest()
     assert found == DIGEST
 
 
@@ -84,8 +85,8 @@ def test_quantiles_that_cross_are_sorted_and_the_point_stays() -> None:
     with torch.no_grad():
         network.bias.copy_(torch.tensor([9.0, 3.0, -1.0, 2.0]))
     served = loss_of(PIPELINE, [100.0, 10.0]).served(IDENTITY, network)
-    data = export(served, PIPELINE.layout)
-    check_signature(data, PIPELINE.layout, 4)
+    data = export(served, Layout.of(4))
+    check_signature(data, Layout.of(4), 4)
     found = run(session(data), np.zeros((2, 4), np.float32))
     assert found.tolist() == [[190.0, 90.0, 120.0, 130.0]] * 2
     verify(data, served, np.zeros((3, 4), np.float32))
