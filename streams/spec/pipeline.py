@@ -166,6 +166,12 @@ class Pipeline:
         """What is predicted, and what that means to every other part."""
         return Task.of(self.task, self.model.outputs, self.model.quantiles)
 
+    @cached_property
+    def training(self) -> Mapping[str, float | int | str]:
+        """Training parameters that mean anything to the task, with defaults filled in."""
+        every = self.model.training().items()
+        return {name: value for name, value in every if self.predicts.trains_with(name)}
+
     @property
     def _parts(self) -> TaskParts:
         return TaskParts(self.model, self.feedback, self.decision, self.policies)

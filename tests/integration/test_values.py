@@ -18,7 +18,7 @@ from streams.settings import Settings
 from tests import amounts
 from tests.commands import shown
 from tests.faults.harness import Output, Record, Workers, caught_up, publish
-from tests.faults.quality import wrong_cells
+from tests.faults.quality import wrong_cells, wrong_drift
 from tests.integration.test_trainer import decided, trainer
 from tests.synthetic import DAY, START, write_examples
 from tests.waiting import until
@@ -32,7 +32,7 @@ from tests.amounts import declare
 
 pipeline = declare("served-values")
 """
-EVENTS = 3000
+EVENTS = 1500
 VECTORS, LABELS = amounts.drawn(EVENTS, seed=41)
 BEGINS = START + 7 * DAY
 
@@ -49,7 +49,7 @@ def event(name: str, machine: int, at: float, vector: list[float]) -> Record:
 
 def events() -> list[Record]:
     """Half a day of events that no training saw."""
-    return [event(f"e{n}", n % 7, BEGINS + n * 14, v) for n, v in enumerate(VECTORS.tolist())]
+    return [event(f"e{n}", n % 7, BEGINS + n * 28, v) for n, v in enumerate(VECTORS.tolist())]
 
 
 def later() -> list[Record]:
@@ -59,7 +59,7 @@ def later() -> list[Record]:
 
 def labels() -> list[Record]:
     said = [
-        {"event_id": f"e{n}", "label": label, "labelled_at": BEGINS + n * 14 + 3600}
+        {"event_id": f"e{n}", "label": label, "labelled_at": BEGINS + n * 28 + 3600}
         for n, label in enumerate(LABELS.tolist())
     ]
     return [(b"machine-%d" % (n % 7), msgspec.json.encode(one)) for n, one in enumerate(said)]
@@ -97,6 +97,7 @@ async def test_an_amount_is_learnt_served_with_its_quantiles_and_measured(
         async with Output(settings, topics.examples) as examples:
             await examples.wait(len(trained) + EVENTS)
         assert await wrong_cells(settings, pipeline) == []
+        assert await wrong_drift(settings, pipeline) == []
         assert all(one.alive for one in running), [one.said() for one in running]
 
     data = Repository(settings.model_repository, pipeline.name).model(1, made.model_sha256)

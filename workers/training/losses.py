@@ -125,7 +125,7 @@ def label_numbers(pipeline: Pipeline, labels: Labels) -> list[float]:
         TrainingError: the declared weight of class 1 is none.
     """
     if classes := pipeline.predicts.classes:
-        asked = pipeline.model.training()["positive_weight"]
+        asked = pipeline.training["positive_weight"]
         return [float(weight) for weight in class_weights(labels, classes, asked)]
     found = labels.astype(np.float64)
     return [float(found.mean()), float(found.std()) or 1.0]
@@ -136,7 +136,7 @@ def loss_of(pipeline: Pipeline, numbers: Sequence[float] | None = None) -> Loss:
     task = pipeline.predicts
     if task.classes:
         return ClassLoss(numbers or [1.0] * task.classes, binary=task.thresholds)
-    asked = str(pipeline.model.training()["point_loss"])
+    asked = str(pipeline.training["point_loss"])
     return ValueLoss(numbers or [0.0, 1.0], task.quantiles, asked)
 
 

@@ -40,7 +40,7 @@ def try_network(pipeline: Pipeline, rows: Rows) -> None:
     Raises:
         ModelError: it cannot be trained or served; says where and why.
     """
-    torch.manual_seed(int(pipeline.model.training()["seed"]))
+    torch.manual_seed(int(pipeline.training["seed"]))
     try:
         normalise = Normalise(*statistics(features_of(rows), pipeline.normalised))
         model = loss_of(pipeline).served(preparing(pipeline.layout, normalise), build(pipeline))

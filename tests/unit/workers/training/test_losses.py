@@ -66,6 +66,9 @@ def test_what_is_kept_of_a_value(candidate: Candidate) -> None:
     trained = EXAMPLES.between(*SLICES.train).label.astype(np.float64)
     assert (mean, scale) == pytest.approx((trained.mean(), trained.std()))
     assert candidate.threshold == 0.5
+    assert candidate.parameters["point_loss"] == "huber"
+    assert "positive_weight" not in candidate.parameters
+    assert "point_loss" not in synthetic.pipeline.training
     assert candidate.metrics["validation"] < 0
     assert train(PIPELINE, EXAMPLES, SLICES).onnx == candidate.onnx
 
