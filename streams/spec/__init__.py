@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streams.spec.budget import Budget
 from streams.spec.drift import Drift
+from streams.spec.estimators import LabelledRows, LightGBM, Sklearn, Training, XGBoost
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
 from streams.spec.features import (
@@ -47,6 +48,8 @@ __all__ = [
     "Infer",
     "Invalid",
     "LabelRate",
+    "LabelledRows",
+    "LightGBM",
     "Mean",
     "Model",
     "OneHot",
@@ -55,7 +58,10 @@ __all__ = [
     "Retrain",
     "RollOut",
     "Scale",
+    "Sklearn",
     "Slices",
     "Sum",
+    "Training",
     "Transform",
+    "XGBoost",
 ]

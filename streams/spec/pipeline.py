@@ -41,7 +41,7 @@ class Pipeline:
     features: Sequence[Feature]
     """What the model sees, in this order."""
     model: Model
-    """The network, or an ONNX file."""
+    """The network, what fits another model, or an ONNX file."""
     feedback: Feedback
     """What a label is, and how late it may come."""
     cleaning: Cleaning = field(default_factory=Cleaning)
@@ -74,6 +74,7 @@ class Pipeline:
         self._check_missing()
         self._check_labels()
         self._check_classes()
+        self._check_processes()
         compile_slices(self.policies.evaluate.slices, self.feature_names)
         self.policies.evaluate.check_costs(max(2, self.model.outputs))
 
@@ -105,6 +106,15 @@ class Pipeline:
                 "policies.rollout",
                 "compares versions by labels that are classes, and feedback.classes is empty",
                 "name the classes there, or leave the policy out",
+            )
+
+    def _check_processes(self) -> None:
+        if self.policies.retrain.processes > 1 and self.model.fit is not None:
+            raise PipelineError(
+                "policies.retrain.processes",
+                f"{self.policies.retrain.processes} train a network together, and model.fit is "
+                "fitted by one",
+                "leave it out",
             )
 
     def _check_names(self) -> None:

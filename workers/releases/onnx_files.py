@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streams.errors import ModelError
 from streams.spec.model import INPUT, OUTPUT
 
+_FLOAT = "tensor(float)"
 _EXTERNAL = "session.model_external_initializers_file_folder_path"
 
 
@@ -69,14 +70,17 @@ def check_signature(data: bytes, features: int, outputs: int) -> None:
     """
     loaded = session(data)
     inputs = [(one.name, one.type, list(one.shape)[1:]) for one in loaded.get_inputs()]
-    if inputs != [(INPUT, "tensor(float)", [features])]:
+    if inputs != [(INPUT, _FLOAT, [features])]:
         raise ModelError(
             f"the ONNX file takes {inputs}, expected one input "
-            f"{(INPUT, 'tensor(float)', [features])} with a batch dimension before it"
+            f"{(INPUT, _FLOAT, [features])} with a batch dimension before it"
         )
-    if OUTPUT not in [one.name for one in loaded.get_outputs()]:
-        names = ", ".join(one.name for one in loaded.get_outputs())
+    given = {one.name: one.type for one in loaded.get_outputs()}
+    if OUTPUT not in given:
+        names = ", ".join(given)
         raise ModelError(f"the ONNX file gives {names}, expected an output named {OUTPUT!r}")
+    if given[OUTPUT] != _FLOAT:
+        raise ModelError(f"the ONNX file gives {OUTPUT} as {given[OUTPUT]}, expected {_FLOAT}")
     for rows in (1, 3):
         shape = run(loaded, np.zeros((rows, features), np.float32)).shape
         if shape != (rows, outputs):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from streams.errors import TrainingError
 from streams.spec import Pipeline
-from workers.evaluation.metrics import point
 from workers.examples.reading import Examples
+from workers.training.candidate import validation_metric
 from workers.training.checkpoint import Checkpoint, FitProgress
 from workers.training.export import Normalise, build
 from workers.training.ranks import OneRank, Ranks
@@ -91,7 +91,7 @@ def fit(
     def measured() -> float:
         assert validate is not None
         assert validation is not None
-        return _metric(logits(network, validation), validate.label)
+        return validation_metric(logits(network, validation), validate.label)
 
     optimizer = torch.optim.AdamW(
         network.parameters(),
@@ -195,8 +195,3 @@ def _tensors(
     with torch.no_grad():
         vectors = normalise(torch.from_numpy(examples.vector).to(device))
     return vectors, torch.from_numpy(examples.label).to(device)
-
-
-def _metric(logits: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    name = "average_precision" if logits.shape[1] == 1 else "accuracy"
-    return point(name, logits, labels)

@@ -23,8 +23,8 @@ from workers.training.shards import read_together
 from workers.training.slices import Spans
 
 if TYPE_CHECKING:
+    from workers.training.candidate import Candidate
     from workers.training.epochs import Epoch, How, OnEpoch
-    from workers.training.fit import Candidate
 
 
 def join(meeting: str | None) -> Ranks:
@@ -85,6 +85,8 @@ class Fitting:
         self, own: Examples, examples: Examples, spans: Spans, report: OnStep
     ) -> Candidate:
         """The part of the first rank, with its own examples and all. Raises as `train`."""
+        if self.pipeline.model.fit is not None:
+            return self._fitted(examples, spans, report)
         import torch
 
         from workers.training.fit import train
@@ -100,6 +102,15 @@ class Fitting:
         found = train(self.pipeline, examples, spans, self._how(tell), own.between(*spans.train))
         self.ranks.leave()
         report(Step("judge", gpus=gpus))
+        return found
+
+    def _fitted(self, examples: Examples, spans: Spans, report: OnStep) -> Candidate:
+        """What `model.fit` makes of all examples: one process does."""
+        from workers.training.estimators.learning import train
+
+        report(Step("start"))
+        found = train(self.pipeline, examples, spans, self.job.threads)
+        report(Step("judge"))
         return found
 
     def _how(self, tell: OnEpoch) -> How:

@@ -1,6 +1,6 @@
-"""A pipeline's network, tried without training: `python -m workers.training.trial MODULE`.
+"""A pipeline's model, tried on vectors: `python -m workers.training.trial MODULE`.
 
-Reads vectors from standard input (float32 [n, features], little-endian), builds the network,
+Reads vectors from standard input (float32 [n, features], little-endian), builds or fits the model,
 exports it and runs the ONNX file on them, as training and serving will. Writes what is wrong as one
 line, or nothing.
 """
@@ -10,67 +10,53 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from streams.errors import DriftloopError, ModelError, PipelineError
+from streams.errors import DriftloopError, ModelError
 from streams.spec import Pipeline
 from streams.spec.functions import place_of
 from streams.spec.loading import explained
 from workers.environment import find_pipeline
-from workers.releases.onnx_files import first_line
-from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
 
 
 def main() -> None:
-    """Try the network of a module; exits with 1 where it cannot be trained or served."""
+    """Try the model of a module; exits with 1 where it cannot be trained or served."""
     pipeline = find_pipeline(sys.argv[1])
     features = len(pipeline.feature_names)
     vectors = np.frombuffer(sys.stdin.buffer.read(), "<f4").reshape(-1, features)
     try:
-        try_network(pipeline, vectors)
+        try_here(pipeline, vectors)
     except ModelError as error:
         print(error)
         sys.exit(1)
 
 
-def try_network(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
-    """Try a pipeline's network on vectors [n, features].
+def try_here(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
+    """Try a pipeline's network, or its fit, on vectors [n, features] in this process.
 
     Raises:
         ModelError: it cannot be trained or served; says where and why.
     """
-    torch.manual_seed(int(pipeline.model.training()["seed"]))
+    model = pipeline.model
     try:
-        normalise = Normalise(*statistics(vectors, pipeline.normalised))
-        offset = np.zeros(pipeline.model.outputs)
-        model = ExportedModel(normalise, build(pipeline), offset)
-        _learns(model, vectors)
-        verify(export(model, vectors.shape[1]), model, vectors)
+        if model.fit is not None:
+            from workers.training.estimators.trial import try_fit
+
+            try_fit(pipeline, vectors)
+        else:
+            from workers.training.network_trial import try_network
+
+            try_network(pipeline, vectors)
     except DriftloopError as error:
         cause = error.__cause__
         where = f"{explained(cause)}".partition(": ")[0] if cause is not None else ""
-        where = where if ", line " in where else place_of(pipeline.model.network)
+        where = where if ", line " in where else _declared(model.network or model.fit)
         raise ModelError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _learns(model: ExportedModel, vectors: NDArray[np.float32]) -> None:
-    """Raise a `PipelineError` where training could not change what the network answers."""
-    model.train()
-    try:
-        found = model(torch.from_numpy(vectors[:64].copy()))
-    except Exception as error:
-        raise PipelineError(
-            "model.network",
-            f"fails while training: {type(error).__name__}: {first_line(error)}",
-            "make it take a batch of the features",
-        ) from error
-    if not found.requires_grad:
-        raise PipelineError(
-            "model.network",
-            "learns nothing: its answer depends on no parameter",
-            "give it layers such as nn.Linear, and neither detach nor numpy",
-        )
+def _declared(function: object) -> str:
+    """Where the network's factory, the fit, or what it is built by stands; empty where unknown."""
+    return place_of(getattr(function, "factory", function))
 
 
 if __name__ == "__main__":

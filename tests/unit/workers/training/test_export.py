@@ -12,7 +12,8 @@ from streams.spec import Model
 from tests.models import linear
 from tests.synthetic import declare, pipeline
 from workers.releases.onnx_files import check_signature, run, session
-from workers.training.export import ExportedModel, Normalise, build, export, statistics, verify
+from workers.training.candidate import statistics
+from workers.training.export import ExportedModel, Normalise, build, export, verify
 
 SAMPLE = np.random.default_rng(3).normal(5, 3, (40, 4)).astype(np.float32)
 

@@ -15,8 +15,9 @@ from tests.synthetic import DAY, START, in_columns, made, pipeline
 from workers.evaluation.metrics import calibration_error, measures, point
 from workers.evaluation.opponent import evaluate
 from workers.examples.reading import Examples
+from workers.training.candidate import Candidate, choose_threshold, class_weights
 from workers.training.epochs import Epoch, How
-from workers.training.fit import Candidate, choose_threshold, class_weights, train
+from workers.training.fit import train
 from workers.training.slices import cut, slices_at
 
 EXAMPLES = in_columns(made(6, per_day=1500))
