@@ -40,7 +40,7 @@ _ROUNDS = 100
 
 
 @dataclass(frozen=True)
-class Asked:
+class Boosting:
     """What a library's `train` is given."""
 
     parameters: dict[str, Any]
@@ -49,11 +49,11 @@ class Asked:
     """Rounds without a better validation slice, after which it stops; None: it does not."""
 
 
-def settings(declared: Boosted) -> Asked:
+def settings(declared: Boosted) -> Boosting:
     """The declaration's; 100 trees where it names no number."""
     rest = dict(declared.parameters)
     rounds, patience = rest.pop("n_estimators", _ROUNDS), rest.pop("early_stopping_rounds", None)
-    return Asked(rest, rounds, patience)
+    return Boosting(rest, rounds, patience)
 
 
 def refuse_unused(declared: Boosted, told: Iterable[str]) -> None:
