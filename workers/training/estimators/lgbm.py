@@ -78,15 +78,16 @@ def learn(declared: LightGBM, training: Training) -> Learned:
 
 
 class _Told:
-    """A logger that keeps what LightGBM says."""
+    """A logger that keeps what LightGBM says, once."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def info(self, text: str) -> None:
         """What the library itself says, warnings as well."""
-        self.lines.append(text)
-        log.debug("LightGBM says", said=text.strip())
+        if text not in self.lines:
+            self.lines.append(text)
+            log.debug("LightGBM says", said=text.strip())
 
     warning = info
 

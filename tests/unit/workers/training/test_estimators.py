@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from workers.releases.onnx_files import run, session
 from workers.training.candidate import Candidate
 from workers.training.estimators.graphs import corrected
 from workers.training.estimators.learning import fitted, train, training_of
+from workers.training.estimators.trial import try_fit
 from workers.training.slices import cut, slices_at
 
 EXAMPLES = in_columns(made(6, per_day=700))
@@ -297,3 +300,16 @@ def test_a_declaration_that_cannot_be_is_said_where_it_is_made(name: str) -> Non
     with pytest.raises(PipelineError, match=said) as error:
         declare()
     assert "\n" not in str(error.value)
+
+
+def test_the_models_of_the_documentation_can_be_fitted() -> None:
+    page = Path(__file__).parents[4] / "docs" / "pipelines.md"
+    tried = 0
+    for source in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        shown: dict[str, Any] = {}
+        exec(compile(source, page.name, "exec"), shown)
+        for model in shown.values():
+            if isinstance(model, Model):
+                try_fit(replace(pipeline, model=model), EXAMPLES.vector[:300])
+                tried += 1
+    assert tried == 4
