@@ -31,7 +31,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 say = @:; printf '%s\n'
 
 .SUFFIXES:
-.PHONY: help setup demo up test bench profile faults lint house lock FORCE
+.PHONY: help setup demo up test bench profile faults worlds lint house lock FORCE
 
 # The environment is sound if its interpreter runs and it was made here: one that came with a
 # moved or copied clone is full of stale paths. One without our stamp is somebody's own: keep it.
@@ -73,6 +73,9 @@ test: lint ## run all checks and tests (ARGS='-k name' selects tests)
 
 faults: $(READY) ## kill everything, for 6 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)
+
+worlds: $(READY) ## fetch the real data of every world (190 MB), and count it
+	@exec $(PY) -m pytest -m 'worlds or not worlds' tests/integration/test_worlds.py $(ARGS)
 
 house: $(READY) ## print the figures of the layout: modules, lengths, cycles, duplicates
 	@exec $(PY) -m tests.house $(ARGS)

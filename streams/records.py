@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.distributions import Reference
+from streams.sums import ErrorSums, Histogram
 
 ARMS = CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
 """Who is served by the champion, by the version on its way, and by the one before it."""
@@ -28,8 +29,10 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event_id: str
     event_time: float
     score: float | list[float]
-    """The probability of class 1, or one probability per class."""
+    """The probability of class 1, or one probability per class; of a value its point, or the point
+    and then its quantiles."""
     decision: str
+    """The class that was decided for; empty of a value."""
     version: int
     """Model version; 0 for the fallback."""
     degraded: bool
@@ -106,18 +109,6 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """As in `Prediction`."""
 
 
-class Histogram(msgspec.Struct, omit_defaults=True):
-    """Scores of one class, in bins that are finest where scores are high.
-
-    A bin is named by its least place; a place is the log-odds of a score in steps of 1/4096, from
-    -16 to 16. Below each of the `coarse` places bins are twice as wide, and 512 places at most.
-    """
-
-    bins: dict[int, list[int]] = {}
-    """Bin -> events [of other classes, of the class]."""
-    coarse: list[int] = []
-
-
 class Cell(msgspec.Struct, omit_defaults=True):
     """`P.metrics`: what matured events say of the version that served them.
 
@@ -156,6 +147,8 @@ class Cell(msgspec.Struct, omit_defaults=True):
     """Of one score: tenths of its range -> [events, of class 1, scores summed]."""
     top: dict[str, tuple[float, int]] = {}
     """Of one score: the keys with the highest scores -> the highest, and events of class 1."""
+    errors: ErrorSums | None = None
+    """Of a value, which has none of the sums from `confusion` on but the squared error."""
 
 
 class Shadowed(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -29,6 +29,7 @@ class L(NamedTuple):
     time: int
     names: tuple[str, ...]
     delta: float = 1.0
+    by_class: tuple[float, ...] = ()
 
 
 def fold_batch(
@@ -60,6 +61,7 @@ def fold_batch(
 def label_batch(labels: Sequence[L], first: int = 0, *, partition: int = 0) -> LabelBatch:
     """Labels at consecutive feedback offsets from `first`."""
     names = [label.names for label in labels]
+    classes = bool(labels and labels[0].by_class)
     return LabelBatch(
         partition=partition,
         next=first + len(labels),
@@ -67,6 +69,7 @@ def label_batch(labels: Sequence[L], first: int = 0, *, partition: int = 0) -> L
         times=np.array([label.time for label in labels], np.uint32),
         entities=[[name.encode() for name in column] for column in zip(*names, strict=True)],
         deltas=np.array([label.delta for label in labels], np.float64),
+        by_class=np.array([one.by_class for one in labels], np.float64) if classes else None,
     )
 
 

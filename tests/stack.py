@@ -18,13 +18,13 @@ import yaml
 from pydantic import SecretStr
 
 from streams.settings import Settings, load_settings
-from workers.devstack.cache import Notify
 from workers.devstack.kafka import kafka_answers
 from workers.devstack.private import ADMIN, USER, passwords
 from workers.devstack.servers import free_port, triton_answers
 from workers.devstack.stack import Stack
 from workers.devstack.state import Addresses
 from workers.environment import with_addresses
+from workers.fetching import Notify
 
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 

@@ -12,7 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.records import Cell, Histogram
+from streams.evaluation.errors import count_errors
+from streams.records import Cell
+from streams.spec.tasks import Task
+from streams.sums import ErrorSums, Histogram
 
 TENTHS = 10
 _LEAST = 1e-12
@@ -32,8 +35,8 @@ Ints = NDArray[np.int64]
 class Counted(NamedTuple):
     """Examples as arrays of n: each is counted `weights` times, which may be -1."""
 
-    labels: Ints
-    """Class indices."""
+    labels: Floats
+    """Class indices, or numbers."""
     scores: Floats
     """[n, outputs]"""
     decisions: Ints
@@ -58,12 +61,22 @@ class Counted(NamedTuple):
         )
 
 
-def add(cell: Cell, examples: Counted, classes: int, top: int) -> None:
+def add(cell: Cell, examples: Counted, task: Task, top: int) -> None:
     """Count examples into a cell; of the keys, the `top` with the highest scores are kept."""
-    labels, scores, weights = examples.labels, examples.scores, examples.weights
+    weights = examples.weights
     cell.events += int(weights.sum())
     cell.fed_back += int(examples.fed_back @ weights)
     cell.delay += float(examples.delays @ weights)
+    if task.classes:
+        _add_classes(cell, examples, task.classes, top)
+        return
+    cell.errors = cell.errors or ErrorSums()
+    count_errors(cell.errors, examples.scores, examples.labels, weights, task.quantiles)
+    cell.squared_error += float(np.square(examples.scores[:, 0] - examples.labels) @ weights)
+
+
+def _add_classes(cell: Cell, examples: Counted, classes: int, top: int) -> None:
+    labels, scores, weights = examples.labels.astype(np.int64), examples.scores, examples.weights
     confusion = np.array(cell.confusion or np.zeros((classes, classes)), np.int64)
     np.add.at(confusion, (labels, examples.decisions), weights)
     cell.confusion = confusion.tolist()

@@ -23,8 +23,9 @@ from streams.evaluation.recent import BUCKETS
 from streams.evaluation.served import ServedCounts
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
 from streams.ports.models import References
-from streams.records import Cell, Example, decoder, encode, unpack
+from streams.records import Cell, Example, decoder, encode
 from streams.spec import Pipeline
+from streams.spec.layout import features_of
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +55,8 @@ class Evaluation:
         self._partition = partition
         self._read_cells = read_cells
         self._span = pipeline.policies.evaluate.every_seconds
-        self._classes = max(2, pipeline.model.outputs)
-        self._width = len(pipeline.feature_names)
+        self._task = pipeline.predicts
+        self._layout = pipeline.layout
         self._bad = FirstOfEachCause(pipeline.topics.examples)
         self._said = False
         self._cells: dict[CellName, Cell] = {}
@@ -118,7 +119,7 @@ class Evaluation:
         return found, rejected
 
     def _checked(self, value: bytes) -> Example:
-        """An example whose scores are as many as the model's.
+        """An example whose scores can be the model's.
 
         Raises:
             BadRecord: it is none.
@@ -129,10 +130,10 @@ class Evaluation:
             raise BadRecord("invalid", str(error)) from None
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise BadRecord("malformed", str(error)) from None
-        scores = example.score if isinstance(example.score, list) else [example.score]
-        if example.decision not in range(self._classes):
-            raise BadRecord("invalid", f"{example.decision} is no class of {self._classes}")
-        if len(scores) != self._pipeline.model.outputs or not all(0 <= one <= 1 for one in scores):
+        classes = self._task.classes
+        if classes and example.decision not in range(classes):
+            raise BadRecord("invalid", f"{example.decision} is no class of {classes}")
+        if not self._task.is_score(example.score):
             raise BadRecord("invalid", f"{example.score} is no score of this pipeline's model")
         return example
 
@@ -140,7 +141,7 @@ class Evaluation:
         """Count examples into their cells; returns the records of those that have changed."""
         every = [(one, one.example.label, 1) for one in read]
         every += [(o, o.example.previous, -1) for o in read if o.example.previous is not None]
-        rows = [row for row in every if self._is_class(row[1])]
+        rows = [row for row in every if self._is_label(row[1])]
         if not rows:
             return []
         offsets = np.array([one.offset for one, _, _ in rows], np.int64)
@@ -162,15 +163,15 @@ class Evaluation:
                 chosen = np.flatnonzero(here & mask & (offsets >= cell.next))
                 if len(chosen):
                     top = 0 if slice_name else 2 * self._pipeline.policies.evaluate.top
-                    add(cell, counted.select(chosen), self._classes, top)
+                    add(cell, counted.select(chosen), self._task, top)
                     cell.next = following
                     self._cells[name] = cell
                     changed.append((encode(name), encode(cell), NO_HEADERS))
         return changed
 
-    def _is_class(self, label: float) -> bool:
-        """Whether a label is a class: what a number says of a score is not known here."""
-        if label in range(self._classes):
+    def _is_label(self, label: float) -> bool:
+        """Whether a label can be one: what a number says of a probability is not known."""
+        if self._task.is_label(label):
             return True
         if not self._said:
             log.warning("labels that are no class are not measured", label=label)
@@ -188,10 +189,10 @@ class Evaluation:
         masks = {"": np.ones(len(examples), bool)}
         if not self._pipeline.slices:
             return masks
-        width = 4 * self._width
-        ours = np.array([len(one.vector) == width for one in examples])
-        blank = bytes(width)
-        vectors = unpack([one.vector if len(one.vector) == width else blank for one in examples])
+        size = self._layout.size
+        ours = np.array([len(one.vector) == size for one in examples])
+        rows = [one.vector if len(one.vector) == size else bytes(size) for one in examples]
+        vectors = features_of(self._layout.unpack(rows))
         return masks | {one.name: one.mask(vectors) & ours for one in self._pipeline.slices}
 
     def _forget(self) -> None:
@@ -222,7 +223,7 @@ def _counted(
     scores = np.array([one.score for one in examples], np.float64).reshape(len(examples), -1)
     fed_back = np.array([one.origin == "feedback" for one in examples], np.int64)
     return Counted(
-        labels=np.array(labels, np.int64),
+        labels=np.array(labels, np.float64),
         scores=scores,
         decisions=np.array([one.decision for one in examples], np.int64),
         weights=np.array(weights, np.int64),

@@ -11,7 +11,8 @@ from streams.records import Cell
 
 BUCKETS = 7
 """Complete buckets that are looked at: a week, where a bucket is a day."""
-MEASURES = ("average_precision", "roc_auc", "precision", "recall", "bias")
+MEASURES = {"average_precision", "roc_auc", "precision", "recall", "bias", "mae", "wape"}
+"""And the coverage of each quantile."""
 
 
 class RecentQuality:
@@ -45,10 +46,9 @@ class RecentQuality:
         for version, total in found.items():
             telemetry.LIVE_EVENTS.labels(self._pipeline, version).set(total.events)
             measures = total.measures()
-            for name in MEASURES:
-                if name in measures:
-                    gauge = telemetry.LIVE_QUALITY.labels(self._pipeline, version, name)
-                    gauge.set(measures[name])
+            for name, value in measures.items():
+                if name in MEASURES or name.startswith("below_"):
+                    telemetry.LIVE_QUALITY.labels(self._pipeline, version, name).set(value)
                     shown.add((version, name))
         for version, name in self._set - shown:
             telemetry.LIVE_QUALITY.remove(self._pipeline, version, name)

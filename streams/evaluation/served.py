@@ -18,8 +18,9 @@ from streams.dead_letters import shrunk
 from streams.distributions import PARTS, Binning, Distribution
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, SourceRecord
 from streams.ports.models import References
-from streams.records import decoder, encode, unpack
+from streams.records import decoder, encode
 from streams.spec import Pipeline
+from streams.spec.layout import features_of
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class ServedCounts:
         self._pipeline = pipeline
         self._references = references
         self._span = pipeline.policies.evaluate.every_seconds
-        self._width = len(pipeline.feature_names) * np.dtype(np.float32).itemsize
+        self._layout = pipeline.layout
         self._cells: dict[tuple[int, int], Distribution] = {}
         """By start and version."""
         self._binnings: dict[int, Binning] = {}
@@ -111,7 +112,7 @@ class ServedCounts:
             one: _Logged = _decode(record.value)
             several = len(one.score) if isinstance(one.score, list) else 1
             if one.schema in ("", self._pipeline.schema_hash) and (
-                several != self._pipeline.model.outputs or len(one.vector) != self._width
+                several != self._pipeline.model.outputs or len(one.vector) != self._layout.size
             ):
                 raise ValueError("its vector or its score has another length than the pipeline's")
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -132,7 +133,7 @@ class ServedCounts:
         if binning is None or not ours:
             return
         scores: NDArray[Any] = np.array([one.score for one in ours], np.float32)
-        vectors = unpack([one.vector for one in ours])
+        vectors = features_of(self._layout.unpack([one.vector for one in ours]))
         binning.add(cell, binning.columns(vectors, scores.reshape(len(ours), -1)))
 
     async def _binning(self, version: int) -> Binning | None:

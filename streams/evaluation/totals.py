@@ -2,7 +2,7 @@
 
 Average precision and AUC come from histograms of the scores. Scores of one bin cannot be told
 apart: the metrics are those that are expected of any order of them, within 1e-3 of the scores' own.
-All others are exact.
+All others are exact. What the measures of a value are is said in `streams.evaluation.errors`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.evaluation.cells import STEPS, widths
-from streams.records import Cell, Histogram
+from streams.evaluation.errors import error_measures, together
+from streams.records import Cell
+from streams.sums import ErrorSums, Histogram
 
 _NAN = float("nan")
 Costs = Sequence[Sequence[float]]
@@ -38,6 +40,8 @@ class Total:
     """By class: its events and others by score."""
     calibration: NDArray[np.float64] = field(default_factory=lambda: np.zeros((10, 3)))
     """[tenths, (events, of class 1, scores summed)]"""
+    errors: ErrorSums | None = None
+    """Of a value."""
 
     @classmethod
     def of(cls, cells: Iterable[Cell]) -> Total:
@@ -56,6 +60,9 @@ class Total:
         self.delay += cell.delay
         self.squared_error += cell.squared_error
         self.log_loss += cell.log_loss
+        if cell.errors is not None:
+            self.errors = together(self.errors or ErrorSums(), cell.errors)
+            return
         confusion = np.array(cell.confusion, np.int64)
         if confusion.shape != self.confusion.shape and not self.confusion.any():
             self.confusion = np.zeros_like(confusion)
@@ -75,18 +82,27 @@ class Total:
         if not self.events:
             return {}
         found = {
+            "coverage": self.fed_back / self.events,
+            "label_delay": self.delay / self.fed_back if self.fed_back else _NAN,
+        }
+        if self.errors is not None:
+            found |= error_measures(self.errors, self.squared_error, self.events)
+        else:
+            found |= self._classified(costs)
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def _classified(self, costs: Costs) -> dict[str, float]:
+        found = {
             "accuracy": float(np.trace(self.confusion)) / self.events,
             "brier": self.squared_error / self.events,
             "log_loss": self.log_loss / self.events,
-            "coverage": self.fed_back / self.events,
-            "label_delay": self.delay / self.fed_back if self.fed_back else _NAN,
         }
         found |= self._decided() | self._ranked()
         if len(self.confusion) == 2:
             found |= self._calibrated()
         if np.shape(costs) == self.confusion.shape:
             found["cost"] = float((self.confusion * np.array(costs)).sum()) / self.events
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+        return found
 
     def _decided(self) -> dict[str, float]:
         hits = np.diag(self.confusion).astype(np.float64)

@@ -39,7 +39,14 @@ class LabelChange(NamedTuple):
     """A change of an event's label, to be added to the windows of its entities."""
 
     event: ServedEvent
-    change: float
+    before: float
+    """The label that it had; 0 where it had none."""
+    now: float
+
+    @property
+    def change(self) -> float:
+        """What is added to a sum of labels."""
+        return self.now - self.before
 
 
 class Joined(NamedTuple):
@@ -124,7 +131,7 @@ class Join:
             before = served.dropped if served is not None else 0.0
             for label in served.labels if served is not None else ():
                 if served is not None and chosen(record, label):
-                    changes.append(LabelChange(served, label.value - before))
+                    changes.append(LabelChange(served, before, label.value))
                 before = label.value
         return changes
 
@@ -250,7 +257,7 @@ class Join:
             return
         changed = labelled(served, label)
         overlay.put(changed)
-        changes.append(LabelChange(changed, label.value - (before.value if before else 0.0)))
+        changes.append(LabelChange(changed, before.value if before else 0.0, label.value))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
         missing = self._feedback.missing
         if served.matured and (before is not None or label.value != missing):

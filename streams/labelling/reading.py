@@ -71,8 +71,9 @@ class FeedbackReader:
         """A label as a number: of a class, its index."""
         if isinstance(label, str):
             if label not in self._indices:
-                known = ", ".join(self._indices) or "declared: feedback.classes is empty"
-                raise BadRecord("label", f"{label!r} is no class, those are {known}")
+                known = ", ".join(self._indices)
+                said = f"no class, those are {known}" if known else "no number, and none is named"
+                raise BadRecord("label", f"{label!r} is {said}")
             return self._indices[label]
         label = float(label)
         if self._indices and label not in range(len(self._indices)):

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from streams import telemetry
 from streams.aio.retrying import until_available
@@ -67,6 +68,7 @@ class LabelWindows:
         self._name = pipeline.name
         self._topics = (pipeline.topics.scored, pipeline.topics.feedback)
         self._keys = pipeline.plan.label_keys
+        self._classes = np.array(pipeline.plan.classes, np.float64)
         self._partition = partition
         self._state = state
         self._find_lost = find_lost
@@ -178,17 +180,25 @@ class LabelWindows:
     def _batch(self, changes: list[LabelChange], marks: tuple[int, ...]) -> LabelBatch:
         scored, total = [_decode_scored(one.event.payload) for one in changes], sum(marks)
         entities = [self._entities(served) for served in scored]
+        before, now = (np.array([one[at] for one in changes], np.float64) for at in (1, 2))
         return LabelBatch(
             partition=self._partition,
             next=total,
             offsets=np.full(len(changes), total - 1, np.int64),
             times=np.array([served.event_time for served in scored]).astype(np.uint32),
             entities=[[named.get(key, _NOBODY) for named in entities] for key in self._keys],
-            deltas=np.array([one.change for one in changes], np.float64),
+            deltas=now - before,
+            by_class=self._of(now) - self._of(before) if self._classes.size else None,
             stream=self._stream,
             first=self._fence,
             note=_NOTE.pack(*marks),
         )
+
+    def _of(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[n, classes] 1 where a label is of the class; of class 0, where it is of another."""
+        one, other = labels[:, None] == self._classes, labels[:, None] != 0
+        found: NDArray[np.float64] = np.where(self._classes, one, other).astype(np.float64)
+        return found
 
     def _entities(self, served: Scored) -> dict[str, bytes]:
         """The names of its entities by key field, those of which the pipeline knows now."""

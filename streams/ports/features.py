@@ -52,7 +52,8 @@ class Folded:
     """What a fold returns: the same answer for the same offset, however often it is asked."""
 
     aggregates: NDArray[np.float64]
-    """[n, plan.width]: for each key plan and window the count, the sums, the sum of labels."""
+    """[n, plan.width]: for each key plan, by window the count, the sums, the sum of labels and the
+    labels of each class; then the scans, NaN where a window has too few events."""
     duplicate: NDArray[np.bool_]
     """[n] True where the key had this event id within the plan's `remember` seconds."""
 
@@ -89,6 +90,9 @@ class LabelBatch:
     """One list of n entity names per key plan that has `labels`, in the plan's order."""
     deltas: NDArray[np.float64]
     """[n] the label, or the difference from an earlier one that it corrects."""
+    by_class: NDArray[np.float64] | None = None
+    """[n, len(plan.classes)]: 1 where the label is of that class now, -1 where it was before, else
+    0; of class 0, which no label stands for too, those of the other classes. None without such."""
     stream: str = "feedback"
     """Each stream has its own fence."""
     first: int = 0

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.distributions import Reference
+from streams.spec.layout import Rows
 
 
 class Scorer(Protocol):
     """A model server."""
 
-    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+    async def infer(self, version: int, rows: Rows) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of rows by one version.
 
         Rows on which the model errs, but not all, may hold numbers that are not finite.
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from streams.errors import ModelError, Unavailable
 from streams.ports.models import Beside, Scorer
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
+from streams.spec.layout import Rows
 
 log = structlog.get_logger(__name__)
 
@@ -36,14 +35,14 @@ class BesideInference:
         self._again = 0.0
         """When it is asked again, monotonic."""
 
-    async def score(self, beside: Beside, vectors: NDArray[np.float32]) -> ServedScores | None:
-        """What it says of vectors [n, features], not finite where it errs on one; None where it
+    async def score(self, beside: Beside, rows: Rows) -> ServedScores | None:
+        """What it says of rows, not finite where it errs on one; None where it
         does not answer in time."""
         if self._failing == beside.version and time.monotonic() < self._again:
             return None
         try:
             async with asyncio.timeout(self._seconds):
-                scores = await self._scorer.infer(beside.version, vectors)
+                scores = await self._scorer.infer(beside.version, rows)
         except (ModelError, Unavailable) as error:
             self._fails(beside, str(error))
         except TimeoutError:

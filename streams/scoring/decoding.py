@@ -6,23 +6,22 @@ as it was the first time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from xxhash import xxh3_64_intdigest
 
 from streams.dead_letters import Rejected, shrunk
 from streams.errors import BadRecord
 from streams.ports.batches import SourceRecord
 from streams.ports.features import LARGEST, LARGEST_SUMMED, LONGEST_NAME
+from streams.scoring.decoded import Decoded, read_only
 from streams.scoring.validation import Validator
-from streams.spec import Columns, Pipeline
-from streams.spec.features import Block
+from streams.spec import Pipeline
 from streams.spec.fields import base_type, json_name, numeric, spelt
 from streams.spec.loading import explained
 from streams.spec.times import epoch, numbers
@@ -34,82 +33,12 @@ _SPELLING: dict[Any, Callable[[Any], str] | None] = {str: None, int: str}
 _headers, _timestamp = attrgetter("headers"), attrgetter("timestamp")
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """The good events of a micro-batch, in offset order."""
-
-    records: list[SourceRecord]
-    """[n] where they came from."""
-    ids: list[str]
-    """[n] event ids."""
-    entities: Mapping[str, list[str]]
-    """[n] names of the entity, by key field: whole numbers digit by digit."""
-    columns: Columns
-    """Cleaned fields by name, read-only; the event time in seconds since 1970."""
-    times: NDArray[np.float64]
-    """[n] event time, seconds since 1970."""
-    features: dict[int, Block]
-    """Features that need no state, by their position: float64 [n, width] each."""
-    rejected: list[Rejected]
-    """The others, each with its cause."""
-
-    def hashes(self) -> NDArray[np.uint64]:
-        """[n] 64-bit hashes of the event ids."""
-        encoded = map(str.encode, self.ids)
-        return np.fromiter(map(xxh3_64_intdigest, encoded), np.uint64, len(self.ids))
-
-    def keys(self) -> list[bytes]:
-        """[n] their records' keys; the id of an event without one."""
-        pairs = zip(self.records, self.ids, strict=True)
-        return [record.key or event_id.encode() for record, event_id in pairs]
-
-    def select(self, keep: NDArray[np.bool_], rejected: Iterable[Rejected] = ()) -> Decoded:
-        """The events where `keep` is set, with more rejected ones."""
-        chosen = np.flatnonzero(keep).tolist()
-        return Decoded(
-            records=[self.records[i] for i in chosen],
-            ids=[self.ids[i] for i in chosen],
-            entities={key: [names[i] for i in chosen] for key, names in self.entities.items()},
-            columns=_read_only({name: column[keep] for name, column in self.columns.items()}),
-            times=self.times[keep],
-            features={at: block[keep] for at, block in self.features.items()},
-            rejected=[*self.rejected, *rejected],
-        )
-
-    def without(self, bad: Mapping[int, BadRecord]) -> Decoded:
-        """The events that are not `bad`; those, by their row, are rejected."""
-        if not bad:
-            return self
-        keep = np.ones(len(self.records), bool)
-        keep[list(bad)] = False
-        return self.select(keep, [(self.records[i], bad[i]) for i in sorted(bad)])
-
-    def followed_by(self, other: Decoded) -> Decoded:
-        """Both, one after the other."""
-        return Decoded(
-            records=self.records + other.records,
-            ids=self.ids + other.ids,
-            entities={key: names + other.entities[key] for key, names in self.entities.items()},
-            columns=_read_only(
-                {
-                    k: np.concatenate([column, other.columns[k]])
-                    for k, column in self.columns.items()
-                }
-            ),
-            times=np.concatenate([self.times, other.times]),
-            features={
-                at: np.concatenate([block, other.features[at]])
-                for at, block in self.features.items()
-            },
-            rejected=self.rejected + other.rejected,
-        )
-
-
 class Decoder:
     """Decodes, validates and cleans the events of one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        self._vectors = pipeline.vectors
         self._event = pipeline.event
         self._cleaning = pipeline.cleaning
         self._schema = pipeline.event.schema
@@ -156,9 +85,9 @@ class Decoder:
             BadRecord: a feature fails, on one of the events.
         """
         if not decoded.ids:  # a feature need not take a batch of nothing
-            return replace(decoded, features=self._pipeline.no_stateless())
+            return replace(decoded, features=self._vectors.no_stateless())
         try:
-            decoded = replace(decoded, features=self._pipeline.stateless(decoded.columns))
+            decoded = replace(decoded, features=self._vectors.stateless(decoded.columns))
         except (Exception, SystemExit) as error:
             raise BadRecord("feature", str(explained(error))) from error
         blocks = list(decoded.features.values())
@@ -176,13 +105,16 @@ class Decoder:
         bad: dict[int, BadRecord] = {}
         names: dict[str, list[str]] = {}
         columns = self._columns(events, names, bad)
+        inputs, unread = self._pipeline.read_inputs(columns)
+        bad |= {row: BadRecord("input", said) for row, said in unread.items() if row not in bad}
         decoded = Decoded(
             records=kept,
             ids=names[self._event.id],
             entities={key: names[key] for key in self._keys},
-            columns=_read_only(columns),
+            columns=read_only(columns),
             times=columns[self._event.time],
             features={},
+            inputs=inputs,
             rejected=rejected,
         )
         self._check_names(decoded, bad)
@@ -282,10 +214,3 @@ class Decoder:
         written = np.fromiter(map(_timestamp, decoded.records), np.float64) / 1000
         for i, complaint in self._times.outside(decoded.times, written).items():
             bad[i] = BadRecord("time", f"{self._event.time}: {complaint}")
-
-
-def _read_only(columns: dict[str, NDArray[Any]]) -> Columns:
-    """Nobody changes what other features, and the windows, read as well."""
-    for column in columns.values():
-        column.flags.writeable = False
-    return columns

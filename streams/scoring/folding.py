@@ -13,7 +13,7 @@ from streams import telemetry
 from streams.aio.retrying import until_available
 from streams.errors import StateBehind
 from streams.ports.features import LEFT_EVENTS, MOST_EVENTS, FeatureState, FoldBatch, Folded
-from streams.scoring.decoding import Decoded
+from streams.scoring.decoded import Decoded
 from streams.scoring.restoration import Restoration
 from streams.spec import Pipeline
 

@@ -6,13 +6,13 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.ports.batches import NO_HEADERS, OutputRecord
-from streams.records import ARMS, CHAMPION, WHOLE, Prediction, Scored, encode, pack
-from streams.scoring.decoding import Decoded
+from streams.records import ARMS, CHAMPION, WHOLE, Prediction, Scored, encode
+from streams.scoring.decoded import Decoded
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
+from streams.spec.layout import Rows
 
 _timestamp = attrgetter("timestamp")
 
@@ -21,7 +21,7 @@ def predicted(
     pipeline: Pipeline, decoded: Decoded, served: ServedScores, topic: str
 ) -> list[OutputRecord]:
     """The records of `P.predictions`, one for each event of the topic of this name or id."""
-    scores, classes = _scores(served), pipeline.decision.classes
+    scores, classes = _scores(served), _names(pipeline)
     versions = served.versions.tolist()
     return [
         (
@@ -46,7 +46,7 @@ def predicted(
             decoded.ids,
             decoded.times.tolist(),
             scores,
-            [classes[index] for index in _decided(served)],
+            [classes[index] for index in _decided(pipeline, served)],
             versions,
             *_arms(served),
             strict=True,
@@ -55,9 +55,9 @@ def predicted(
 
 
 def what_was_served(
-    pipeline: Pipeline, decoded: Decoded, vectors: NDArray[np.float32], served: ServedScores
+    pipeline: Pipeline, decoded: Decoded, rows: Rows, served: ServedScores
 ) -> list[OutputRecord]:
-    """The records of `P.scored`, one for each event, with its vector [n, features]."""
+    """The records of `P.scored`, one for each event, with its row."""
     schema = pipeline.schema_hash
     return [
         (
@@ -96,11 +96,11 @@ def what_was_served(
             decoded.ids,
             decoded.times.tolist(),
             _label_entities(pipeline, decoded),
-            pack(vectors),
+            pipeline.layout.pack(rows),
             _scores(served),
             served.versions.tolist(),
             _written_before(decoded),
-            _decided(served),
+            _decided(pipeline, served),
             *_arms(served),
             strict=True,
         )
@@ -132,12 +132,19 @@ def _scores(served: ServedScores) -> list[Any]:
     return found
 
 
-def _decided(served: ServedScores) -> list[int]:
-    """Of each event the class that is decided for, by index."""
-    scores = served.scores
+def _names(pipeline: Pipeline) -> tuple[str, ...]:
+    """Of each decision the name; of a value, about which nothing is decided, an empty one."""
+    return pipeline.decision.classes if pipeline.predicts.classes else ("",)
+
+
+def _decided(pipeline: Pipeline, served: ServedScores) -> list[int]:
+    """Of each event the class that is decided for, by index; 0 where nothing is decided."""
+    scores, task = served.scores, pipeline.predicts
+    if not task.classes:
+        return [0] * len(scores)
     chosen = (
         (scores[:, 0] >= served.thresholds).astype(int)
-        if scores.shape[1] == 1
+        if task.thresholds
         else scores.argmax(axis=1)
     )
     found: list[int] = chosen.tolist()

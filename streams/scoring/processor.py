@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from streams import telemetry
 from streams.aio.coalescing import Coalescer
@@ -33,7 +32,8 @@ from streams.ports.batches import (
 )
 from streams.ports.features import FeatureState, Folded, concatenate
 from streams.ports.models import Champion, Scorer
-from streams.scoring.decoding import Decoded, Decoder
+from streams.scoring.decoded import Decoded
+from streams.scoring.decoding import Decoder
 from streams.scoring.folding import Duplicates, Folding, HotEntities
 from streams.scoring.folds import fold_batches
 from streams.scoring.inference import Inference
@@ -42,6 +42,7 @@ from streams.scoring.partition import JointScoring, PartitionScoring
 from streams.scoring.restoration import Restoration
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
+from streams.spec.layout import Rows
 
 log = structlog.get_logger(__name__)
 
@@ -132,14 +133,14 @@ class Scoring:
             folded = await self._fold(parts, batches, decoded)
         self._hot.observe(decoded, folded)
         repeated = [decoded.ids[i] for i in np.flatnonzero(folded.duplicate).tolist()]
-        decoded, vectors = self._vectors(decoded, folded)
+        decoded, rows = self._rows(decoded, folded)
         sizes = _sizes(batches, decoded)
         with self._stage("infer"):
             received = min(batch.received for batch in batches)
-            served = await self._inference.score(vectors, decoded.keys, sizes, received)
-        decoded, vectors, served = _answered(decoded, vectors, served)
+            served = await self._inference.score(rows, decoded.keys, sizes, received)
+        decoded, rows, served = _answered(decoded, rows, served)
         predictions = predicted(self._pipeline, decoded, served, self._prefix)
-        scored = what_was_served(self._pipeline, decoded, vectors, served)
+        scored = what_was_served(self._pipeline, decoded, rows, served)
         outputs = self._outputs(batches, predictions, scored, decoded)
         self._observe(parts, batches, decoded, served)
         self._duplicates.observe(repeated)
@@ -183,12 +184,12 @@ class Scoring:
     async def _check_without(
         self, part: PartitionScoring, batch: MicroBatch, error: Exception
     ) -> None:
-        """Take the batch's place without its record: fold nothing, and score a vector of zeros."""
+        """Take the batch's place without its record: fold nothing, and score a row of zeros."""
         nothing = self._decoder.decode([])
-        vector = np.zeros((1, len(self._pipeline.feature_names)), np.float32)
+        zeros = self._pipeline.layout.zeros(1)
         try:
             await self._fold([part], [batch], nothing)
-            await self._inference.score(vector, lambda: [b""], [1], batch.received)
+            await self._inference.score(zeros, lambda: [b""], [1], batch.received)
         except DriftloopError:
             raise
         except Exception:
@@ -206,21 +207,21 @@ class Scoring:
         calls = [part.folding.fold(one) for part, one in zip(parts, requests, strict=True)]
         return await calls[0] if len(calls) == 1 else concatenate(await asyncio.gather(*calls))
 
-    def _vectors(self, decoded: Decoded, folded: Folded) -> tuple[Decoded, NDArray[np.float32]]:
-        """The vectors of events that are new, and finite; the others leave the batch here.
+    def _rows(self, decoded: Decoded, folded: Folded) -> tuple[Decoded, Rows]:
+        """The rows of events that are new, and finite; the others leave the batch here.
 
         An event is finite before it is folded (`decoding`); what older state holds may not be.
         """
-        vectors = self._pipeline.vectors(decoded.features, folded.aggregates)
-        finite = np.isfinite(vectors).all(axis=1)
-        keep = finite & ~folded.duplicate
+        vectors = self._pipeline.vectors.of(decoded.features, folded.aggregates)
+        rows = self._pipeline.layout.rows(vectors, decoded.inputs)
+        keep = (finite := np.isfinite(vectors).all(axis=1)) & ~folded.duplicate
         if keep.all():
-            return decoded, vectors
+            return decoded, rows
         rejected = [
             (decoded.records[i], BadRecord("not-finite", "a feature is not a finite number"))
             for i in np.flatnonzero(~finite & ~folded.duplicate).tolist()
         ]
-        return decoded.select(keep, rejected), vectors[keep]
+        return decoded.select(keep, rejected), rows[keep]
 
     def _outputs(
         self,
@@ -267,12 +268,12 @@ class Scoring:
 
 
 def _answered(
-    decoded: Decoded, vectors: NDArray[np.float32], served: ServedScores
-) -> tuple[Decoded, NDArray[np.float32], ServedScores]:
+    decoded: Decoded, rows: Rows, served: ServedScores
+) -> tuple[Decoded, Rows, ServedScores]:
     """The events that the model has answered; those on which it errs leave the batch here."""
     finite = np.asarray(np.isfinite(served.scores).all(axis=1))
     if finite.all():
-        return decoded, vectors, served
+        return decoded, rows, served
     rejected = [
         (
             decoded.records[i],
@@ -280,7 +281,7 @@ def _answered(
         )
         for i in np.flatnonzero(~finite).tolist()
     ]
-    return decoded.select(finite, rejected), vectors[finite], served.select(finite)
+    return decoded.select(finite, rejected), rows[finite], served.select(finite)
 
 
 def _sizes(batches: Sequence[MicroBatch], decoded: Decoded) -> list[int]:

@@ -25,6 +25,7 @@ from streams.errors import BadRecord
 from streams.spec.times import LATEST, parse, readable
 
 _PLAIN = (str, int, float, bool, datetime)
+_LISTS = tuple(kind for one in (int, float, str) for kind in (list[one], list[list[one]]))  # type: ignore[valid-type]
 _HARMLESS = {"title", "frozen", "json_schema_extra", "use_attribute_docstrings", "from_attributes"}
 _REFUSED = (msgspec.MsgspecError, ValueError, TypeError, RecursionError)
 
@@ -157,7 +158,9 @@ def _field_type(field: FieldInfo) -> Any:
         for entry in inner:
             metadata += entry.metadata if isinstance(entry, FieldInfo) else [entry]
     bounds = _bounds(metadata)
-    if plain not in _PLAIN or bounds is None:
+    if plain not in _PLAIN and (plain not in _LISTS or bounds):
+        return None
+    if bounds is None:
         return None
     bounded = Annotated[plain, msgspec.Meta(**bounds)] if bounds else plain
     return bounded if options[0] is annotation else Optional[bounded]  # noqa: UP045

@@ -21,10 +21,11 @@ from streams.aio.retrying import until_available
 from streams.errors import ModelError, Unavailable
 from streams.ports.models import Scorer
 from streams.spec import Pipeline
+from streams.spec.layout import Rows
 
 log = structlog.get_logger(__name__)
 
-Vectors = NDArray[np.float32]
+Scores = NDArray[np.float32]
 T = TypeVar("T")
 
 _ROWS = 1024
@@ -34,34 +35,34 @@ _ONE_ATTEMPT = 1.0
 
 
 class ShadowInference:
-    """Scores by any version. An error of the model is the affair of the vectors that it errs on."""
+    """Scores by any version. An error of the model is the affair of the rows that it errs on."""
 
     def __init__(self, pipeline: Pipeline, scorer: Scorer) -> None:
         self._outputs = pipeline.model.outputs
         self._scorer = scorer
-        self._asked: dict[int, Coalescer[Vectors, Vectors]] = {}
+        self._asked: dict[int, Coalescer[Rows, Scores]] = {}
         self._erred: set[int] = set()
         """Versions of which the log has said that they err."""
 
-    async def score(self, version: int, vectors: Vectors) -> Vectors:
-        """Scores float32 [n, outputs] of vectors [n, features]; not finite where the version errs.
+    async def score(self, version: int, rows: Rows) -> Scores:
+        """Scores float32 [n, outputs] of rows; not finite where the version errs.
 
         Raises:
             Unavailable: no model server answers, or none has the version loaded.
         """
-        if not len(vectors):
+        if not len(rows):
             return np.empty((0, self._outputs), np.float32)
         if version not in self._asked:
             self._asked[version] = Coalescer(
                 partial(self._joint, version), at_once=1, most=_ROWS, weigh=len
             )
-        scores = await self._asked[version].ask(vectors)
+        scores = await self._asked[version].ask(rows)
         erring = len(scores) - int(np.count_nonzero(np.isfinite(scores).all(axis=1)))
         if erring:
             self._say_erring(version, erring, "its scores are not finite")
         return scores
 
-    async def _joint(self, version: int, asked: Sequence[Vectors]) -> list[Vectors]:
+    async def _joint(self, version: int, asked: Sequence[Rows]) -> list[Scores]:
         try:
             scores = await self._scorer.infer(version, np.concatenate(asked))
         except ModelError as error:

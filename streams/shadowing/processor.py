@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from streams import telemetry
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs
 from streams.ports.models import Challenger, Scorer
-from streams.records import Example, Shadowed, encode, unpack
+from streams.records import Example, Shadowed, encode
 from streams.shadowing.inference import Patience, ShadowInference
 from streams.shadowing.reading import Served, ServedReader
 from streams.spec import Pipeline
+from streams.spec.layout import Rows, features_of
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Shadowing:
         self._name = pipeline.name
         self._topic = pipeline.topics.shadow
         self._declared = pipeline.slices
+        self._layout = pipeline.layout
         self._challenger = challenger
         self._reader = ServedReader(pipeline)
         self._inference = ShadowInference(pipeline, scorer)
@@ -89,14 +91,14 @@ class Shadowing:
         champion, since = challenger.champion, challenger.since
         if challenger.version != version:
             return []
-        vectors = unpack([one.logged.vector for one in served])
-        theirs = await self._scores(champion, served, vectors)
-        ours = await self._scores(version, served, vectors)
+        rows = self._layout.unpack([one.logged.vector for one in served])
+        theirs = await self._scores(champion, served, rows)
+        ours = await self._scores(version, served, rows)
         known = np.asarray(np.isfinite(theirs).all(axis=1))
         both = np.asarray(known & np.isfinite(ours).all(axis=1))
         self._count("compared", int(np.count_nonzero(both)))
         self._count("erred", int(np.count_nonzero(~both)))
-        slices = self._slices(vectors)
+        slices = self._slices(features_of(rows))
         return [
             _record(one, (champion, said), (version, says if answered else None), since, inside)
             for one, said, says, is_known, answered, inside in zip(
@@ -119,14 +121,12 @@ class Shadowing:
                 found[row].append(one.name)
         return found
 
-    async def _scores(
-        self, version: int, served: Sequence[Served], vectors: NDArray[np.float32]
-    ) -> Scores:
+    async def _scores(self, version: int, served: Sequence[Served], rows: Rows) -> Scores:
         """What a version says, float32 [n, outputs]: as it was served, else it is asked."""
         asked = np.fromiter((one.logged.version != version for one in served), bool, len(served))
         said = [one.logged.score for one in served]
         scores = np.array(said, np.float32).reshape(len(served), -1)
-        scores[asked] = await self._inference.score(version, vectors[asked])
+        scores[asked] = await self._inference.score(version, rows[asked])
         return scores
 
     def _count(self, outcome: str, records: int) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 import structlog
 
 from streams.dead_letters import shrunk
@@ -16,8 +15,6 @@ from streams.records import Example, Scored, decoder
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
-
-_VECTOR = np.dtype("<f4").itemsize
 
 
 class Served(NamedTuple):
@@ -37,7 +34,7 @@ class ServedReader:
             topics.examples: decoder(Example).decode,
         }
         self._schema = pipeline.schema_hash
-        self._width = len(pipeline.feature_names) * _VECTOR
+        self._size = pipeline.layout.size
         self._outputs = pipeline.model.outputs
         self._said: set[str] = set()
 
@@ -72,7 +69,7 @@ class ServedReader:
         if logged.schema != self._schema:
             return logged, ""
         several = logged.score if isinstance(logged.score, list) else [logged.score]
-        if len(logged.vector) != self._width or len(several) != self._outputs:
+        if len(logged.vector) != self._size or len(several) != self._outputs:
             return None, "its vector or its score has another length than the pipeline's"
         return logged, ""
 

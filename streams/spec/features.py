@@ -1,7 +1,6 @@
-"""Features: stateless columns, categorical encodings, and keyed window aggregates.
+"""Features: stateless columns and categorical encodings; windows are in `streams.spec.aggregates`.
 
-The order of a pipeline's features is the order of its vector. Window aggregates are compiled to a
-`FoldPlan` (`streams.spec.windows`), which the feature state executes.
+The order of a pipeline's features is the order of its vector.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from streams.errors import PipelineError
+from streams.spec.aggregates import Window
 from streams.spec.declared import check_fields
-from streams.spec.durations import Duration, seconds, text
+from streams.spec.derived import Derived
 from streams.spec.events import Columns
 from streams.spec.fields import (
     plain,
@@ -194,106 +194,4 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-@dataclass(frozen=True)
-class Window:
-    """A keyed aggregate over event time (t - delay - over, t - delay], this event included."""
-
-    key: str
-    """The field that names the entity."""
-    over: Duration
-    """How long the window is."""
-    delay: Duration = "0s"
-    """How long before the event it ends."""
-    name: str = ""
-    """Of the vector's column; made from the rest where empty."""
-    normalise: bool = True
-    """Whether training scales it by statistics that it exports with the model."""
-
-    aggregate = ""
-
-    @property
-    def of(self) -> str:
-        """The field that is aggregated; empty where events are counted."""
-        return ""
-
-    @property
-    def newest(self) -> int:
-        """Age of the window's newer edge, seconds."""
-        return seconds(self.delay, f"features.{self.label}.delay")
-
-    @property
-    def oldest(self) -> int:
-        """Age of the window's older edge, seconds."""
-        return self.newest + seconds(self.over, f"features.{self.label}.over")
-
-    @property
-    def label(self) -> str:
-        """The declaration's name where it has one, else what it says."""
-        return self.name or f"{self.key}.{self.aggregate}({self.of})/{self.over}"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the vector's columns."""
-        if self.name:
-            return (self.name,)
-        of = f"_{self.of}" if self.of else ""
-        late = f"_after_{text(self.newest)}" if self.newest else ""
-        return (f"{self.key}_{self.aggregate}{of}_{text(self.oldest - self.newest)}{late}",)
-
-    def validate(self, schema: type[BaseModel]) -> None:
-        """Raise a `PipelineError` where the declaration does not fit the event's schema."""
-        check_fields(self, f"features.{self.label}")
-        require_category(schema, self.key, f"features.{self.label}.key")
-        if self.oldest == self.newest:
-            raise PipelineError(
-                f"features.{self.label}.over", "the window is empty", "use 1s or more"
-            )
-        if self.of:
-            require_numeric(schema, self.of, f"features.{self.label}.field")
-
-
-@dataclass(frozen=True)
-class Count(Window):
-    """Number of the key's events in the window."""
-
-    aggregate = "count"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _OfField(Window):
-    """An aggregate of a field."""
-
-    field: str
-    """The numeric field that is aggregated."""
-
-    @property
-    def of(self) -> str:
-        """The field that is aggregated."""
-        return self.field
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sum(_OfField):
-    """Sum of a field over the key's events in the window."""
-
-    aggregate = "sum"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean(_OfField):
-    """Mean of a field over the key's events in the window; 0 where it has none."""
-
-    aggregate = "mean"
-
-
-@dataclass(frozen=True)
-class LabelRate(Window):
-    """Sum of labels over the number of the key's events in the window; 0 where it has none.
-
-    Labels count from when their feedback arrives, so `delay` should be the feedback's horizon.
-    """
-
-    aggregate = "label_rate"
-
-
-Feature = Column | Transform | OneHot | Bucket | Window
+Feature = Column | Transform | OneHot | Bucket | Window | Derived

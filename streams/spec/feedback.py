@@ -22,7 +22,7 @@ class Feedback:
     """How long after the horizon a late or corrected label still finds its event."""
     classes: tuple[str, ...] = ("negative", "positive")
     """Names of the label values 0, 1, ...: a label is an index or a name, or `true` or `false` for
-    the first two. Empty for a numeric label."""
+    the first two. Empty for a numeric label, as they are where a value is predicted."""
 
     def __post_init__(self) -> None:
         check_fields(self, "feedback")
@@ -32,16 +32,6 @@ class Feedback:
         if self.missing is not None and not math.isfinite(self.missing):
             raise PipelineError(
                 "feedback.missing", f"{self.missing} is no label", "use a finite number, or None"
-            )
-        if (
-            self.missing is not None
-            and self.classes
-            and self.missing not in range(len(self.classes))
-        ):
-            raise PipelineError(
-                "feedback.missing",
-                f"{self.missing} is not a class index",
-                f"use 0 to {len(self.classes) - 1}, or None",
             )
 
     @property

@@ -12,6 +12,7 @@ from streams.errors import PipelineError
 from streams.spec.declared import check_fields
 from streams.spec.estimators import Fit, Ready, Value
 from streams.spec.functions import check_function
+from streams.spec.tasks import check_quantiles
 
 INPUT = "features"
 OUTPUT = "scores"
@@ -33,10 +34,15 @@ class Model:
     onnx: Path | None = None
     """Or a ready ONNX file (`features` [n, f] -> `scores` [n, outputs]), published as it is."""
     outputs: int = 1
-    """1 for a probability (binary), k for k class probabilities (softmax)."""
+    """1 for a probability (binary), k for k class probabilities (softmax). Of a value it follows
+    from the quantiles."""
+    quantiles: tuple[float, ...] = ()
+    """Of a value: quantiles of the label that are predicted beside the point, as `(0.5, 0.95)`. The
+    network returns [n, 1 + quantiles], the point first."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
-    """Of training a network: learning_rate, batch_size, epochs, patience, weight_decay,
-    positive_weight, seed. A `fit` function may be given others, a ready one the last two."""
+    """Of training a network: learning_rate, batch_size, epochs, patience, weight_decay, seed;
+    positive_weight of classes, point_loss of a value (huber, squared or absolute). Of a `fit`: seed
+    and positive_weight, and of a function's any others."""
     fit: Fit | Ready | None = None
     """Or what learns otherwise: a function `Training -> bytes` (an ONNX file), or
     `Sklearn(factory)`, `XGBoost(...)`, `LightGBM(...)`."""
@@ -64,6 +70,9 @@ class Model:
             check_function(self.fit, "model.fit", _FITS)
         if self.outputs < 1:
             raise PipelineError("model.outputs", f"{self.outputs} is not positive", "use 1 or more")
+        check_quantiles(self.quantiles)
+        if self.quantiles and self.outputs == 1:
+            object.__setattr__(self, "outputs", 1 + len(self.quantiles))
         self._check_parameters()
 
     def _check_parameters(self) -> None:
@@ -94,6 +103,8 @@ def _complaint(name: str, value: object) -> str:
     """What a training parameter must be; empty where it is."""
     if name == "positive_weight" and value == "balanced":
         return ""
+    if name == "point_loss":
+        return "" if value in POINT_LOSSES else f"use {', '.join(POINT_LOSSES)}"
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = isinstance(TRAINING_DEFAULTS[name], int)
     zero = name in ("weight_decay", "seed")
@@ -115,6 +126,9 @@ def _possible(value: float, whole: bool, zero: bool) -> bool:
 _LARGEST = float(1 << 63)
 """Of a whole number: torch and numpy count no further."""
 
+POINT_LOSSES = ("huber", "squared", "absolute")
+"""How far off a point is: Huber's loss counts errors beyond one standard deviation of the label
+linearly, so that a few amounts do not decide every step."""
 TRAINING_DEFAULTS: dict[str, Value] = {
     "learning_rate": 1e-3,
     "batch_size": 256,
@@ -122,6 +136,7 @@ TRAINING_DEFAULTS: dict[str, Value] = {
     "patience": 4,
     "weight_decay": 0.0,
     "positive_weight": "balanced",
+    "point_loss": "huber",
     "seed": 7,
 }
 FIT_DEFAULTS: dict[str, Value] = {"positive_weight": 1, "seed": TRAINING_DEFAULTS["seed"]}

@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, pairwise
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
+from streams.spec.aggregates import LabelRate, Window
+from streams.spec.agreement import TaskParts, check_agreement, settled
+from streams.spec.derived import Derived
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
-from streams.spec.features import Block, Feature, LabelRate, Window
+from streams.spec.features import Feature
 from streams.spec.feedback import Feedback
 from streams.spec.fields import optional, require_default
+from streams.spec.inputs import LARGEST_ROW, Input
+from streams.spec.layout import Layout
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
+from streams.spec.tasks import Task, TaskName
 from streams.spec.topics import Topics
-from streams.spec.windows import FoldPlan, Select, compile_plan, select
+from streams.spec.vectors import Vectors
+from streams.spec.windows import FoldPlan, compile_plan, revisions
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,22 @@ class Pipeline:
     event: Event
     """What an event is."""
     features: Sequence[Feature]
-    """What the model sees, in this order."""
+    """What the model sees, in this order; may be empty where there are inputs."""
     model: Model
     """The network, what fits another model, or an ONNX file."""
     feedback: Feedback
     """What a label is, and how late it may come."""
+    inputs: Sequence[Input] = ()
+    """Arrays, images, texts and sounds that the network sees beside the features, by name."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     """What becomes of values that are missing or absurd, and of events that come twice."""
     decision: Decision = field(default_factory=Decision)
     """What class a score stands for."""
     policies: Policies = field(default_factory=Policies)
     """Delivery, fallback, retraining and the gate."""
+    task: TaskName | None = None
+    """What is predicted: `binary` and `multiclass` are classes, `value` is a number. `None`: by the
+    model's outputs, binary where there is one."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
@@ -59,63 +70,25 @@ class Pipeline:
                 "use lower-case letters, digits and -, starting with a letter",
             )
         _check_parts(self)
-        if not self.features:
-            raise PipelineError("features", "are empty", "declare at least one")
+        if not self.features and not self.inputs:
+            raise PipelineError("features", "are empty", "declare at least one, or an input")
         self.cleaning.validate(self.event.schema)
         for feature in self.features:
             if not isinstance(feature, Feature):
                 raise PipelineError(
                     "features",
                     f"{feature!r} is not a feature",
-                    "use Column, Transform, OneHot, Bucket or a window aggregate",
+                    "use Column, Transform, OneHot, Bucket, Derived or a window aggregate",
                 )
             feature.validate(self.event.schema)
         self._check_names()
+        self._check_inputs()
         self._check_missing()
         self._check_labels()
-        self._check_classes()
-        self._check_processes()
+        for name, part in settled(self.predicts, self._parts).items():
+            object.__setattr__(self, name, part)
+        check_agreement(self.predicts, self._parts)
         compile_slices(self.policies.evaluate.slices, self.feature_names)
-        self.policies.evaluate.check_costs(max(2, self.model.outputs))
-
-    def _check_classes(self) -> None:
-        classes = max(2, self.model.outputs)
-        named = {"decision": self.decision.classes, "feedback": self.feedback.classes}
-        for part, names in named.items():
-            if len(set(names)) != classes and (names or part == "decision"):
-                raise PipelineError(
-                    f"{part}.classes",
-                    f"names {len(set(names))} of {classes}",
-                    "name each class once",
-                )
-        decided, labelled = named.values()
-        if set(decided) == set(labelled) and tuple(decided) != tuple(labelled):
-            raise PipelineError(
-                "feedback.classes",
-                f"{labelled} are decision.classes in another order",
-                "name the classes in the same order in both: by what their label is, from 0 on",
-            )
-        if self.decision.threshold is not None and self.model.outputs > 1:
-            raise PipelineError(
-                "decision.threshold",
-                f"decides nothing with {self.model.outputs} classes: the best one wins",
-                "leave it out",
-            )
-        if self.policies.rollout.gradual and not labelled:
-            raise PipelineError(
-                "policies.rollout",
-                "compares versions by labels that are classes, and feedback.classes is empty",
-                "name the classes there, or leave the policy out",
-            )
-
-    def _check_processes(self) -> None:
-        if self.policies.retrain.processes > 1 and self.model.fit is not None:
-            raise PipelineError(
-                "policies.retrain.processes",
-                f"{self.policies.retrain.processes} train a network together, and model.fit is "
-                "fitted by one",
-                "leave it out",
-            )
 
     def _check_names(self) -> None:
         for name in self.feature_names:
@@ -125,6 +98,37 @@ class Pipeline:
                 )
             if self.feature_names.count(name) > 1:
                 raise PipelineError(f"features.{name}", "is declared twice", "name one differently")
+
+        known: list[str] = [
+            n for one in self.features if not isinstance(one, Derived) for n in one.names
+        ]
+        for feature in self.features:
+            if isinstance(feature, Derived):
+                feature.check_of(known)
+                known.append(feature.name)
+
+    def _check_inputs(self) -> None:
+        for one in self.inputs:
+            if not hasattr(one, "tensor"):
+                raise PipelineError(
+                    "inputs", f"{one!r} is no input", "use Array, Image, Text or Audio"
+                )
+            one.validate(self.event.schema)
+        names = [one.name for one in self.inputs]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise PipelineError(
+                f"inputs.{min(repeated)}", "is declared twice", "name one differently"
+            )
+        if self.inputs and self.model.fit is not None:
+            raise PipelineError(
+                "inputs", "are for a network, and model.fit takes features", "give network=factory"
+            )
+        if self.layout.size > LARGEST_ROW:
+            raise PipelineError(
+                "inputs",
+                f"make rows of {self.layout.size:,} bytes, more than {LARGEST_ROW:,}",
+                "make an image smaller, a text shorter, or a sound's rate lower",
+            )
 
     def _check_missing(self) -> None:
         for name in (
@@ -151,6 +155,22 @@ class Pipeline:
                     f"{window.delay} is shorter than feedback.horizon",
                     "labels are not known earlier: use the horizon or more",
                 )
+            number = window.class_ if isinstance(window, LabelRate) else None
+            if number is not None and number >= (named := len(self.feedback.classes)):
+                raise PipelineError(
+                    f"features.{window.label}.class_",
+                    f"feedback.classes names {named}, and none is {number}",
+                    "use the index of one of them, from 0 on",
+                )
+
+    @cached_property
+    def predicts(self) -> Task:
+        """What is predicted, and what that means to every other part."""
+        return Task.of(self.task, self.model.outputs, self.model.quantiles)
+
+    @property
+    def _parts(self) -> TaskParts:
+        return TaskParts(self.model, self.feedback, self.decision, self.policies)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -174,7 +194,7 @@ class Pipeline:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """Parts of the events whose quality is followed by itself."""
+        """TaskParts of the events whose quality is followed by itself."""
         return compile_slices(self.policies.evaluate.slices, self.feature_names)
 
     @cached_property
@@ -202,7 +222,12 @@ class Pipeline:
                 cleaning.duplicates_seconds,
             ]
         )
-        text = json.dumps([self.feature_names, self.normalised, plan, stateless, cleaned])
+        said = [self.feature_names, self.normalised, plan, stateless, cleaned]
+        if found := revisions(self.windows):
+            said.append(found)
+        if self.inputs:
+            said.append([[list(one.tensor), one.meaning] for one in self.inputs])
+        text = json.dumps(said)
         return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
     @cached_property
@@ -214,53 +239,26 @@ class Pipeline:
         event = self.event
         named = [getattr(feature, "field", None) for feature in self.features]
         keys = [window.key for window in self.windows]
+        named += [one.field for one in self.inputs]
         return frozenset(filter(None, [event.id, event.key, event.time, *keys, *named]))
 
-    def no_stateless(self) -> dict[int, Block]:
-        """As `stateless`, of no events."""
-        return {
-            i: np.empty((0, len(feature.names)))
-            for i, feature in enumerate(self.features)
-            if not isinstance(feature, Window)
-        }
-
-    def stateless(self, columns: Columns) -> dict[int, Block]:
-        """The features that need no state, by their position: float64 [n, width] each."""
-        return {
-            i: feature.compute(columns)
-            for i, feature in enumerate(self.features)
-            if not isinstance(feature, Window)
-        }
-
-    def vectors(
-        self, stateless: Mapping[int, Block], folded: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """What the model sees: float32 [n, features].
-
-        From the features that need no state and a fold's [n, plan.width].
-        """
-        vectors = np.empty((len(folded), len(self.feature_names)), np.float32)
-        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and is rejected
-            for place, selected in self._windowed:
-                vectors[:, place] = selected(folded)
-            for i, block in stateless.items():
-                vectors[:, self._places[i]] = block
-        return vectors
+    @cached_property
+    def vectors(self) -> Vectors:
+        """Makes the vectors of its features."""
+        return Vectors(self.features, self.plan)
 
     @cached_property
-    def _places(self) -> tuple[slice, ...]:
-        """Each feature's columns of the vector."""
-        bounds = accumulate((len(feature.names) for feature in self.features), initial=0)
-        return tuple(slice(*pair) for pair in pairwise(bounds))
+    def layout(self) -> Layout:
+        """What a version sees of an event: the features, and the inputs after them."""
+        return Layout.of(len(self.feature_names), [one.tensor for one in self.inputs])
 
-    @cached_property
-    def _windowed(self) -> tuple[tuple[int, Select], ...]:
-        """Each window feature's column, and how it is read from a fold."""
-        return tuple(
-            (place.start, select(self.plan, feature))
-            for place, feature in zip(self._places, self.features, strict=True)
-            if isinstance(feature, Window)
-        )
+    def read_inputs(self, columns: Columns) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
+        """Each input's tensors by name, [n, *shape]; by row what is wrong with events."""
+        found, bad = dict[str, NDArray[Any]](), dict[int, str]()
+        for one in self.inputs:
+            found[one.name], wrong = one.read(columns[one.field])
+            bad |= {row: f"{one.field}: {said}" for row, said in wrong.items()}
+        return found, bad
 
 
 def _check_parts(pipeline: Pipeline) -> None:
@@ -278,5 +276,7 @@ def _check_parts(pipeline: Pipeline) -> None:
             raise PipelineError(
                 name, f"{value!r} is no {expected.__name__}", f"write {expected.__name__}(...)"
             )
-    if isinstance(pipeline.features, str) or not isinstance(pipeline.features, Sequence):
-        raise PipelineError("features", f"{pipeline.features!r} is no list", "write [Column(...)]")
+    for name, like in (("features", "[Column(...)]"), ("inputs", "[Image(...)]")):
+        given = getattr(pipeline, name)
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise PipelineError(name, f"{given!r} is no list", f"write {like}")

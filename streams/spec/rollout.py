@@ -9,15 +9,18 @@ from typing import Literal, NoReturn
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
 from streams.spec.durations import Duration, seconds
+from streams.spec.tasks import MetricName
 
 
 @dataclass(frozen=True)
 class Gate:
     """When a candidate may replace the champion, on the same later window."""
 
-    metric: Literal["average_precision", "roc_auc", "accuracy"] = "average_precision"
+    metric: MetricName = "average_precision"
     """What candidate and champion are compared by; of several classes `roc_auc` is the mean over
-    the classes, each against the rest."""
+    the classes, each against the rest. A value has errors, which are better where they are lower:
+    `wape` unless told otherwise, the absolute errors' sum over that of the labels' sizes; of its
+    quantiles, `pinball`."""
     margin: float = 0.05
     """The candidate may be worse than the champion, or than the anchor, by this share of its
     metric at most: the lower end of the gain's interval says so."""
@@ -28,15 +31,16 @@ class Gate:
     """Bootstrap resamples, from which standard errors come."""
     least_support: int = 20
     """Fewer of the rarest class than this in the evaluation slice, or in the validation slice
-    where the threshold is chosen: inconclusive."""
+    where the threshold is chosen: inconclusive. Of a value, fewer examples."""
     floor: float = 0.0
     """What every version's metric must be proven to be above, beside chance (prevalence, 0.5, or
-    the majority's share)."""
+    the majority's share). A value must be proven better than the training slice's best constant."""
     alerts: float = 3.0
     """The candidate's alerts may be this many times the champion's, or that part of them; fewer are
     as good while they are at least that part of the positives."""
     calibration: float = 2.0
-    """The candidate's mean score may be this many times the share of positives, or that part."""
+    """The candidate's mean score may be this many times the share of positives, or that part. Of a
+    value, the labels beyond each quantile may be this many times those that should be."""
     resample: Literal["example", "entity"] = "example"
     """What is drawn: single examples, or all examples of an event key (a cluster bootstrap), where
     those of a key resemble one another."""
@@ -82,7 +86,9 @@ class RollOut:
     """Labelled events that each step takes at least."""
     harm: float = 0.01
     """Harmless is a mean loss proven to be above the champion's by less than this. The loss of a
-    score is its squared error with all classes made equally frequent: 0.25 of a coin's."""
+    score is its squared error with all classes made equally frequent: 0.25 of a coin's. Of a value
+    it is the mean of the point's absolute error and the quantiles' pinball losses, as a share of
+    what 99 % of the champion's were below on its validation slice; a larger one counts as that."""
     confidence: float = 0.95
     """With this probability no conclusion of a whole roll-out is wrong, however often one looks."""
     holdout: float = 0.0
@@ -94,7 +100,8 @@ class RollOut:
     """It is taken back where it gives no finite score for more than this share of the events."""
     shift: float = 3.0
     """It is taken back where its mean score is more than this many times the champion's, or less
-    than that part of it, and as far from the share of class 1 in what it was trained on."""
+    than that part of it, and as far from the share of class 1 in what it was trained on. Of a
+    value, where it is as many standard deviations of the champion's scores off their mean."""
 
     def __post_init__(self) -> None:
         check_fields(self, "policies.rollout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +41,8 @@ class Fallback:
     """What is served instead of a model's score: version 0, marked `degraded`."""
 
     score: float = 0.0
-    """The probability that such an event gets."""
+    """The probability that such an event gets; of a value, the number that is its point and each of
+    its quantiles."""
     after: float | None = None
     """Seconds that a micro-batch may wait for a model server, from when the worker received it;
     `None`: it waits for as long as it takes. Before the first version nothing waits. Since a
@@ -48,11 +50,9 @@ class Fallback:
 
     def __post_init__(self) -> None:
         check_fields(self, "policies.fallback")
-        if not 0.0 <= self.score <= 1.0:
+        if not math.isfinite(self.score):
             raise PipelineError(
-                "policies.fallback.score",
-                f"{self.score} is not a probability",
-                "use a number from 0 to 1",
+                "policies.fallback.score", f"{self.score} is no score", "use a finite number"
             )
         if self.after is not None and not self.after > 0:
             raise PipelineError(

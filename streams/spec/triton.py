@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass, field, replace
 
 from streams.spec.infer import Batching, Infer
-from streams.spec.model import INPUT, OUTPUT
+from streams.spec.layout import MEANT, Tensor
+from streams.spec.model import OUTPUT
+
+_DTYPES = {meant.triton: dtype for dtype, meant in MEANT.items()}
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,8 @@ class TritonConfig:
     """What Triton is told about a pipeline's model."""
 
     name: str
-    features: int
+    inputs: tuple[Tensor, ...]
+    """The tensors of a row."""
     outputs: int
     versions: tuple[int, ...]
     """Those that are served, exactly."""
@@ -27,11 +31,18 @@ class TritonConfig:
         return f"""name: "{self.name}"
 backend: "onnxruntime"
 max_batch_size: 16384
-input [{{ name: "{INPUT}" data_type: TYPE_FP32 dims: [ {self.features} ] }}]
+input [{self._inputs()}]
 output [{{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: [ {self.outputs} ] }}]
 instance_group [{{ kind: KIND_AUTO count: {self.instances}{self._limited()} }}]
 version_policy {{ specific {{ versions: [ {listed} ] }} }}
 {self._batched()}"""
+
+    def _inputs(self) -> str:
+        return ", ".join(
+            f'{{ name: "{one.name}" data_type: TYPE_{MEANT[one.dtype].triton} '
+            f"dims: [ {', '.join(map(str, one.shape))} ] }}"
+            for one in self.inputs
+        )
 
     def _limited(self) -> str:
         asked = self.infer
@@ -62,17 +73,23 @@ def configured(text: str) -> list[int]:
 def read_config(text: str) -> TritonConfig | None:
     """What the file says; None where it is not one that we write, to the letter."""
     name = re.match(r'name: "([^"]*)"\n', text)
-    shape = re.findall(r"dims: \[ (\d+) \]", text)
+    shapes = [
+        Tensor(name, _DTYPES[kind], tuple(map(int, sides.split(","))))
+        for name, kind, sides in re.findall(
+            r'name: "(\w+)" data_type: TYPE_(\w+) dims: \[ ([\d, ]+) \]', text
+        )
+        if kind in _DTYPES
+    ]
     count = re.search(r"KIND_AUTO count: (\d+)", text)
-    if name is None or len(shape) != 2 or count is None:
+    if name is None or len(shapes) < 2 or count is None:
         return None
     infer = Infer(batching=_batching(text), resources=_resources(text))
     if priority := re.search(r" priority: (\d+) \}", text):
         infer = replace(infer, priority=int(priority[1]))
     found = TritonConfig(
         name[1],
-        int(shape[0]),
-        int(shape[1]),
+        tuple(shapes[:-1]),
+        shapes[-1].shape[0],
         tuple(configured(text)),
         int(count[1]),
         infer,

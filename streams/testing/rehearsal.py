@@ -27,11 +27,12 @@ from streams.errors import ConfigurationError, ModelError, NotFinite, PipelineEr
 from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch, Outputs, Processor, SourceRecord
 from streams.ports.features import FeatureState
-from streams.records import Example, Prediction, Scored, decoder, unpack
+from streams.records import Example, Prediction, Scored, decoder
 from streams.scoring.processor import Scoring
-from streams.spec import Pipeline, Transform
+from streams.spec import Derived, Pipeline, Transform
 from streams.spec.fields import json_name
 from streams.spec.functions import place_of
+from streams.spec.layout import Rows, features_of
 
 
 @dataclass
@@ -51,11 +52,11 @@ class Rehearsed:
 class _Network(MemoryScorer):
     """A user's function as the only version. Nobody repairs it: what it does wrong is raised."""
 
-    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    async def infer(self, version: int, rows: Rows) -> NDArray[np.float32]:
         try:
-            return await super().infer(version, vectors)
+            return await super().infer(version, rows)
         except NotFinite:  # these events' dead letters will say so
-            return np.full((len(vectors), self._outputs), np.nan, np.float32)
+            return np.full((len(rows), self._outputs), np.nan, np.float32)
         except ModelError as error:
             raise PipelineError(
                 "network", str(error), "return float32 [n, outputs] for [n, features]"
@@ -183,15 +184,15 @@ async def check_alone(
     Raises:
         ConfigurationError: an event's number depends on what else is in its batch, or on chance.
     """
-    transforms = [one for one in pipeline.features if isinstance(one, Transform)]
+    transforms = [one for one in pipeline.features if isinstance(one, Transform | Derived)]
     if not transforms:
         return
     rehearsal, found = Rehearsal(pipeline), dict[str, Any]()
     for event in events:
         alone = await rehearsal.score([event])
-        found |= {one.event_id: unpack([one.vector])[0] for one in alone.scored}
+        found |= {one.event_id: _features(pipeline, one) for one in alone.scored}
     for one in together.scored[: len(found)]:
-        vector, other = unpack([one.vector])[0], found.get(one.event_id)
+        vector, other = _features(pipeline, one), found.get(one.event_id)
         for feature in transforms:
             at = pipeline.feature_names.index(feature.name)
             if other is None or not np.isclose(vector[at], other[at], rtol=1e-4):
@@ -201,6 +202,11 @@ async def check_alone(
                     f"{place}: features.{feature.name}: an event gets {vector[at]:g} among others "
                     f"and {said} alone - compute it from the event's own fields, without chance"
                 )
+
+
+def _features(pipeline: Pipeline, served: Scored) -> NDArray[np.float32]:
+    [vector] = features_of(pipeline.layout.unpack([served.vector]))
+    return np.asarray(vector)
 
 
 def _decode(outputs: Outputs, topic: str, record: type[msgspec.Struct]) -> list[Any]:

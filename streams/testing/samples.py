@@ -11,16 +11,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streams.errors import ConfigurationError, PipelineError
-from streams.spec import OneHot, Pipeline
+from streams.spec import CountDistinct, OneHot, Pipeline
 from streams.spec.fields import base_type, json_name, numeric, optional, plain
+from streams.spec.inputs import Input
 from streams.spec.loading import explained
 
 _START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -29,6 +32,8 @@ _ATTEMPTS = 40
 _PATIENCE = 8
 """Tries of one way to make a field: some of its values may pass."""
 _NULLS = 0.05
+_DISTINCT = 20
+"""Values of a category of which a feature counts how many there are."""
 
 Make = Callable[[int], Any]
 """The value of a field in the n-th event, as JSON has it."""
@@ -73,6 +78,9 @@ class _Sampler:
         self._random = Random(seed)  # noqa: S311 - not a secret
         self._entities = 1 + count // 10
         self._factory = ModelFactory.create_factory(self._schema, __random_seed__=seed)
+        self._counted = {
+            window.field for window in pipeline.windows if isinstance(window, CountDistinct)
+        }
         self._names = {name: json_name(self._schema, name) for name in self._schema.model_fields}
         self._ways = {name: self._ways_of(name) for name in self._schema.model_fields}
         """The rest of the ways to make a field's value, the best first; none: by its type."""
@@ -146,7 +154,13 @@ class _Sampler:
             return self._named(name, lambda number: number)
         if name in {plan.key for plan in windows} and not self._known(name):
             return self._named(name, lambda _: self._random.randrange(self._entities))
+        for one in self._pipeline.inputs:
+            if one.field == name:
+                noise = np.random.default_rng(self._random.randrange(1 << 32))
+                return [partial(_noise, one, noise)]
         made = self._known(name) or self._plausible(name)
+        if not made and name in self._counted:
+            made = self._named(name, lambda _: self._random.randrange(_DISTINCT))
         if made and optional(self._schema, name) and name in self._pipeline.cleaning.missing:
             [way] = made
             return [lambda n: None if self._random.random() < _NULLS else way(n)]
@@ -201,6 +215,11 @@ class _Sampler:
         if re.search("ratio|rate|score|share|probability", name.lower()) and not whole:
             return [lambda _: round(random.random(), 3)]
         return [lambda _: round(random.lognormvariate(3.2, 1.0), 2)] if exact else []
+
+
+def _noise(made: Input, random: np.random.Generator, number: int) -> Any:
+    del number
+    return made.sample(random)
 
 
 def _none_made(why: str) -> PipelineError:

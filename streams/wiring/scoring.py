@@ -17,6 +17,7 @@ from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.layout import Rows
 from streams.wiring.application import StatefulParts, application, range_reader
 
 
@@ -85,11 +86,11 @@ class _Apart:
         self._trial = trial
         self._champion = champion
 
-    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    async def infer(self, version: int, rows: Rows) -> NDArray[np.float32]:
         """As `Scorer.infer`."""
         beside = self._champion.beside
         on_trial = beside is not None and version == beside.version
-        return await (self._trial if on_trial else self._scorer).infer(version, vectors)
+        return await (self._trial if on_trial else self._scorer).infer(version, rows)
 
     async def close(self) -> None:
         """Release connections."""

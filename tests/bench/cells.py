@@ -16,6 +16,7 @@ import numpy as np
 from streams.evaluation.cells import Counted, add
 from streams.evaluation.totals import Total
 from streams.records import Cell, encode
+from streams.spec.tasks import Task
 from workers.evaluation.metrics import point
 
 BATCH = 2_000
@@ -24,7 +25,7 @@ BATCH = 2_000
 def row(count: int, share: float, apart: float) -> str:
     """A row of the table, for one cell."""
     rng = np.random.default_rng(1)
-    labels = (rng.random(count) < share).astype(np.int64)
+    labels = (rng.random(count) < share).astype(np.float64)
     odds = rng.normal(apart * labels - 4, 1.5)
     scores = (1 / (1 + np.exp(-odds))).astype(np.float32).astype(np.float64)
     keys = [str(key) for key in rng.integers(0, 5_000, count)]
@@ -39,7 +40,12 @@ def row(count: int, share: float, apart: float) -> str:
     )
     cell, began, written = Cell(0.0, 86_400.0, 1, "champion", ""), time.perf_counter(), b""
     for first in range(0, count, BATCH):
-        add(cell, everything.select(np.arange(first, min(first + BATCH, count))), 2, 200)
+        add(
+            cell,
+            everything.select(np.arange(first, min(first + BATCH, count))),
+            Task("binary", 1),
+            200,
+        )
         written = encode(cell)
     each = (time.perf_counter() - began) / count * 1e6
     found = Total.of([cell]).measures()

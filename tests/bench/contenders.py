@@ -70,9 +70,8 @@ class Starter:
         self._python = python
         folder.mkdir()
         variable = workload.pipeline.name.replace("-", "_")
-        declared = "stateless" if not workload.windows else "card_fraud"
         (folder / f"{variable}.py").write_text(
-            f"from tests.bench.workloads import {declared} as pipeline\n"
+            f"from tests.bench.workloads import {workload.declared} as pipeline\n"
         )
         self.workers = Workers(settings, workload.pipeline, folder)
 

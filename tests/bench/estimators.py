@@ -33,7 +33,8 @@ from workers.releases.onnx_files import run, session
 from workers.training import fit
 from workers.training.candidate import Candidate, class_weights
 from workers.training.estimators import learning
-from workers.training.export import Normalise, build
+from workers.training.export import build
+from workers.training.preparing import Normalise
 from workers.training.slices import Spans, cut
 
 BATCH = 1024

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import orjson
 import torch
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
@@ -19,9 +21,10 @@ from streams.kafka.connection import admin_client, client_options, producer
 from streams.kafka.topics import ensure_topics, group_id
 from streams.settings import Settings
 from streams.spec import Pipeline
-from tests.bench.workloads import Workload
+from tests.bench.workloads import SIDE, TOKENS, Workload
 from tests.models import promote_first
-from workers.training.export import ExportedModel, Normalise, build, export
+from workers.training.export import ExportedModel, build, export
+from workers.training.preparing import Normalise
 from workers.worlds.card_fraud import World, event_records, load
 
 Record = tuple[bytes, bytes]
@@ -37,7 +40,9 @@ def records(workload: Workload, count: int, cache: Path) -> Iterator[Record]:
         world = World(days=count // DAILY_PAYMENTS + 2)
         yield from event_records(load(world, cache / "worlds").head(count))
     else:
-        yield from readings(count)
+        yield from {"stateless": readings, "pictures": pictures, "messages": messages}[
+            workload.declared
+        ](count)
 
 
 def readings(count: int) -> Iterator[Record]:
@@ -54,6 +59,33 @@ def readings(count: int) -> Iterator[Record]:
                 f'"read_at":"{start + np.timedelta64(number * 100, "ms")}Z"}}'
             ).encode(),
         )
+
+
+def pictures(count: int) -> Iterator[Record]:
+    """Pictures of noise, some 1,160 bytes each."""
+    noise = np.random.default_rng(1).integers(0, 256, (1000, SIDE * SIDE), np.uint8)
+    coded = [base64.b64encode(one.tobytes()).decode() for one in noise]
+    for number in range(count):
+        camera = f"camera-{number % SENSORS:04d}"
+        event = {"picture_id": f"picture-{number:08d}", "camera": camera}
+        event |= {"pixels": coded[number % 1000], "taken_at": _at(number)}
+        yield camera.encode(), orjson.dumps(event)
+
+
+def messages(count: int) -> Iterator[Record]:
+    """Messages of 64 words out of 10,000, some 470 bytes each."""
+    drawn = random.Random(1)
+    words = ["".join(drawn.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(10_000)]
+    for number in range(count):
+        sender = f"sender-{number % SENSORS:04d}"
+        event = {"message_id": f"message-{number:08d}", "sender": sender}
+        event |= {"text": " ".join(drawn.choices(words, k=TOKENS)), "sent_at": _at(number)}
+        yield sender.encode(), orjson.dumps(event)
+
+
+def _at(number: int) -> str:
+    """Ten in a second."""
+    return f"{np.datetime64('2024-05-01T00:00:00.000') + np.timedelta64(number * 100, 'ms')}Z"
 
 
 async def write_events(settings: Settings, pipeline: Pipeline, events: Iterable[Record]) -> int:
@@ -90,7 +122,7 @@ def untrained(pipeline: Pipeline, seed: int) -> bytes:
     torch.manual_seed(seed)
     features = len(pipeline.feature_names)
     plain = Normalise(np.zeros(features), np.ones(features))
-    return export(ExportedModel(plain, build(pipeline), np.zeros(1)), features)
+    return export(ExportedModel(plain, build(pipeline), np.zeros(1)), pipeline.layout)
 
 
 async def prepare(settings: Settings, workload: Workload, count: int) -> None:

@@ -12,8 +12,9 @@ import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.kafka.connection import client_options
-from streams.records import Scored, decoder, unpack
+from streams.records import Scored, decoder
 from streams.settings import Settings
+from streams.spec.layout import Layout
 from tests.bench.contenders import ContenderFailed
 from tests.faults.harness import Worker
 
@@ -130,7 +131,7 @@ class Answers:
     rows: Mapping[str, int]
     """Row by event id."""
     values: np.ndarray[tuple[int, int], np.dtype[np.float32]]
-    """[n, features + 1]: vector and score."""
+    """[n, width + 1]: vector, or the row's bytes, and score."""
 
     def agreement(self, other: Answers) -> float:
         """Share of the events of both whose vectors and scores are the same."""
@@ -142,7 +143,7 @@ class Answers:
         return float(np.isclose(mine, theirs, rtol=1e-4, atol=1e-5).all(axis=1).mean())
 
 
-async def read_answers(settings: Settings, topic: str) -> Answers:
+async def read_answers(settings: Settings, topic: str, layout: Layout) -> Answers:
     """Read a contender's topic of what was scored, to its end.
 
     Raises:
@@ -169,7 +170,10 @@ async def read_answers(settings: Settings, topic: str) -> Answers:
                     scores.append(scored.score)
     finally:
         await consumer.stop()
+    bare = layout.tabular or not vectors
+    seen = layout.unpack(vectors) if bare else np.frombuffer(b"".join(vectors), np.uint8)
+    seen = seen.reshape(len(vectors), -1)
     rows = {name: row for row, name in enumerate(names)}
     if len(rows) != len(names):
         raise ContenderFailed(f"{len(names) - len(rows)} of {len(names)} events were scored twice")
-    return Answers(rows, np.column_stack([unpack(vectors), np.array(scores, np.float32)]))
+    return Answers(rows, np.column_stack([seen, np.array(scores, np.float32)]))

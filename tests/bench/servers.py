@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from streams.settings import Settings, load_settings
 from streams.telemetry import configure_logging
 from tests.stack import own_stack
-from workers.devstack.cache import Notify
 from workers.devstack.stack import Stack
+from workers.fetching import Notify
 
 
 @contextmanager

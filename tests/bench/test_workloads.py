@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from streams.records import encode, unpack
 from streams.testing import Rehearsal, Rehearsed
-from tests.bench.loading import readings
+from tests.bench.loading import Record, messages, pictures, readings
 from tests.bench.peers import windows
 from tests.bench.workloads import (
     BATCH,
@@ -44,6 +46,20 @@ async def test_a_rival_writes_of_readings_what_we_write() -> None:
     result = await ours(workload, values)
     assert [prediction for prediction, _ in theirs] == list(map(encode, result.predictions))
     assert [scored for _, scored in theirs] == list(map(encode, result.scored))
+
+
+@pytest.mark.parametrize(("name", "made"), [("pictures", pictures), ("messages", messages)])
+async def test_a_rival_writes_of_inputs_what_we_write(
+    name: str, made: Callable[[int], Iterator[Record]]
+) -> None:
+    workload = WORKLOADS[name]
+    values = [value for _, value in made(50)]
+    batch = workload.decode(values)
+    rows, scores = workload.rows(batch), np.full((50, 1), 0.25, np.float32)
+    theirs = workload.outputs(batch, rows, scores, [f"0-{offset}" for offset in range(50)])
+    result = await Rehearsal(workload.pipeline, lambda rows: scores).score(values)
+    assert [scored for _, scored in theirs] == list(map(encode, result.scored))
+    assert len({one.vector for one in result.scored}) == 50
 
 
 async def test_a_rivals_windows_are_ours(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """What every contender of the throughput benchmark does with an event: the same, from here.
 
-Two products: readings of sensors, whose 32 features need no state, and card payments, whose
-windows lie in Redis. Their pipelines are ours; the rest of this module is for the rivals, and
-imports nothing that their environment lacks.
+Four products: readings of sensors, whose 32 features need no state, card payments, whose windows
+lie in Redis, pictures of 28 x 28, and messages of up to 64 words. Their pipelines are ours; the
+rest of this module is for the rivals, and imports nothing that their environment lacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -20,8 +20,20 @@ from pydantic import BaseModel, Field
 
 from streams.pipelines.card_fraud import is_night, is_weekend, network
 from streams.pipelines.card_fraud import pipeline as handbook
-from streams.records import Prediction, Scored, encode, pack
-from streams.spec import Cleaning, Column, Columns, Event, Feedback, Model, Pipeline, Transform
+from streams.records import Prediction, Scored, encode
+from streams.spec import (
+    Cleaning,
+    Column,
+    Columns,
+    Event,
+    Feedback,
+    Image,
+    Model,
+    Pipeline,
+    Text,
+    Transform,
+)
+from streams.spec.layout import Rows
 
 VERSION, THRESHOLD = 1, 0.5
 """Of the model that all contenders ask."""
@@ -56,6 +68,61 @@ stateless = Pipeline(
 card_fraud = replace(handbook, name="payments")
 
 
+class Picture(BaseModel):
+    """What a camera reports: 784 bytes in base64."""
+
+    picture_id: str
+    camera: str
+    pixels: str
+    taken_at: datetime
+
+
+class Message(BaseModel):
+    """What somebody writes."""
+
+    message_id: str
+    sender: str
+    text: str
+    sent_at: datetime
+
+
+SIDE, TOKENS, VOCABULARY = 28, 64, 20_000
+
+
+def of_pixels(features: int) -> Any:
+    """A small network for pictures: the benchmark is of what is around it."""
+    from torch import nn
+
+    return nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def of_words(features: int) -> Any:
+    """A small network for messages."""
+    from torch import nn
+
+    return nn.Sequential(nn.EmbeddingBag(VOCABULARY, 16, padding_idx=0), nn.Linear(16, 1))
+
+
+pictures = Pipeline(
+    name="pictures",
+    event=Event(Picture, id="picture_id", key="camera", time="taken_at"),
+    cleaning=Cleaning(duplicates="0s"),
+    features=[],
+    inputs=[Image("image", field="pixels", shape=(SIDE, SIDE))],
+    model=Model(network=of_pixels),
+    feedback=Feedback(horizon="1d", missing=0),
+)
+messages = Pipeline(
+    name="messages",
+    event=Event(Message, id="message_id", key="sender", time="sent_at"),
+    cleaning=Cleaning(duplicates="0s"),
+    features=[],
+    inputs=[Text("text", field="text", tokens=TOKENS, vocabulary=VOCABULARY)],
+    model=Model(network=of_words),
+    feedback=Feedback(horizon="1d", missing=0),
+)
+
+
 class PlainReading(msgspec.Struct, frozen=True, gc=False):
     """A reading, as a rival decodes and validates it."""
 
@@ -63,6 +130,24 @@ class PlainReading(msgspec.Struct, frozen=True, gc=False):
     sensor_id: str
     value: float
     read_at: datetime
+
+
+class PlainPicture(msgspec.Struct, frozen=True, gc=False):
+    """A picture, as a rival decodes and validates it."""
+
+    picture_id: str
+    camera: str
+    pixels: str
+    taken_at: datetime
+
+
+class PlainMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message, as a rival decodes and validates it."""
+
+    message_id: str
+    sender: str
+    text: str
+    sent_at: datetime
 
 
 class PlainPayment(msgspec.Struct, frozen=True, gc=False):
@@ -77,14 +162,16 @@ class PlainPayment(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Workload:
-    """One of the two products, by hand."""
+    """One of the products, by hand."""
 
     pipeline: Pipeline
     event: type[msgspec.Struct]
     """What an event is decoded to."""
-    number: str
-    """Its numeric field."""
-    windows: bool
+    declared: str
+    """Its pipeline's name in this module."""
+    number: str = ""
+    """Its numeric field, where it has one."""
+    windows: bool = False
     """Whether there are window features, from Redis."""
 
     def decode(self, values: Sequence[bytes | None]) -> Batch:
@@ -97,13 +184,26 @@ class Workload:
         events: list[Any] = self._decoder.decode(joined)
         spec = self.pipeline.event
         times = np.array([getattr(event, spec.time).timestamp() for event in events])
-        numbers = np.array([getattr(event, self.number) for event in events])
+        read = [self.number] if self.number else [one.field for one in self.pipeline.inputs]
+        kind = np.float64 if self.number else np.object_
+        columns = {
+            name: np.fromiter((getattr(event, name) for event in events), kind, len(events))
+            for name in read
+        }
         return Batch(
             ids=[getattr(event, spec.id) for event in events],
             events=events,
-            columns={self.number: numbers, spec.time: times},
+            columns={**columns, spec.time: times},
             times=times,
         )
+
+    def rows(self, batch: Batch) -> Rows:
+        """What the model sees of a batch's events, where no windows are needed."""
+        if self.number:
+            return reading_vectors(batch.columns)
+        tensors, bad = self.pipeline.read_inputs(batch.columns)
+        assert not bad
+        return self.pipeline.layout.rows(np.empty((len(batch.ids), 0), np.float32), tensors)
 
     @property
     def _decoder(self) -> msgspec.json.Decoder[Any]:
@@ -112,7 +212,7 @@ class Workload:
     def outputs(
         self,
         batch: Batch,
-        vectors: NDArray[np.float32],
+        rows: Rows,
         scores: NDArray[np.float32],
         origins: Sequence[str],
     ) -> list[tuple[bytes, bytes]]:
@@ -144,7 +244,7 @@ class Workload:
                 batch.ids,
                 batch.times.tolist(),
                 batch.events,
-                pack(vectors),
+                self.pipeline.layout.pack(rows),
                 scores[:, 0].tolist(),
                 origins,
                 strict=True,
@@ -158,8 +258,8 @@ class Batch:
 
     ids: list[str]
     events: list[Any]
-    columns: Mapping[str, NDArray[np.float64]]
-    """The numeric field and the time, [n] each."""
+    columns: Columns
+    """The numeric field, or those of inputs, and the time, [n] each."""
     times: NDArray[np.float64]
     """[n], seconds since 1970."""
 
@@ -184,7 +284,9 @@ def payment_vectors(columns: Columns, windows: NDArray[np.float64]) -> NDArray[n
 
 
 WORKLOADS = {
-    "stateless": Workload(stateless, PlainReading, "value", windows=False),
-    "card-fraud": Workload(card_fraud, PlainPayment, "amount", windows=True),
+    "stateless": Workload(stateless, PlainReading, "stateless", number="value"),
+    "card-fraud": Workload(card_fraud, PlainPayment, "card_fraud", number="amount", windows=True),
+    "pictures": Workload(pictures, PlainPicture, "pictures"),
+    "messages": Workload(messages, PlainMessage, "messages"),
 }
 _decoders = {w.event: msgspec.json.Decoder(list[w.event]) for w in WORKLOADS.values()}  # type: ignore[name-defined]

@@ -160,6 +160,8 @@ class Cluster:
                 await self._scaled.scaler_was_killed(self.crew.kill("scale-1"))
             case Kind.resize_kill:
                 await self._scaled.kill_resizer()
+            case Kind.up_kill:
+                await self._scaled.kill_up(self._settings.state_dir / "up")
             case Kind.rebalance:
                 await self._rebalance(fault)
             case Kind.clock_skew:

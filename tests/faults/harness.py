@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +25,6 @@ from streams.kafka.connection import (
 )
 from streams.kafka.offsets import offsets_client
 from streams.kafka.topics import group_id
-from streams.pipelines.card_fraud import pipeline as card_fraud
 from streams.settings import Settings
 from streams.spec import Pipeline
 from tests.waiting import until
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 MODULE = """\
 from dataclasses import replace
 
-from streams.pipelines.card_fraud import pipeline as card_fraud
+from {source} import pipeline as card_fraud
 
 feedback = replace(card_fraud.feedback, keep="30d")
 pipeline = replace(card_fraud, name="{name}", feedback=feedback)
@@ -44,11 +44,15 @@ pipeline = replace(card_fraud, name="{name}", feedback=feedback)
 Record = tuple[bytes | None, bytes | None]
 
 
-def card_fraud_module(folder: Path, name: str) -> Pipeline:
-    """Card fraud under another name, and with corrections for longer, also as a module."""
+def card_fraud_module(
+    folder: Path, name: str, source: str = "streams.pipelines.card_fraud"
+) -> Pipeline:
+    """Card fraud, of a module, under another name, and with corrections for longer; also as a
+    module."""
     folder.mkdir(exist_ok=True)
-    (folder / f"{_module(name)}.py").write_text(MODULE.format(name=name))
-    return replace(card_fraud, name=name, feedback=replace(card_fraud.feedback, keep="30d"))
+    (folder / f"{_module(name)}.py").write_text(MODULE.format(name=name, source=source))
+    found: Pipeline = import_module(source).pipeline
+    return replace(found, name=name, feedback=replace(found.feedback, keep="30d"))
 
 
 def _module(name: str) -> str:

@@ -26,10 +26,10 @@ from streams.kafka.connection import admin_client, client_options, producer
 from streams.records import unpack
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
+from tests.faults.customers import DAY
 from tests.faults.judge import Judge
 from tests.faults.sender import HISTORY_EVENTS, Sender
 from tests.faults.truth import (
-    DAY,
     SPEED,
     START,
     Generator,

@@ -147,7 +147,7 @@ async def run(arguments: argparse.Namespace, folder: Path) -> Report:
         date=f"{datetime.now(UTC):%Y-%m-%d}",
     )
     begun = time.monotonic()
-    pipeline = card_fraud_module(folder / "work", "faults")
+    pipeline = card_fraud_module(folder / "work", "faults", "tests.faults.watched")
     changes = {"session_timeout_ms": int(SESSION * 1000), "delivery": arguments.delivery}
     with own_stack(folder / "state", **changes) as (stack, settings):
         await ensure_topics(settings, pipeline)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from random import Random
 from typing import Any
+
+import psutil
 
 from streams.spec import Pipeline
 from tests.faults.harness import Workers
@@ -19,6 +22,8 @@ SHOWN, TOLD = free_port(), free_port()
 """Where a scoring worker shows its metrics, and the scaler how many workers are wanted."""
 _START = 40.0
 _MOST = 3
+_SCALING = 12.0
+"""Seconds in which a loop has started some workers, and stopped them."""
 
 
 class Scaled:
@@ -58,6 +63,26 @@ class Scaled:
             resizer.kill()
         killed = time.time()
         await self._recovered(Mark(Kind.resize_kill, killed, killed, WORKER_LIMIT))
+
+    async def kill_up(self, disk: Path) -> None:
+        """A loop dies while it starts and stops workers: those that it had end in order."""
+        loop = self._workers.start("up", ("tests.faults.rescaling",), state_dir=disk)
+        await until(lambda: "scaling" in loop.said() or not loop.alive, "it is up", _START)
+        await asyncio.sleep(self._random.uniform(0.0, _SCALING))
+        assert loop.alive, loop.said()
+        children = psutil.Process(loop.pid).children(recursive=True)
+        loop.kill()
+        killed = time.time()
+        await until(lambda: not any(map(runs, children)), "its workers have gone", _START)
+        await self._recovered(Mark(Kind.up_kill, killed, killed, WORKER_LIMIT))
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that waits to be collected has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def placed(name: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """SIGKILL of the scaler, which says how many workers are wanted."""
     resize_kill = "resize-kill"
     """SIGKILL of who changes the number of a model's instances, on the way."""
+    up_kill = "up-kill"
+    """SIGKILL of a second `driftloop up` while it starts and stops scoring workers."""
     triton_kill = "triton-kill"
     stub_kill = "stub-kill"
     """SIGKILL of one of Triton's Python processes, which Triton does not start again."""

@@ -19,6 +19,7 @@ from streams.ports.batches import SourceRecord
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.times import parse
+from tests.faults.customers import DAY
 from tests.faults.harness import delete_below, publish
 from tests.faults.marks import (
     GROWTH_LIMIT,
@@ -29,7 +30,7 @@ from tests.faults.marks import (
     Recovered,
 )
 from tests.faults.schedule import Fault
-from tests.faults.truth import CAUSE, DAY
+from tests.faults.truth import CAUSE
 from tests.stack import redis_admin
 from tests.waiting import until
 from workers.devstack.private import certificates

@@ -15,13 +15,14 @@ import orjson
 import pytest
 from aiokafka import ConsumerRecord
 
-from streams.pipelines.card_fraud import pipeline
 from streams.records import encode, pack, unpack
 from streams.testing import Rehearsal
 from tests.faults.judge import Judge
 from tests.faults.truth import CAUSE, SPEED, START, Generator, Sent, Truth, event_id, label_of
+from tests.faults.watched import pipeline
 
 HISTORY, LIVE, STEP = 2000, 2000, 540
+COLUMNS = len(pipeline.feature_names)
 """Events, and seconds of event time between the live ones: 12 days in all."""
 
 
@@ -178,7 +179,10 @@ def swap(run: Run) -> None:
         ("lost", lambda run: run.predictions.pop(3000)),
         ("doubled", lambda run: run.predictions.append(first(run.predictions))),
         ("out of order", swap),
-        *(("wrong features", lambda run, c=column: nudge(run, c)) for column in range(15)),
+        *(
+            ("wrong features", lambda run, c=column: nudge(run, c))
+            for column in range(len(pipeline.feature_names))
+        ),
         ("wrong score", lambda run: changed(run.predictions, score=-1.0)),
         ("wrong content", other_id),
         ("wrong content", lambda run: changed(run.predictions, event_time=1.0)),

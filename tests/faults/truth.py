@@ -3,7 +3,7 @@
 Event time runs two hours a second. A history of forty days is there before the first fault, so that
 every window is full. What is exact and what is not:
 
-- Windows of a customer depend on one partition's order: exact, late events included.
+- Windows of a customer depend on one partition's order: exact, late events included, of every kind.
 - Windows of a terminal end a week in the past, 84 seconds of the run: exact while no
   partition and no label lags by as much. What a terminal has forgotten depends on how far other
   partitions are: its longest window may start later, and the count that was served says where.
@@ -24,7 +24,9 @@ from zlib import crc32
 
 import orjson
 
-DAY = 86_400
+from tests.faults.customers import DAY, WINDOWS, Paid, counts_and_means, of_events
+from tests.faults.watched import PRIOR, STRENGTH
+
 START = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())
 """Event time at the start of the live stream."""
 SPEED = 7200
@@ -38,8 +40,7 @@ CUSTOMERS, TERMINALS = 2000, 1000
 CAUSE = "expect"
 """Header of a bad record that names the cause its dead letter must have."""
 
-_KEPT = (30 * DAY, 37 * DAY)
-_WINDOWS = (DAY, 7 * DAY, 30 * DAY)
+_KEPT = (31 * DAY, 37 * DAY)
 _DELAY = 7 * DAY
 _OPEN = 90 * SPEED
 """Outputs may be so much later than their events, in seconds of event time."""
@@ -67,6 +68,8 @@ class Expected:
     terminal: str
     customer_part: tuple[float, ...]
     """The vector up to the terminal's features."""
+    other_part: tuple[float, ...]
+    """The vector after them: the customer's windows of other kinds (`tests.faults.watched`)."""
 
 
 def event_id(number: int) -> str:
@@ -194,7 +197,7 @@ class Truth:
 
     def __init__(self, history: int) -> None:
         self._history = history
-        self._customers: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self._customers: dict[str, list[Paid]] = defaultdict(list)
         self._terminals: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._known: set[int] = set()
 
@@ -209,37 +212,32 @@ class Truth:
         at = int(moment.timestamp())
         terminal = event["terminal_id"]
         _add(self._terminals[terminal], (at, number), _KEPT[1] + _OPEN)
+        events = self._customers[event["customer_id"]]
+        _add(events, (at, (event["amount"], terminal)), _KEPT[0])
         part = (
             event["amount"],
             float(moment.weekday() >= 5),
             float(moment.hour <= 6),
-            *self._customer(event["customer_id"], at, event["amount"]),
+            *counts_and_means(events, at),
         )
-        return Expected(number, at, terminal, part)
+        return Expected(number, at, terminal, part, of_events(events, at))
 
     def agrees(self, expected: Expected, vector: Sequence[float], latest: int) -> bool:
         """Whether a served vector is right; `latest` is the newest event time sent so far."""
-        own = len(expected.customer_part)
+        own, other = len(expected.customer_part), len(expected.other_part)
+        rest = own + 2 * len(WINDOWS)
         if not all(map(_close, vector[:own], expected.customer_part)):
+            return False
+        if not all(map(_close, vector[rest : rest + other], expected.other_part)):
             return False
         if expected.number < self._history:
             return True
-        return self._terminal_agrees(expected, vector[own:], latest)
-
-    def _customer(self, name: str, at: int, amount: float) -> list[float]:
-        events = self._customers[name]
-        _add(events, (at, amount), _KEPT[0])
-        end = bisect_right(events, at, key=_time)
-        features: list[float] = []
-        for window in _WINDOWS:
-            amounts = [a for _, a in events[bisect_right(events, at - window, key=_time) : end]]
-            features += [float(len(amounts)), sum(amounts) / max(1, len(amounts))]
-        return features
+        return self._terminal_agrees(expected, [*vector[own:rest], *vector[rest + other :]], latest)
 
     def _terminal_agrees(self, expected: Expected, served: Sequence[float], latest: int) -> bool:
         events, at = self._terminals[expected.terminal], expected.time - _DELAY
         end = bisect_right(events, at, key=_time)
-        for i, window in enumerate(_WINDOWS):
+        for i, window in enumerate(WINDOWS):
             seen, rate = served[2 * i], served[2 * i + 1]
             start = bisect_right(events, at - window, key=_time)
             # how far a terminal's memory reaches follows the newest event of any partition
@@ -250,14 +248,17 @@ class Truth:
             frauds = sum(label_of(n) or 0 for t, n in counted if t >= LABELLED)
             if not _close(rate, frauds / max(1, len(counted))):
                 return False
-        return True
+        genuine, smoothed = served[-2:]  # of the longest window, the last one above
+        expected_rate = (frauds + PRIOR * STRENGTH) / (len(counted) + STRENGTH)
+        share = (len(counted) - frauds) / max(1, len(counted))
+        return _close(genuine, share) and _close(smoothed, expected_rate)
 
 
 def _time(event: tuple[int, object]) -> int:
     return event[0]
 
 
-_T = TypeVar("_T", tuple[int, int], tuple[int, float])
+_T = TypeVar("_T", tuple[int, int], Paid)
 
 
 def _add(events: list[_T], event: _T, kept: int) -> None:

@@ -115,3 +115,38 @@ async def test_a_file_is_sent(
     assert (sent.key, json.loads(sent.value or b"")["event_id"]) == (b"m0", "r0")
     wrong = await asyncio.to_thread(CliRunner().invoke, app, ["send", "filed"])
     assert "nothing to send" in str(wrong.exception)
+
+
+MACHINE = """
+from pydantic import BaseModel, create_model
+from streams import Cleaning, Column, Event, Feedback, Model, Pipeline
+
+names = [f"f{n}" for n in range(1, 10)]
+fields = dict.fromkeys(("event_id", "unit"), str) | dict.fromkeys(("at", *names), float)
+pipeline = Pipeline(
+    name="shuttle",
+    event=Event(create_model("Reading", **fields), id="event_id", key="unit", time="at"),
+    cleaning=Cleaning(),
+    features=[Column(name) for name in names],
+    model=Model(network=lambda features: features),
+    feedback=Feedback(horizon="2h"),
+)
+"""
+
+
+async def test_a_world_is_sent(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shuttle.py").write_text(MACHINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    asked = ["send", "shuttle", "--world", "machine", "--limit", "30"]
+    done = await asyncio.to_thread(CliRunner().invoke, app, asked)
+    assert "published 60 records" in done.output, done.output
+    events = await read_topic(settings, "shuttle.events")
+    labels = await read_topic(settings, "shuttle.feedback")
+    published = {json.loads(one.value or b"")["event_id"]: one.key for one in events}
+    assert len(published) == 30
+    assert {json.loads(one.value or b"")["event_id"]: one.key for one in labels} == published
+    assert set(json.loads(labels[0].value or b"")) == {"event_id", "label", "labelled_at"}

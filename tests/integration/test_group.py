@@ -21,16 +21,17 @@ from tests.synthetic import pipeline as declared
 from workers.devstack.servers import free_port
 from workers.training import group
 from workers.training.epochs import How, fit
-from workers.training.export import Normalise
 from workers.training.group import Group
 from workers.training.launched import RankLost
+from workers.training.losses import loss_of
+from workers.training.preparing import Normalise
 from workers.training.ranks import OneRank
 
 EXAMPLES = in_columns(made(1.0, per_day=1100))
 SHARDS = [slice(0, 1084), slice(1084, 1095), slice(1095, 1095)]
 """Of three ranks: most of the examples, a few, none."""
 BATCH, EPOCHS = 128, 3
-WEIGHTS, NORMALISE = np.array([1.0, 3.0]), Normalise(np.zeros(4), np.array([2.0, 10.0, 1.0, 1.0]))
+WEIGHTS, NORMALISE = [1.0, 3.0], Normalise(np.zeros(4), np.array([2.0, 10.0, 1.0, 1.0]))
 
 
 def network(features: int) -> nn.Module:
@@ -71,7 +72,8 @@ def fitted(build: Callable[[int], nn.Module], rows: slice, how: How) -> dict[str
     torch.manual_seed(3)
     whole = None if how.ranks.rank else EXAMPLES
     torch.set_num_threads(1)
-    return fit(pipeline, NORMALISE, WEIGHTS, (EXAMPLES.take(rows), whole), how).network.state_dict()
+    loss, slices = loss_of(pipeline, WEIGHTS), (EXAMPLES.take(rows), whole)
+    return fit(pipeline, NORMALISE, loss, slices, how).network.state_dict()
 
 
 def joined(rank: int, size: int, port: int) -> Noting:

@@ -92,7 +92,9 @@ async def vectors(state: FeatureState, frame: pd.DataFrame) -> NDArray[np.float3
         folded = await state.fold(streamed.events(first, end))
         assert not folded.duplicate.any()
         parts.append(
-            pipeline.vectors(pipeline.stateless(streamed.columns(first, end)), folded.aggregates)
+            pipeline.vectors.of(
+                pipeline.vectors.stateless(streamed.columns(first, end)), folded.aggregates
+            )
         )
     return np.concatenate(parts)
 

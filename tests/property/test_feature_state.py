@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.adapters.redis.state import RedisFeatureState
 from streams.ports.features import FeatureState, Folded, LabelsFolded
-from streams.spec.windows import FoldPlan, KeyPlan
+from streams.spec.windows import FoldPlan, KeyPlan, Kind, Scan
 from tests.folds import E, L, fold_batch, label_batch
 from tests.reference.brute_force import BruteForce
 from tests.valkey import Valkey
@@ -47,13 +47,16 @@ numbers = st.one_of(
 
 
 @st.composite
-def key_plans(draw: st.DrawFn, name: str, values: tuple[str, ...], remember: int) -> KeyPlan:
+def key_plans(
+    draw: st.DrawFn, name: str, values: tuple[str, ...], fields: tuple[str, ...], remember: int
+) -> KeyPlan:
     edges = sorted(
         draw(st.sets(st.sampled_from([0, 1, 2, 5, 9, 30, 10**7]), min_size=2, max_size=5))
     )
     pairs = list(itertools.combinations(range(len(edges)), 2))
     windows = draw(st.lists(st.sampled_from(pairs), min_size=1, max_size=4, unique=True))
     labels = draw(st.booleans())
+    scans = draw(st.lists(_scans(pairs, fields), max_size=5, unique=True)) if fields else []
     return KeyPlan(
         key=name,
         edges=tuple(edges),
@@ -62,6 +65,20 @@ def key_plans(draw: st.DrawFn, name: str, values: tuple[str, ...], remember: int
         windows=tuple(windows),
         remember=remember,
         label_age=draw(st.sampled_from(edges)) if labels else 0,
+        classes=draw(st.sampled_from([(), (), (1,), (2, 0)])) if labels else (),
+        scanned=tuple(dict.fromkeys(scan.field for scan in scans if scan.field)),
+        scans=tuple(scans),
+    )
+
+
+def _scans(pairs: list[tuple[int, int]], fields: tuple[str, ...]) -> st.SearchStrategy[Scan]:
+    """Any kind, in any window, whether or not that is a window of sums too."""
+    window, field = st.sampled_from(pairs), st.sampled_from(fields)
+    back = st.integers(1, 3)
+    return st.one_of(
+        st.builds(Scan, st.sampled_from([*Kind][:5]), window, field),
+        st.builds(Scan, st.just(Kind.BACK), window, field, back),
+        st.builds(Scan, st.just(Kind.SINCE), window, st.just(""), back),
     )
 
 
@@ -70,9 +87,10 @@ def cases(draw: st.DrawFn) -> Case:
     fields = draw(st.sampled_from([(), ("x",), ("x", "y")]))
     other = draw(st.sampled_from([(), ("y",), ("x",)])) if len(fields) == 2 else ()
     remember = draw(st.sampled_from([0, 0, 3, 20, 50]))
-    keys = [draw(key_plans("k", fields, remember))]
+    scanned = draw(st.sampled_from([(), fields, ("z",)]))
+    keys = [draw(key_plans("k", fields, scanned, remember))]
     if draw(st.booleans()):
-        keys.append(draw(key_plans("o", other, 0)))
+        keys.append(draw(key_plans("o", other, scanned, 0)))
     plan = FoldPlan(tuple(keys))
     kind = draw(st.sampled_from([money, numbers]))
     now = draw(st.sampled_from([0, 1_500_000_000]))
@@ -109,6 +127,7 @@ def _labels(draw: st.DrawFn, plan: FoldPlan, past: list[E]) -> list[L]:
             event.time + draw(st.sampled_from([0, 0, 0, 1])),
             tuple(event.names[k] for k in labelled),
             draw(st.sampled_from([1.0, -1.0, 0.0, 2.5, 1 / 3, 1e6])),
+            tuple(draw(st.sampled_from([1.0, 0.0, -1.0])) for _ in plan.classes),
         )
         for event in chosen
     ]
@@ -143,6 +162,12 @@ def close(one: Folded, aggregates: np.ndarray, duplicate: np.ndarray, case: Case
     """Equal up to rounding that is relative to the largest sum: signs may cancel."""
     largest = sum(abs(v) for events, _ in case.steps for e in events for v in e.values)
     np.testing.assert_array_equal(one.duplicate, duplicate)
+    at = 0
+    for key in case.plan.keys:
+        at += key.width
+        for column, scan in enumerate(key.scans, at - len(key.scans)):
+            if scan.kind != Kind.STD:  # they are values of events, whatever these are
+                np.testing.assert_array_equal(one.aggregates[:, column], aggregates[:, column])
     np.testing.assert_allclose(one.aggregates, aggregates, rtol=1e-9, atol=1e-15 * largest + 1e-9)
 
 

@@ -27,6 +27,8 @@ class Everything(BaseModel):
     maybe: int | None
     bounded: Annotated[float, Field(ge=0)] | None = None
     word: str = "none"
+    numbers: list[float] = []
+    rows: list[list[int]] | None = None
 
 
 class Strict(Everything):
@@ -55,7 +57,12 @@ good = st.fixed_dictionaries(
         "at": st.datetimes(timezones=st.none() | st.just(UTC)).map(datetime.isoformat),
         "maybe": st.none() | st.integers(),
     },
-    optional={"bounded": st.none() | st.floats(0, 1e6), "word": st.text(max_size=4)},
+    optional={
+        "bounded": st.none() | st.floats(0, 1e6),
+        "word": st.text(max_size=4),
+        "numbers": st.lists(st.floats(-1e9, 1e9) | st.integers(-(2**53), 2**53), max_size=3),
+        "rows": st.none() | st.lists(st.lists(st.integers(-5, 2**62), max_size=2), max_size=2),
+    },
 )
 NAMES = list(Everything.model_fields)
 

@@ -30,6 +30,31 @@ def by_cell(pipeline: Pipeline, examples: Iterable[Example]) -> dict[Name, list[
     return dict(cells)
 
 
+def value_measures(examples: list[Example], quantiles: tuple[float, ...]) -> dict[str, float]:
+    """What is to be said of predicted numbers."""
+    found = dict[str, float]()
+    absolute = [abs(point_of(one) - one.label) for one in examples]
+    found["mae"] = sum(absolute) / len(examples)
+    found["rmse"] = (sum(error**2 for error in absolute) / len(examples)) ** 0.5
+    found["wape"] = sum(absolute) / sum(abs(one.label) for one in examples)
+    found["mean_error"] = sum(point_of(one) - one.label for one in examples) / len(examples)
+    for place, quantile in enumerate(quantiles):
+        pairs = [(one.label, one.score[1 + place]) for one in examples]  # type: ignore[index]
+        found[f"below_{quantile:g}"] = sum(label <= said for label, said in pairs) / len(pairs)
+        losses = [
+            quantile * (label - said) if label > said else (1 - quantile) * (said - label)
+            for label, said in pairs
+        ]
+        found[f"pinball_{quantile:g}"] = sum(losses) / len(losses)
+    found["pinball"] = sum(found[f"pinball_{q:g}"] for q in quantiles) / len(quantiles)
+    return found
+
+
+def point_of(one: Example) -> float:
+    """The point that a value's scores begin with."""
+    return one.score[0] if isinstance(one.score, list) else one.score
+
+
 def measures(examples: list[Example]) -> dict[str, float]:
     """What is to be said of binary examples; metrics that are not defined are left out."""
     labels = np.array([one.label for one in examples])

@@ -14,6 +14,7 @@ from streams.adapters.triton.membership import Membership
 from streams.adapters.triton.resolving import Resolver
 from streams.errors import Unavailable
 from streams.settings import Settings
+from streams.spec.layout import Layout
 
 ONE = np.ones((1, 2), np.float32)
 
@@ -82,4 +83,4 @@ def among(*endpoints: Endpoint) -> TritonEndpoints:
     """A scorer on these endpoints, of two features."""
     made = {one.address: one for one in endpoints}
     resolver = Resolver(Settings(triton=",".join(made)))
-    return TritonEndpoints(Membership(resolver, lambda one: made[one.triton], ONE), 2, 1)
+    return TritonEndpoints(Membership(resolver, lambda one: made[one.triton], ONE), Layout.of(2), 1)

@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Table
 
 from streams.errors import ConfigurationError, PipelineError
-from streams.records import unpack
 from streams.spec import Pipeline, Transform
 from streams.spec.durations import text
 from streams.spec.functions import place_of
+from streams.spec.layout import features_of
 from streams.testing import Rehearsal, Rehearsed, sample_events
 from streams.testing.rehearsal import check_alone
 from workers.environment import find_pipeline
@@ -50,10 +49,10 @@ def check(
             warnings.simplefilter("ignore")
             result = asyncio.run(_rehearsed(pipeline, module, sample))
     if model:
-        zeros = np.zeros((3, len(pipeline.feature_names)), np.float32)
-        vectors = unpack([one.vector for one in result.scored]) if result.scored else zeros
+        served = [one.vector for one in result.scored]
+        rows = pipeline.layout.unpack(served) if served else pipeline.layout.zeros(3)
         with console.status("trying the model, which takes seconds"):
-            try_model(pipeline, module, vectors)
+            try_model(pipeline, module, rows)
     out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {plain(module)}`")
 
 
@@ -108,8 +107,14 @@ def _describe(pipeline: Pipeline) -> None:
     table = Table(title=f"Pipeline {pipeline.name}", show_header=False, title_justify="left")
     event, feedback = pipeline.event, pipeline.feedback
     table.add_row("event", f"{event.schema.__name__}: id {event.id}, key {event.key}, {event.time}")
-    names = ", ".join(pipeline.feature_names)
-    table.add_row("features", plain(f"{len(pipeline.feature_names)}: {names}"))
+    table.add_row("predicts", plain(str(pipeline.predicts)))
+    if names := pipeline.feature_names:
+        table.add_row("features", plain(f"{len(names)}: {', '.join(names)}"))
+    if pipeline.inputs:
+        shapes = [
+            f"{one.name} {list(one.shape)}" for one in (given.tensor for given in pipeline.inputs)
+        ]
+        table.add_row("inputs", plain(", ".join(shapes)))
     absent = "left out" if feedback.missing is None else f"label {feedback.missing:g}"
     table.add_row("feedback", f"horizon {text(feedback.horizon_seconds)}; no label: {absent}")
     retrain = pipeline.policies.retrain
@@ -127,8 +132,9 @@ def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
         f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
         f"{count - predicted - rejected} duplicates"
     )
-    if result.scored:
+    if result.scored and pipeline.features:
         last = result.scored[-1]
-        named = zip(pipeline.feature_names, unpack([last.vector])[0].tolist(), strict=True)
+        [vector] = features_of(pipeline.layout.unpack([last.vector])).tolist()
+        named = zip(pipeline.feature_names, vector, strict=True)
         shown = ", ".join(f"{name}={value:g}" for name, value in named)
         out.print(f"last vector: {plain(shown)}", soft_wrap=True)

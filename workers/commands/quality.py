@@ -27,6 +27,7 @@ _SHOWN = {
     "calibration_error": "ECE",
     "top_precision": "Top",
 }
+_SHOWN_OF_VALUES = {"mae": "MAE", "rmse": "RMSE", "wape": "WAPE", "mean_error": "Mean error"}
 
 
 def quality(
@@ -56,7 +57,8 @@ def quality(
             f"`driftloop evaluate {module}` runs"
         )
         return
-    out.print(_table(f"Live quality of {pipeline.name} {slice_name}".strip(), rows))
+    title = f"Live quality of {pipeline.name} {slice_name}".strip()
+    out.print(_table(title, rows) if pipeline.predicts.classes else _errors(title, rows))
     if slices and not slice_name:
         out.print(f"slices: {plain(', '.join(slices))} (--slice NAME)")
 
@@ -87,10 +89,31 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         share = row.get("prevalence")
         table.add_row(
-            str(row["version"] or "fallback"),
-            datetime.fromtimestamp(row["from"], UTC).strftime("%Y-%m-%d"),
-            f"{row['events']:,}",
+            *_first(row),
             "-" if share is None else f"{share:.2%}",
             *(f"{row[name]:.3f}" if name in row else "-" for name in shown),
         )
     return table
+
+
+def _errors(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Errors in the label's unit, and the share of labels that are not above each quantile."""
+    table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False)
+    below = sorted({name for row in rows for name in row if name.startswith("below_")})
+    for name in ("Version", "From", "Events", *_SHOWN_OF_VALUES.values()):
+        table.add_column(name, justify="right")
+    for name in below:
+        table.add_column(f"≤ q{name.removeprefix('below_')}", justify="right")
+    for row in rows:
+        table.add_row(
+            *_first(row),
+            *(f"{row[name]:.4g}" if name in row else "-" for name in _SHOWN_OF_VALUES),
+            *(f"{row[name]:.1%}" if name in row else "-" for name in below),
+        )
+    return table
+
+
+def _first(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Version, first day and events."""
+    day = datetime.fromtimestamp(row["from"], UTC).strftime("%Y-%m-%d")
+    return str(row["version"] or "fallback"), day, f"{row['events']:,}"

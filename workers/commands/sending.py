@@ -1,4 +1,4 @@
-"""`send`: events and labels of files, onto a pipeline's topics."""
+"""`send`: events and labels of files, or of a world, onto a pipeline's topics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.environment import connected_settings, find_pipeline
 from workers.operations.files import TimedRecord, records
-from workers.terminal import Module, console, out
+from workers.operations.worlds import world_records
+from workers.terminal import Module, console, note, out
+from workers.worlds.catalogue import WORLDS, find_world
 
 _MOST = 2000
 """Records that are on their way at a time."""
@@ -40,6 +42,13 @@ def send(
         Path | None,
         typer.Option(help="Labels: event_id, label, labelled_at and the field that keys events."),
     ] = None,
+    world: Annotated[
+        str | None,
+        typer.Option(help=f"Events and labels of real data, fetched once: {', '.join(WORLDS)}."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Of a world, its first events and their labels.")
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(min=0.001, help="Records a second; else as fast as it goes."),
@@ -49,17 +58,30 @@ def send(
         typer.Option(min=0.001, help="In event time, so many times as fast as it went."),
     ] = None,
 ) -> None:
-    """Publish a file's events, and labels: as fast as it goes, at a rate, or in event time.
+    """Publish events and labels, of files or a world: as fast as it goes, at a rate, in event time.
 
     With both, labels go out in between, when they became known. A bad record becomes a dead letter.
     """
-    if events is None and labels is None:
-        raise ConfigurationError("nothing to send - give a file of events, or --labels")
+    files = events is not None or labels is not None
+    if not files and world is None:
+        raise ConfigurationError("nothing to send - give a file of events, --labels, or a --world")
+    if files and world is not None:
+        raise ConfigurationError("a --world brings its own events and labels - send files without")
+    if limit is not None and world is None:
+        raise ConfigurationError("--limit is of a --world: of a file, send a shorter one")
     if rate is not None and speed is not None:
         raise ConfigurationError("give one of --rate and --speed")
+    chosen = None if world is None else find_world(world)
     pipeline = find_pipeline(module)
     settings = connected_settings(module, needs=("kafka",))
-    count = asyncio.run(_send(settings, pipeline, records(pipeline, events, labels), rate, speed))
+    if chosen is None:
+        made = records(pipeline, events, labels)
+    else:
+        made = world_records(pipeline, chosen, settings.cache_dir, note, limit)
+        note(f"{chosen.name}: {chosen.schema}")
+        note(f"times: {chosen.times}")
+        note(f"licence: {chosen.licence}")
+    count = asyncio.run(_send(settings, pipeline, made, rate, speed))
     out.print(f"published {count:,} records; next, `driftloop tail {module} predictions`")
 
 

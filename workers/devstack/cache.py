@@ -1,28 +1,20 @@
 """The packages of the embedded stack: fetched once per user, pinned by checksum.
 
 Kafka's jars come from Maven Central through jgo, Triton and its Python backend's packages from
-PyPI through uv. Each is built beside its final place and moved in whole, under a lock, so that a
-crash leaves nothing half-made and two processes may start at once.
+PyPI through uv.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from streams.errors import ConfigurationError, Unavailable
-
-Notify = Callable[[str], None]
-"""Told a line that people should see."""
+from workers.fetching import Notify, install, lock, staging
 
 _HERE = Path(__file__).parent
 JARS = _HERE / "kafka-jars.txt"
@@ -52,7 +44,7 @@ def jars(cache: Path, progress: Notify) -> list[Path]:
     """
     pinned = [line.split() for line in JARS.read_text().splitlines()]
     home = cache / "kafka" / hashlib.sha256(JARS.read_bytes()).hexdigest()[:12]
-    with _lock(cache, "kafka"):
+    with lock(cache, "kafka"):
         if not home.exists():
             _fetch_jars([coordinate for coordinate, _ in pinned], home, progress)
     found = [home / f"{_name(coordinate)}.jar" for coordinate, _ in pinned]
@@ -71,8 +63,8 @@ def _name(coordinate: str) -> str:
 def _fetch_jars(coordinates: list[str], home: Path, progress: Notify) -> None:
     from jgo.maven import MavenContext, PythonResolver
 
-    staging = _staging(home)
-    context = MavenContext(resolver=PythonResolver(), repo_cache=staging / "repo", timeout=60)
+    made = staging(home)
+    context = MavenContext(resolver=PythonResolver(), repo_cache=made / "repo", timeout=60)
     for number, coordinate in enumerate(coordinates, 1):
         progress(f"fetching Kafka's jars, {number} of {len(coordinates)}: {coordinate}")
         group, artifact, version = coordinate.split(":")
@@ -82,9 +74,9 @@ def _fetch_jars(coordinates: list[str], home: Path, progress: Notify) -> None:
             raise Unavailable(
                 "Maven Central", coordinate, "HTTPS_PROXY", f"{type(error).__name__}: {error}"
             ) from None
-        shutil.copyfile(jar, staging / f"{_name(coordinate)}.jar")
-    shutil.rmtree(staging / "repo")
-    staging.rename(home)
+        shutil.copyfile(jar, made / f"{_name(coordinate)}.jar")
+    shutil.rmtree(made / "repo")
+    made.rename(home)
 
 
 def triton(cache: Path, progress: Notify) -> TritonHome:
@@ -103,7 +95,7 @@ def triton(cache: Path, progress: Notify) -> TritonHome:
     libpython = _libpython()
     digest = hashlib.sha256(TRITON_REQUIREMENTS.read_bytes()).hexdigest()[:12]
     home = cache / "triton" / f"{digest}-py{version}"
-    with _lock(cache, "triton"):
+    with lock(cache, "triton"):
         if not home.exists():
             _build_triton(home, version, progress)
     server = home / "pytriton" / "tritonserver"
@@ -117,35 +109,15 @@ def triton(cache: Path, progress: Notify) -> TritonHome:
 
 
 def _build_triton(home: Path, version: str, progress: Notify) -> None:
-    import uv
-
     progress("fetching Triton and its Python backend's packages (about 150 MB)")
-    staging = _staging(home)
-    command = [
-        uv.find_uv_bin(),
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "--compile-bytecode",
-        "--python",
-        sys.executable,
-        "--target",
-        str(staging),
-        "-r",
-        str(TRITON_REQUIREMENTS),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Unavailable("the package index", "PyPI", "UV_INDEX_URL", reason)
-    server = staging / "pytriton" / "tritonserver"
+    made = staging(home)
+    install(made, TRITON_REQUIREMENTS.read_text(), "--compile-bytecode")
+    server = made / "pytriton" / "tritonserver"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     shutil.copy2(stub, server / "backends" / "python" / stub.name)
     for executable in (server / "bin" / "tritonserver", server / "backends/python" / stub.name):
         executable.chmod(0o755)
-    staging.rename(home)
+    made.rename(home)
 
 
 def _libpython() -> Path:
@@ -165,20 +137,3 @@ def _libpython() -> Path:
         f"(Debian: libpython{sys.version_info.major}.{sys.version_info.minor}), or set "
         "DRIFTLOOP_TRITON"
     )
-
-
-def _staging(home: Path) -> Path:
-    staging = home.with_name(home.name + ".part")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    return staging
-
-
-def _lock(cache: Path, name: str) -> AbstractContextManager[object]:
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot write to {cache} ({error.strerror}) - set DRIFTLOOP_CACHE_DIR"
-        ) from None
-    return FileLock(cache / f"{name}.lock")

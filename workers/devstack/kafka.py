@@ -22,10 +22,10 @@ from streams.errors import ConfigurationError
 from streams.kafka.connection import serves_groups
 from streams.settings import Settings
 from workers.devstack import cache
-from workers.devstack.cache import Notify
 from workers.devstack.kafka_access import Access, escaped
 from workers.devstack.private import write_private
 from workers.devstack.servers import Server, listens, spawn
+from workers.fetching import Notify
 
 
 class NodePorts(NamedTuple):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workers.devstack import cache
-from workers.devstack.cache import Notify
 from workers.devstack.private import (
     ADMIN,
     USER,
@@ -22,6 +21,7 @@ from workers.devstack.private import (
     hashed,
     write_private,
 )
+from workers.fetching import Notify
 
 GUARD = Path(__file__).with_name("guard.py")
 

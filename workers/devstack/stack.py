@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 from streams.errors import ConfigurationError, Unavailable
 from streams.settings import Settings
 from workers.devstack import kafka, servers
-from workers.devstack.cache import Notify
 from workers.devstack.kafka_access import Access
 from workers.devstack.private import USER, Certificates, Passwords, certificates, close, passwords
 from workers.devstack.servers import Server
@@ -30,6 +29,7 @@ from workers.devstack.state import (
     running,
     write_stack,
 )
+from workers.fetching import Notify
 
 GUARD = servers.GUARD
 _START_SECONDS = 60.0

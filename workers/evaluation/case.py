@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.spec.tasks import BINARY, Task
 from workers.evaluation.history import History
 from workers.evaluation.metrics import Labels, Scores
 from workers.evaluation.resampling import Entities
@@ -44,18 +45,20 @@ class Case:
     """Its run holds only what is independent of this evaluation slice (`history.apart`)."""
     entities: Entities | None = None
     """[n] what to resample by; None for single examples."""
+    task: Task = BINARY
+    constant: NDArray[np.float32] | None = None
+    """Of a value: the best scores [outputs] that are always the same, of the training slice."""
 
 
-def rarest(case: Case, rows: Mask) -> int:
-    """Examples of the rarest class among these rows; entities that have one, where those count."""
-    scores = case.candidate.scores
-    outputs = 1 if scores is None or scores.ndim == 1 else scores.shape[1]
-    counts = []
-    for one in range(max(2, outputs)):
-        members = rows & (case.labels == one)
-        of = members.nonzero()[0] if case.entities is None else np.unique(case.entities[members])
-        counts.append(len(of))
-    return min(counts)
+def supporting(case: Case, rows: Mask) -> int:
+    """Examples of the rarest class among these rows; entities that have one, where those count.
+
+    All of them, where labels are numbers.
+    """
+    parts = [rows & (case.labels == one) for one in range(case.task.classes)] or [rows]
+    if case.entities is None:
+        return min(int(np.count_nonzero(members)) for members in parts)
+    return min(len(np.unique(case.entities[members])) for members in parts)
 
 
 def scored_rows(case: Case, other: Contender) -> Mask:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.spec import Gate
-from workers.evaluation.case import Case, Contender, Mask, rarest, scored_rows
+from streams.spec.tasks import Task
+from workers.evaluation.case import Case, Contender, Mask, scored_rows, supporting
+from workers.evaluation.drawn import Drawn
 from workers.evaluation.estimates import UNKNOWN, Estimate, pooled
 from workers.evaluation.history import Gain
-from workers.evaluation.metrics import Labels, Metric, Scores, Weights, metric
-from workers.evaluation.resampling import resampled
-
-_LEAST_BEYOND = 10
-"""Resamples beyond the end of a percentile interval, for the end to be known."""
+from workers.evaluation.metrics import Labels
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,11 @@ class Comparison:
 
     version: int
     support: int | None = None
-    """Of the rarest class, among the examples that both have scores of; None without any."""
+    """As in `Evidence`, among the examples that both have scores of; None without any."""
     metric: float = math.nan
     """The other version's."""
     gain: Estimate = UNKNOWN
-    """Candidate minus the other, on this slice."""
+    """How much better the candidate is than the other, on this slice."""
     drawn_high: float = math.nan
     """Upper end of the gain's percentile interval of `Gate.confidence` (Efron & Tibshirani, An
     Introduction to the Bootstrap, 1993, ch. 13): few examples that decide all make it skew.
@@ -64,11 +62,14 @@ class Evidence:
 
     policy: Gate
     support: int
-    """Examples of the rarest class, or entities that have some."""
+    """Examples of the rarest class, or entities that have some; of a value, all of them."""
     validation: int | None
     chance: float
-    """What a model without knowledge reaches."""
+    """What a model without knowledge reaches of `skill`."""
     candidate: Estimate = UNKNOWN
+    """Its metric."""
+    skill: Estimate = UNKNOWN
+    """What is to be above chance: its metric, or how much better a value is than a constant."""
     champion: Comparison = Comparison(0)
     anchor: Comparison = Comparison(0)
     """The champion's where the champion is the anchor."""
@@ -77,7 +78,10 @@ class Evidence:
     alerts_to_positives: Estimate | None = None
     """Logarithm of the candidate's alerts over the positives, on the same examples."""
     calibration: Estimate | None = None
-    """Logarithm of mean score over prevalence; None for several classes."""
+    """Logarithm of mean score over prevalence; of a value, that of the odds of a label above a
+    quantile over what they should be, of the worst one. None where there is neither."""
+    miscalibrated: str = "the mean score is {:.2f} times the share of positives"
+    """What that ratio says."""
     slices: Mapping[str, SliceGain] | None = None
 
 
@@ -86,20 +90,21 @@ def gather(policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> E
 
     Without support there is nothing but its number: metrics may not be defined then.
     """
-    support = rarest(case, np.ones(len(case.labels), bool))
+    support = supporting(case, np.ones(len(case.labels), bool))
     if support < policy.least_support:
-        return Evidence(policy, support, case.validation, math.nan)
+        return Evidence(policy, support, case.validation, chance=math.nan)
     assert case.candidate.scores is not None
-    drawn = _Drawn(policy, case, slices, seed)
+    drawn = Drawn(policy, case, slices, seed)
     champion = _compare(case, case.champion, drawn)
     same = case.earlier.anchor == case.champion.version
     anchor = champion if same else _compare(case, case.anchor, drawn)
-    return Evidence(
+    found = Evidence(
         policy=policy,
         support=support,
         validation=case.validation,
-        chance=chance(policy.metric, case.labels),
+        chance=chance(policy.metric, case.labels) if case.task.classes else 0.0,
         candidate=drawn.difference("candidate"),
+        skill=drawn.difference("candidate"),
         champion=champion,
         anchor=anchor,
         alerts=drawn.ratio("alerts", "champion's alerts"),
@@ -107,13 +112,30 @@ def gather(policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> E
         calibration=drawn.ratio("mean score", "prevalence"),
         slices={
             name: SliceGain(
-                rarest(case, rows & scored_rows(case, case.champion)),
-                drawn.difference(f"candidate in {name}", f"champion in {name}"),
+                supporting(case, rows & scored_rows(case, case.champion)),
+                drawn.gain(f"candidate in {name}", f"champion in {name}"),
             )
             for name, rows in slices.items()
             if champion.compared
         },
     )
+    return found if case.task.classes else replace(found, **_of_value(case.task, drawn))
+
+
+def _of_value(task: Task, drawn: Drawn) -> dict[str, Any]:
+    """What is known of a value otherwise than of a class."""
+    found: dict[str, Any] = {"skill": drawn.gain("candidate", "constant")}
+    odds = {q: drawn.ratio(f"above {q}", f"not above {q}") for q in task.quantiles}
+    ratios = {
+        q: Estimate(one.value - math.log((1 - q) / q), one.error)
+        for q, one in odds.items()
+        if one is not None
+    }
+    if ratios:
+        worst = max(ratios, key=lambda q: abs(ratios[q].value))
+        said = f"the odds of a label above the quantile {worst:g} are {{:.2f}} times those declared"
+        found |= {"calibration": ratios[worst], "miscalibrated": said}
+    return found
 
 
 def chance(name: str, labels: Labels) -> float:
@@ -129,18 +151,18 @@ def chance(name: str, labels: Labels) -> float:
     return float(shares[1] if len(shares) == 2 else shares[shares > 0].mean())
 
 
-def _compare(case: Case, other: Contender, drawn: _Drawn) -> Comparison:
+def _compare(case: Case, other: Contender, drawn: Drawn) -> Comparison:
     is_champion = other is case.champion
     name = "champion" if is_champion else "anchor"
     if other.scores is None:
         return Comparison(other.version, note=other.problem)
     served = other.served is not None
     note = f"by the scores that it served ({other.problem})" if served else ""
-    support = rarest(case, scored_rows(case, other))
+    support = supporting(case, scored_rows(case, other))
     if not support:
         return Comparison(other.version, support, note=note)
     ours = f"candidate beside {name}" if served else "candidate"
-    gain = drawn.difference(ours, name)
+    gain = drawn.gain(ours, name)
     earlier = case.earlier
     looks = earlier.looks if is_champion else earlier.anchor_looks
     if earlier.anchor == other.version:
@@ -167,99 +189,3 @@ def _past(run: Sequence[Gain], is_champion: bool) -> list[Estimate]:
         for one in run
         if one.anchor_gain is not None and one.anchor_gain_se is not None
     ]
-
-
-class _Drawn:
-    """Every statistic on the slice itself, and on the same resamples of it."""
-
-    def __init__(self, policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> None:
-        statistics = _statistics(policy, case, slices)
-        self._confidence = policy.confidence
-        ones = np.ones((1, len(case.labels)))
-        self._points = {name: float(one(ones)[0]) for name, one in statistics.items()}
-        drawn = resampled(
-            list(statistics.values()), case.labels, policy.resamples, seed, case.entities
-        )
-        self._drawn = dict(zip(statistics, drawn.T, strict=True))
-
-    def difference(self, name: str, other: str | None = None) -> Estimate:
-        """A statistic, or how much larger it is than another."""
-        if name not in self._points or (other is not None and other not in self._points):
-            return UNKNOWN
-        minus = 0.0 if other is None else self._points[other]
-        drawn = self._drawn[name] - (0.0 if other is None else self._drawn[other])
-        return Estimate(self._points[name] - minus, _deviation(drawn))
-
-    def upper_end(self, name: str, other: str) -> float:
-        """The upper end of a difference's percentile interval; NaN where few draws tell it."""
-        drawn = self._drawn[name] - self._drawn[other]
-        if len(drawn) * (1 - self._confidence) / 2 < _LEAST_BEYOND:
-            return math.nan
-        return float(np.nanquantile(drawn, (1 + self._confidence) / 2))
-
-    def ratio(self, name: str, other: str) -> Estimate | None:
-        """The logarithm of a sum over another; half an example is added, as either may be 0."""
-        if name not in self._points or other not in self._points:
-            return None
-        drawn = np.log((self._drawn[name] + 0.5) / (self._drawn[other] + 0.5))
-        value = math.log((self._points[name] + 0.5) / (self._points[other] + 0.5))
-        return Estimate(value, _deviation(drawn))
-
-
-def _deviation(drawn: NDArray[np.float64]) -> float:
-    """Standard deviation over resamples; those on which the statistic is not defined left out."""
-    defined = drawn[np.isfinite(drawn)]
-    return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
-
-
-def _statistics(policy: Gate, case: Case, slices: Mapping[str, Mask]) -> dict[str, Metric]:
-    """What is computed on each resample, by name."""
-    candidate, champion, labels = case.candidate, case.champion, case.labels
-    assert candidate.scores is not None
-    found = {"candidate": metric(policy.metric, candidate.scores, labels)}
-    for name, other in (("champion", champion), ("anchor", case.anchor)):
-        if other.scores is None or (name == "anchor" and other.version == champion.version):
-            continue
-        rows = scored_rows(case, other)
-        if not rarest(case, rows):
-            continue
-        found[name] = _on(policy, other.scores, labels, rows)
-        if other.served is not None:
-            found[f"candidate beside {name}"] = _on(policy, candidate.scores, labels, rows)
-    if "champion" in found and champion.scores is not None:
-        for name, mask in slices.items():
-            rows = mask & scored_rows(case, champion)
-            if rarest(case, rows):
-                found[f"champion in {name}"] = _on(policy, champion.scores, labels, rows)
-                found[f"candidate in {name}"] = _on(policy, candidate.scores, labels, rows)
-    return found | _sums(case, compared="champion" in found)
-
-
-def _sums(case: Case, compared: bool) -> dict[str, Metric]:
-    """Alerts of both, the sum of scores and that of labels; nothing for several classes."""
-    ours, theirs = case.candidate, case.champion
-    assert ours.scores is not None
-    if ours.scores.ndim > 1 and ours.scores.shape[1] > 1:
-        return {}
-    scores = ours.scores.reshape(len(case.labels))
-    found = {"mean score": _sum(scores), "prevalence": _sum(case.labels)}
-    if compared and theirs.scores is not None:
-        rows = scored_rows(case, theirs)
-        others = theirs.scores.reshape(len(case.labels))
-        found["alerts"] = _sum((scores >= ours.threshold) & rows)
-        found["positives"] = _sum((case.labels > 0) & rows)
-        found["champion's alerts"] = _sum((others >= theirs.threshold) & rows)
-    return found
-
-
-def _on(policy: Gate, scores: Scores, labels: Labels, rows: Mask) -> Metric:
-    """The metric on some of the examples."""
-    if rows.all():
-        return metric(policy.metric, scores, labels)
-    part = metric(policy.metric, scores[rows], labels[rows])
-    return lambda weights: part(weights[:, rows])
-
-
-def _sum(values: NDArray[np.generic]) -> Callable[[Weights], NDArray[np.float64]]:
-    column = values.astype(np.float64)
-    return lambda weights: weights @ column

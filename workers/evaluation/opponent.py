@@ -23,7 +23,7 @@ def evaluate(data: bytes, examples: Examples) -> Scores:
     Raises:
         ModelError: it does not load, or fails on the examples.
     """
-    return run(session(data), examples.vector)
+    return run(session(data), examples.rows)
 
 
 def opponent(
@@ -44,7 +44,7 @@ def opponent(
         if said.schema_hash != pipeline.schema_hash:
             raise ModelError("it was trained on other features")
         data = repository.model(version, said.model_sha256)
-        check_signature(data, len(pipeline.feature_names), pipeline.model.outputs)
+        check_signature(data, pipeline.layout, pipeline.model.outputs)
         at = threshold(pipeline, said.threshold)
         return Contender(version, evaluate(data, examples), at)
     except ModelError as error:

@@ -16,6 +16,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from streams.spec.tasks import ERRORS
 from workers.evaluation.estimates import Estimate, deviations, share_of_look
 from workers.evaluation.evidence import Comparison, Evidence, SliceGain
 
@@ -23,7 +24,15 @@ _SURER = 20
 """The floor may err this many times less often: what has learnt anything is far above chance."""
 _EXACT = 1e-9
 """Scores that know nothing reach chance but for rounding."""
-_WORDS = {"average_precision": "AP", "roc_auc": "AUC", "accuracy": "accuracy"}
+_WORDS = {
+    "average_precision": "AP",
+    "roc_auc": "AUC",
+    "accuracy": "accuracy",
+    "wape": "WAPE",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "pinball": "pinball loss",
+}
 
 
 class Verdict(StrEnum):
@@ -63,7 +72,7 @@ def apply(e: Evidence) -> list[Rule]:
 def support(e: Evidence) -> Rule:
     """There are enough examples of the rarest class to judge by."""
     least = e.policy.least_support
-    said = f"the evaluation slice has {e.support} of the rarest class, {least} are needed"
+    said = f"the evaluation slice has {_counted(e, e.support)}, {least} are needed"
     return Rule("support", _passed_or_open(e.support >= least), e.support, least, said)
 
 
@@ -80,14 +89,15 @@ def floor(e: Evidence) -> Rule:
     """The candidate is proven better than knowing nothing, and than the declared floor."""
     bound = max(e.chance, e.policy.floor)
     z = deviations(share_of_look((1 - e.policy.confidence) / _SURER, e.champion.look))
-    low, high = e.candidate.low(z), e.candidate.high(_plain(e))
+    low, high = e.skill.low(z), e.skill.high(_plain(e))
     verdict = Verdict.FAILED if high <= bound + _EXACT else _passed_or_open(low > bound)
     versions = "" if e.champion.version else "first version: "
     if e.champion.version and e.champion.support is None:
         versions = f"champion {e.champion.version} cannot be compared ({e.champion.note}): "
     said = (
         f"{versions}{_WORDS[e.policy.metric]} {e.candidate.value:.4f}, "
-        f"interval [{low:.4f}, {high:.4f}], floor {bound:.4f}"
+        f"{'better than a constant by' if _erring(e) else 'interval'} [{low:.4f}, {high:.4f}], "
+        f"floor {bound:.4f}"
     )
     return Rule("floor", verdict, low, bound, said)
 
@@ -128,9 +138,8 @@ def alerts(e: Evidence) -> Rule:
 
 
 def calibration(e: Evidence) -> Rule:
-    """The candidate's mean score is about the share of positives."""
-    said = "the mean score is {:.2f} times the share of positives"
-    return _ratio("calibration", e, e.calibration, e.policy.calibration, said)
+    """The mean score is about the share of positives; quantiles cover about what they should."""
+    return _ratio("calibration", e, e.calibration, e.policy.calibration, e.miscalibrated)
 
 
 RULES: tuple[Callable[[Evidence], Rule], ...] = (
@@ -157,7 +166,7 @@ def slice_rules(e: Evidence) -> list[Rule]:
 def _slice(e: Evidence, name: str, one: SliceGain, z: float) -> Rule:
     name = f"slice {name}"
     if one.support < e.policy.least_support:
-        return Rule(name, Verdict.PASSED, said=f"{one.support} of the rarest class: not judged")
+        return Rule(name, Verdict.PASSED, said=f"{_counted(e, one.support)}: not judged")
     high = one.gain.high(z)
     said = f"gain {one.gain.value:+.4f}, upper end {high:+.4f}"
     return Rule(name, _passed_or_failed(not high < 0), high, 0.0, said)
@@ -204,7 +213,7 @@ def _not_compared(name: str, other: str, e: Evidence, found: Comparison) -> Rule
         said = f"{other} {found.version} cannot be compared ({found.note})"
         return Rule(name, Verdict.PASSED, said=said)
     if found.support < (least := e.policy.least_support):
-        said = f"{found.support} of the rarest class {found.note}, {least} are needed"
+        said = f"{_counted(e, found.support)} {found.note}, {least} are needed"
         return Rule(name, Verdict.OPEN, found.support, least, said)
     return None
 
@@ -225,15 +234,24 @@ def _ratio(name: str, e: Evidence, found: Estimate | None, bound: float, said: s
 
 def _gain(e: Evidence, other: str, found: Comparison, z: float) -> str:
     """The gain in words, with the interval of z standard errors."""
-    word = _WORDS[e.policy.metric]
+    word, better = _WORDS[e.policy.metric], -1 if _erring(e) else 1
     said = (
-        f"{word} {found.metric + found.gain.value:.4f} against {found.metric:.4f} of {other} "
-        f"{found.version}: gain {found.gain.value:+.4f} "
+        f"{word} {found.metric + better * found.gain.value:.4f} against {found.metric:.4f} of "
+        f"{other} {found.version}: gain {found.gain.value:+.4f} "
         f"[{found.gain.low(z):+.4f}, {found.gain.high(z):+.4f}]"
     )
     if found.windows > 1:
         said += f", of {found.windows} windows {found.pooled.value:+.4f}"
     return f"{said} {found.note}".rstrip()
+
+
+def _erring(e: Evidence) -> bool:
+    """Whether the metric is an error: lower is better."""
+    return e.policy.metric in ERRORS
+
+
+def _counted(e: Evidence, support: int) -> str:
+    return f"{support} examples" if _erring(e) else f"{support} of the rarest class"
 
 
 def _plain(e: Evidence) -> float:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from streams.errors import ConfigurationError, OffsetsMissing, TrainingError
 from streams.kafka.reading import read_exactly
 from streams.ports.batches import SourceRecord
-from streams.records import Example, unpack
+from streams.records import Example
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.layout import Rows, features_of
 from streams.spec.times import LATEST
 
 log = structlog.get_logger(__name__)
@@ -71,8 +72,8 @@ class Examples:
     key: NDArray[np.object_]
     event_time: NDArray[np.float64]
     """[n] seconds since 1970 (UTC)."""
-    vector: NDArray[np.float32]
-    """[n, features] as served."""
+    rows: Rows
+    """[n] as served."""
     label: NDArray[np.float32]
     labelled_at: NDArray[np.float64]
     version: NDArray[np.int64]
@@ -83,6 +84,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.event_time)
+
+    @property
+    def vector(self) -> NDArray[np.float32]:
+        """[n, features] of the rows."""
+        return features_of(self.rows)
 
     def between(self, start: float, end: float) -> Examples:
         """The examples with event time in [start, end)."""
@@ -119,7 +125,7 @@ def columns(found: Sequence[Example], pipeline: Pipeline) -> Examples:
     A later record for an event replaces an earlier one; an event is told by its key and its id.
     Vectors that mean something else were served before the pipeline changed: they are left out.
     """
-    features, outputs = len(pipeline.feature_names), pipeline.model.outputs
+    outputs = pipeline.model.outputs
     latest = {(e.key, e.event_id): e for e in found if means_the_same(e, pipeline)}
     skipped = sum(not means_the_same(example, pipeline) for example in found)
     if skipped:
@@ -133,7 +139,7 @@ def columns(found: Sequence[Example], pipeline: Pipeline) -> Examples:
         event_id=_objects([example.event_id for example in kept]),
         key=_objects([example.key for example in kept]),
         event_time=np.array([example.event_time for example in kept], np.float64),
-        vector=unpack([example.vector for example in kept]).reshape(-1, features),
+        rows=pipeline.layout.unpack([example.vector for example in kept]),
         label=np.array([example.label for example in kept], np.float32),
         labelled_at=np.array([example.labelled_at for example in kept], np.float64),
         version=np.array([example.version for example in kept], np.int64),
@@ -166,11 +172,10 @@ class Meaning(Protocol):
 def means_the_same(example: Meaning, pipeline: Pipeline) -> bool:
     """Whether its vector is of the pipeline's features as they are declared now.
 
-    Of records that do not say, the width tells.
+    Of records that do not say, the size alone tells.
     """
-    if example.schema:
-        return example.schema == pipeline.schema_hash
-    return len(example.vector) == len(pipeline.feature_names) * np.dtype(np.float32).itemsize
+    named = example.schema in ("", pipeline.schema_hash)
+    return named and len(example.vector) == pipeline.layout.size
 
 
 T = TypeVar("T")
@@ -219,11 +224,7 @@ def _decode_one(record: SourceRecord, kind: type[T]) -> tuple[SourceRecord, T] |
 
 def decode(records: Iterable[SourceRecord]) -> list[Example]:
     """The examples in records."""
-    return [example for _, example in decode_many(records, Example, _sound)]
-
-
-def _sound(example: Example) -> bool:
-    return len(example.vector) % np.dtype(np.float32).itemsize == 0 and is_dated(example)
+    return [example for _, example in decode_many(records, Example, is_dated)]
 
 
 class _Dated(Protocol):

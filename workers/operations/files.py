@@ -30,6 +30,9 @@ class TimedRecord(NamedTuple):
     value: bytes
 
 
+ToRecord = Callable[[Pipeline, Row, str, float], TimedRecord]
+
+
 def records(pipeline: Pipeline, events: Path | None, labels: Path | None) -> Iterator[TimedRecord]:
     """The records of both files, by time; each file is taken to be in the order of its times.
 
@@ -38,43 +41,56 @@ def records(pipeline: Pipeline, events: Path | None, labels: Path | None) -> Ite
     """
     made = []
     if events is not None:
-        made.append(_events(pipeline, events))
+        made.append(_made(event_record, pipeline, events))
     if labels is not None:
-        made.append(_labels(pipeline, labels))
+        made.append(_made(label_record, pipeline, labels))
     return heapq.merge(*made, key=lambda record: record.at)
 
 
-def _events(pipeline: Pipeline, path: Path) -> Iterator[TimedRecord]:
+def _made(record: ToRecord, pipeline: Pipeline, path: Path) -> Iterator[TimedRecord]:
+    before = 0.0
+    for place, row in _rows(path):
+        made = record(pipeline, row, f"{path}, row {place}", before)
+        before = made.at
+        yield made
+
+
+def event_record(pipeline: Pipeline, row: Row, place: str, before: float) -> TimedRecord:
+    """An event as a record; `place` names it in errors.
+
+    A row without a time that can be read happens at `before`, when the one before it did.
+
+    Raises:
+        ConfigurationError: it lacks the field that keys events.
+    """
     event = pipeline.event
     key, time = (json_name(event.schema, name) for name in (event.key, event.time))
-    before = 0.0
-    for place, row in _rows(path):
-        before = _time(row.get(time), before)
-        named = _named(path, place, row, key, "keys events")
-        yield TimedRecord(before, pipeline.topics.events, named, msgspec.json.encode(row))
+    at, named = _time(row.get(time), before), _named(place, row, key, "keys events")
+    return TimedRecord(at, pipeline.topics.events, named, msgspec.json.encode(row))
 
 
-def _labels(pipeline: Pipeline, path: Path) -> Iterator[TimedRecord]:
+def label_record(pipeline: Pipeline, row: Row, place: str, before: float) -> TimedRecord:
+    """A label as a record; as `event_record`.
+
+    Raises:
+        ConfigurationError: it lacks `event_id`, `labelled_at` or the field that keys events.
+    """
     key = json_name(pipeline.event.schema, pipeline.event.key)
-    before = 0.0
-    for place, row in _rows(path):
-        named = _named(path, place, row, key, "keys events and their labels")
-        _named(path, place, row, "event_id", "names the event")
-        _named(path, place, row, "labelled_at", "says since when the label is known")
-        before = _time(row["labelled_at"], before)
-        said = {name: value for name, value in row.items() if name != key}
-        said["labelled_at"] = before
-        yield TimedRecord(before, pipeline.topics.feedback, named, msgspec.json.encode(said))
+    named = _named(place, row, key, "keys events and their labels")
+    _named(place, row, "event_id", "names the event")
+    _named(place, row, "labelled_at", "says since when the label is known")
+    at = _time(row["labelled_at"], before)
+    said = {name: value for name, value in row.items() if name != key} | {"labelled_at": at}
+    return TimedRecord(at, pipeline.topics.feedback, named, msgspec.json.encode(said))
 
 
-def _named(path: Path, place: int, row: Row, column: str, what: str) -> bytes:
+def _named(place: str, row: Row, column: str, what: str) -> bytes:
     if row.get(column) is None:
-        raise ConfigurationError(f"{path}, row {place}: there is no {column!r}, which {what}")
+        raise ConfigurationError(f"{place}: there is no {column!r}, which {what}")
     return str(row[column]).encode()
 
 
 def _time(given: Any, before: float) -> float:
-    """A row without a time that can be read happens when the one before it did."""
     with suppress(ValueError, TypeError):
         return parse(given if isinstance(given, int | float) else str(given))
     return before

@@ -14,7 +14,6 @@ from streams.adapters.triton.control import TritonControls
 from streams.kafka.connection import admin_client
 from streams.preflight import check
 from streams.settings import Settings
-from workers.devstack.cache import Notify
 from workers.devstack.stack import Stack
 from workers.devstack.state import read_stack
 from workers.environment import (
@@ -24,6 +23,7 @@ from workers.environment import (
     make_state_dir,
     with_addresses,
 )
+from workers.fetching import Notify
 from workers.processes.metering import metered_servers
 from workers.processes.sharing import in_use, only_loop, until_unused, using_stack
 from workers.processes.supervisor import Command, Supervisor

@@ -12,7 +12,7 @@ import psutil
 from streams.errors import DriftloopError
 from streams.kafka.offsets import OffsetsClient, offsets_client
 from streams.spec import Pipeline
-from workers.devstack.cache import Notify
+from workers.fetching import Notify
 from workers.processes.instances import InstanceScaling
 from workers.processes.loop import Loop, worker_name
 from workers.processes.status import Status

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streams.errors import Halted
-from workers.devstack.cache import Notify
 from workers.devstack.servers import ended
+from workers.fetching import Notify
 from workers.processes.log_files import LogReader
 from workers.processes.notices import last_words
 

@@ -12,7 +12,7 @@ from streams.errors import DriftloopError, Unavailable
 from streams.ledger.topic import read_entries
 from streams.records import Action
 from streams.spec import Pipeline
-from workers.devstack.cache import Notify
+from workers.fetching import Notify
 from workers.processes.loop import Loop
 from workers.processes.notices import Notices, parsed
 from workers.processes.probes import Probe, probes

@@ -15,11 +15,13 @@ from streams.errors import ModelError
 from streams.ports.models import Scorer
 from streams.records import Manifest
 from streams.spec import Pipeline
+from streams.spec.layout import Rows
 from workers.releases.onnx_files import run, session
 from workers.releases.probes import probes
 
 TOLERANCE = 1e-3
-"""Largest difference between a score of Triton and of onnxruntime here: a GPU may round more."""
+"""Largest difference between a score of Triton and of onnxruntime here, as a share of a value's
+size: a GPU may round more."""
 _WARM_UP = (1, 32, 1024)
 """Rows of the warm-up requests; several at a time, so that every instance gets some."""
 _PATIENCE = 10.0
@@ -35,10 +37,11 @@ async def check_answers(
         ModelError: they differ, or it answers wrongly.
         Unavailable: Triton is away; `NotServing` where it does not serve the version.
     """
-    vectors = probes(pipeline, manifest)
-    expected = run(session(data), vectors)
+    rows = probes(pipeline, manifest)
+    expected = run(session(data), rows)
+    size = 1.0 if pipeline.predicts.classes else float(np.abs(expected).max())
 
-    async def answer(scorer: Scorer, part: NDArray[np.float32]) -> NDArray[np.float32]:
+    async def answer(scorer: Scorer, part: Rows) -> NDArray[np.float32]:
         async def ask() -> NDArray[np.float32]:
             return await scorer.infer(version, part)
 
@@ -46,11 +49,11 @@ async def check_answers(
         return await until_available(pipeline.name, "check", ask, ends, (Overloaded,))
 
     asked = list(scorers)
-    for rows in _WARM_UP:
-        repeats = -(-rows // len(vectors))
-        part, wanted = np.tile(vectors, (repeats, 1))[:rows], np.tile(expected, (repeats, 1))
+    for count in _WARM_UP:
+        again = np.arange(count) % len(rows)
+        part, wanted = rows[again], expected[again]
         answers = await asyncio.gather(*(answer(one, part) for one in asked for _ in range(4)))
         # NumPy's maximum is not a number where one difference is none
-        difference = np.max([np.abs(a - wanted[:rows]).max(initial=0.0) for a in answers])
-        if not difference <= TOLERANCE:
+        difference = np.max([np.abs(a - wanted).max(initial=0.0) for a in answers])
+        if not difference <= TOLERANCE * size:
             raise ModelError(f"its answers differ from onnxruntime's by {difference:.3g}")

@@ -54,7 +54,7 @@ class Configuration:
         pipeline = self._pipeline
         return TritonConfig(
             pipeline.name,
-            len(pipeline.feature_names),
+            pipeline.layout.tensors,
             pipeline.model.outputs,
             tuple(versions),
             instances or self.instances(now),

@@ -9,7 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from streams.errors import ModelError
-from streams.spec.model import INPUT, OUTPUT
+from streams.spec.layout import MEANT, Layout, Rows, tensors_of
+from streams.spec.model import OUTPUT
 
 _FLOAT = "tensor(float)"
 _EXTERNAL = "session.model_external_initializers_file_folder_path"
@@ -37,8 +38,8 @@ def session(data: bytes) -> onnxruntime.InferenceSession:
         raise ModelError(f"onnxruntime cannot load the model: {first_line(error)}") from None
 
 
-def run(model: onnxruntime.InferenceSession, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores [n, outputs] of vectors [n, features].
+def run(model: onnxruntime.InferenceSession, rows: Rows) -> NDArray[np.float32]:
+    """Scores [n, outputs] of rows.
 
     Raises:
         ModelError: the model fails on them, or answers no finite scores [n, outputs].
@@ -46,23 +47,21 @@ def run(model: onnxruntime.InferenceSession, vectors: NDArray[np.float32]) -> ND
     try:
         scores = np.concatenate(
             [
-                model.run([OUTPUT], {INPUT: np.ascontiguousarray(part, np.float32)})[0]
-                for part in np.array_split(vectors, max(1, -(-len(vectors) // 8192)))
+                model.run([OUTPUT], tensors_of(part))[0]
+                for part in np.array_split(rows, max(1, -(-len(rows) // 8192)))
             ]
         )
     except Exception as error:
+        raise ModelError(f"the model fails on {len(rows)} vectors: {first_line(error)}") from None
+    if scores.ndim != 2 or len(scores) != len(rows) or not np.isfinite(scores).all():
         raise ModelError(
-            f"the model fails on {len(vectors)} vectors: {first_line(error)}"
-        ) from None
-    if scores.ndim != 2 or len(scores) != len(vectors) or not np.isfinite(scores).all():
-        raise ModelError(
-            f"the model answers {len(vectors)} vectors with scores of shape {scores.shape}, "
+            f"the model answers {len(rows)} vectors with scores of shape {scores.shape}, "
             "or not with finite numbers - return finite logits [n, outputs]"
         )
     return scores.astype(np.float32, copy=False)
 
 
-def check_signature(data: bytes, features: int, outputs: int) -> None:
+def check_signature(data: bytes, layout: Layout, outputs: int) -> None:
     """Check that an ONNX file is what the pipeline serves, for batches of any size.
 
     Raises:
@@ -70,10 +69,11 @@ def check_signature(data: bytes, features: int, outputs: int) -> None:
     """
     loaded = session(data)
     inputs = [(one.name, one.type, list(one.shape)[1:]) for one in loaded.get_inputs()]
-    if inputs != [(INPUT, _FLOAT, [features])]:
+    wanted = [(one.name, MEANT[one.dtype].onnx, list(one.shape)) for one in layout.tensors]
+    if sorted(inputs) != sorted(wanted):
         raise ModelError(
-            f"the ONNX file takes {inputs}, expected one input "
-            f"{(INPUT, _FLOAT, [features])} with a batch dimension before it"
+            f"the ONNX file takes {inputs}, expected {_listed(wanted)} "
+            "with a batch dimension before it"
         )
     given = {one.name: one.type for one in loaded.get_outputs()}
     if OUTPUT not in given:
@@ -82,9 +82,13 @@ def check_signature(data: bytes, features: int, outputs: int) -> None:
     if given[OUTPUT] != _FLOAT:
         raise ModelError(f"the ONNX file gives {OUTPUT} as {given[OUTPUT]}, expected {_FLOAT}")
     for rows in (1, 3):
-        shape = run(loaded, np.zeros((rows, features), np.float32)).shape
+        shape = run(loaded, layout.zeros(rows)).shape
         if shape != (rows, outputs):
             raise ModelError(f"the ONNX file answers {shape}, expected {(rows, outputs)}")
+
+
+def _listed(wanted: list[tuple[str, str, list[int]]]) -> str:
+    return f"one input {wanted[0]}" if len(wanted) == 1 else f"the inputs {wanted}"
 
 
 def read_onnx(path: Path) -> bytes:

@@ -6,15 +6,18 @@ being anybody's data.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.records import Manifest
 from streams.spec import Bucket, OneHot, Pipeline
+from streams.spec.layout import Rows, Tensor
 
 
-def probes(pipeline: Pipeline, manifest: Manifest, count: int = 32) -> NDArray[np.float32]:
-    """Vectors [count, features], the same for the same manifest."""
+def probes(pipeline: Pipeline, manifest: Manifest, count: int = 32) -> Rows:
+    """So many rows, the same for the same manifest."""
     random = np.random.default_rng(manifest.seed)
     width = len(pipeline.feature_names)
     mean = np.asarray(manifest.normalisation.get("mean", np.zeros(width)))
@@ -28,4 +31,14 @@ def probes(pipeline: Pipeline, manifest: Manifest, count: int = 32) -> NDArray[n
         elif isinstance(feature, OneHot):
             vectors[:, column : column + names] = np.eye(names)[random.integers(0, names, count)]
         column += names
-    return vectors.astype(np.float32)
+    inputs = {one.name: _noise(one.tensor, count, random) for one in pipeline.inputs}
+    return pipeline.layout.rows(vectors.astype(np.float32), inputs)
+
+
+def _noise(tensor: Tensor, count: int, random: np.random.Generator) -> NDArray[Any]:
+    """Tensors of such a kind, [count, *shape]."""
+    shape = (count, *tensor.shape)
+    if tensor.kind == "numbers":
+        return random.normal(size=shape)
+    most = tensor.most or np.iinfo(tensor.dtype).max
+    return random.integers(0, most, shape)

@@ -89,7 +89,7 @@ class Publisher:
             ModelError: it does not have the pipeline's signature, or the version exists.
             ConfigurationError: the repository cannot be written.
         """
-        check_signature(data, len(self._pipeline.feature_names), self._pipeline.model.outputs)
+        check_signature(data, self._pipeline.layout, self._pipeline.model.outputs)
         if digest(data) != manifest.model_sha256:
             raise ModelError(f"version {manifest.version} is not the model that its manifest names")
         files = {

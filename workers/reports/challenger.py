@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from streams.ledger.state import LedgerState
 from streams.records import Shadowed
 from streams.spec import Pipeline
-from workers.evaluation.metrics import measures
 from workers.evaluation.sequential import ConfidenceSequence
+from workers.evaluation.values import measured
 from workers.reports.drawing import BAD, CYCLE, FAINT, legend
 from workers.reports.page import Picture, Rows, Section
 from workers.reports.series import Floats
@@ -20,6 +20,7 @@ from workers.rollouts.paired import PairedLosses
 _LOOKS = 120
 """So many points of the sequence are drawn."""
 _SHOWN = {"average_precision": "AP", "roc_auc": "AUC", "accuracy": "Accuracy", "brier": "Brier"}
+_SHOWN |= {"wape": "WAPE", "mae": "MAE", "rmse": "RMSE", "pinball": "Pinball loss"}
 
 
 def comparison(pipeline: Pipeline, state: LedgerState, records: Iterable[Shadowed]) -> Section:
@@ -41,10 +42,11 @@ def comparison(pipeline: Pipeline, state: LedgerState, records: Iterable[Shadowe
         state.incumbent: losses.scores([one.champion_score for one in found]),
         state.challenger: losses.scores([one.challenger_score for one in found]),
     }
-    measured = {version: measures(one, labels) for version, one in scores.items()}
-    names = [name for name in _SHOWN if all(name in one for one in measured.values())]
+    task = pipeline.predicts
+    found_of = {version: measured(task, one, labels) for version, one in scores.items()}
+    names = [name for name in _SHOWN if all(name in one for one in found_of.values())]
     rows = [
-        (str(version), *(f"{one[name]:.4f}" for name in names)) for version, one in measured.items()
+        (str(version), *(f"{one[name]:.4f}" for name in names)) for version, one in found_of.items()
     ]
     head = ("Version", *(_SHOWN[name] for name in names))
     said = f"Of the same {len(found):,} events."

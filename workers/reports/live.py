@@ -11,10 +11,18 @@ from streams.records import Cell, LedgerEntry, Shadowed
 from streams.spec import Pipeline
 from workers.costs.statement import Statement
 from workers.evaluation.live_drift import DriftRow
-from workers.reports import challenger, drifting, ledger, of_version, over_time, tables
+from workers.reports import (
+    challenger,
+    drifting,
+    ledger,
+    of_values,
+    of_version,
+    over_time,
+    tables,
+)
 from workers.reports.costs import costs
 from workers.reports.page import Page, Picture, Section
-from workers.reports.series import of_slice, points
+from workers.reports.series import interval, of_slice, points
 
 _MEASURES = ("average_precision", "roc_auc", "accuracy", "precision", "recall")
 
@@ -69,15 +77,11 @@ def live_report(known: Known) -> Page:
 
 def _quality(known: Known, cells: Sequence[Cell], champion: int) -> list[Section]:
     pipeline = known.pipeline
-    classes = pipeline.decision.classes
     steps = points(cells)
     marks = ledger.marks(known.entries, steps)
-    first = pipeline.policies.gate.metric
-    # of two classes accuracy says little that precision and recall do not
-    others = [name for name in _MEASURES if name != "accuracy" or len(classes) > 2]
-    measures = [first, *(name for name in others if name != first)]
     version = _shown(cells, champion)
     total = Total.of(cell for cell in cells if cell.version == version)
+    measures, of_classes = _measures(pipeline, total), pipeline.predicts.classes > 0
     found = [
         Section(
             "Quality over time",
@@ -88,23 +92,15 @@ def _quality(known: Known, cells: Sequence[Cell], champion: int) -> list[Section
         Section(
             "The fallback" if not version else f"Version {version}",
             f"All {total.events:,} of its events that have matured.",
-            _drawn(
-                [
-                    of_version.calibration(total, classes),
-                    of_version.precision_recall(total, classes),
-                    of_version.roc(total, classes),
-                    of_version.confusion(total, classes),
-                    of_version.scores(total, classes),
-                ]
-            ),
+            _drawn(_of_version(pipeline, total)),
             [table for table in [tables.classes(pipeline, total)] if table],
         ),
         Section(
-            "Alerts and labels",
+            "Alerts and labels" if of_classes else "Labels",
             "",
             _drawn(
                 [
-                    over_time.alerts(steps, classes),
+                    over_time.alerts(steps, pipeline.decision.classes) if of_classes else None,
                     over_time.coverage(steps, _missing(pipeline)),
                     over_time.delay(steps),
                 ]
@@ -113,6 +109,31 @@ def _quality(known: Known, cells: Sequence[Cell], champion: int) -> list[Section
     ]
     by_slice = tables.slices(pipeline, known.cells, version)
     return [*found, *([Section("Slices", "", (), [by_slice])] if by_slice else [])]
+
+
+def _measures(pipeline: Pipeline, total: Total) -> list[str]:
+    """What is shown over time, the gate's metric first."""
+    first, task = pipeline.policies.gate.metric, pipeline.predicts
+    if not task.classes:
+        others = ["wape", "mae", *of_values.coverages(total)]
+    else:  # of two classes accuracy says little that precision and recall do not
+        others = [name for name in _MEASURES if name != "accuracy" or task.classes > 2]
+    return [first, *(name for name in others if name != first)]
+
+
+def _of_version(pipeline: Pipeline, total: Total) -> list[Picture | None]:
+    """What is shown of one version."""
+    classes = pipeline.decision.classes
+    if not pipeline.predicts.classes:
+        measures, names = total.measures(), of_values.coverages(total)
+        return [of_values.quantiles(total, {n: interval(total, n, measures[n]) for n in names})]
+    return [
+        of_version.calibration(total, classes),
+        of_version.precision_recall(total, classes),
+        of_version.roc(total, classes),
+        of_version.confusion(total, classes),
+        of_version.scores(total, classes),
+    ]
 
 
 def _drift(known: Known) -> list[Section]:

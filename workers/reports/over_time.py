@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+from workers.reports import of_values
 from workers.reports.drawing import BAD, CYCLE, FAINT, legend
 from workers.reports.page import Picture
 from workers.reports.series import Ints, Point, interval, support
@@ -47,7 +48,8 @@ def quality(
     lines = _lines(points, lambda point: _measured(point, name))
     if not lines:
         return None
-    word = WORDS[name]
+    word = WORDS.get(name) or of_values.word(name) or name
+    worse, digits = ("above", ".4g") if of_values.errs(name) else ("below", ".3f")
     bands = [
         [interval(p.total, name, value) for p, value in zip(line.points, line.values, strict=True)]
         for line in lines
@@ -69,14 +71,14 @@ def quality(
     )
     ripe = [i for i, point in enumerate(line.points) if not point.young]
     last = ripe[-1] if ripe else -1
-    low, high = band[last]
+    value, low, high = (f"{one:{digits}}" for one in (line.values[last], *band[last]))
     return Picture(
         name=name.replace("_", "-"),
         title=f"{word[0].upper()}{word[1:]} by version",
-        says=f"{_called(line.version).capitalize()} has {line.values[last]:.3f} (95 % interval "
-        f"{low:.3f} to {high:.3f}) in its latest {'complete ' if ripe else ''}step. The band "
+        says=f"{_called(line.version).capitalize()} has {value} (95 % interval "
+        f"{low} to {high}) in its latest {'complete ' if ripe else ''}step. The band "
         "narrows as labels mature; hollow points are of a step whose labels still come. Where the "
-        "band of a version lies below that of the one before: `driftloop rollback`.",
+        f"band of a version lies {worse} that of the one before: `driftloop rollback`.",
         draw=draw,
     )
 

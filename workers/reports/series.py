@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streams.evaluation.totals import Ranking, Total
 from streams.records import Cell
 from workers.evaluation.metrics import metric
+from workers.reports.of_values import error_interval, errs
 
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
@@ -90,12 +91,15 @@ def interval(total: Total, name: str, value: float) -> Interval:
 
     Of average precision and AUC by standard errors from a Poisson bootstrap of the score histogram;
     the mean over classes gets the mean of their standard errors, which is that of classes that err
-    together, the most it can be. Of shares it is Wilson's (1927). Events count as independent.
+    together, the most it can be. Of shares it is Wilson's (1927). Events count as independent. An
+    error of which the sums tell no interval has none: both ends are the value.
     """
     if name in RANKED:
         errors = [_error(one, name) for one in total.rankings.values() if one.mixed]
         wide = _Z * float(np.mean(errors)) if errors else 1.0
         return max(0.0, value - wide), min(1.0, value + wide)
+    if errs(name):
+        return error_interval(total, name, value, _Z) or (value, value)
     return wilson(value, support(total, name))
 
 

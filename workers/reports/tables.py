@@ -10,6 +10,7 @@ import numpy as np
 from streams.evaluation.totals import Total, mean_top_precision
 from streams.records import Cell
 from streams.spec import Pipeline
+from workers.reports.of_values import errs, is_share
 from workers.reports.page import Rows
 from workers.reports.series import by_version, interval, of_slice, support
 
@@ -24,9 +25,14 @@ _COLUMNS = {
     "calibration_error": "Calibration error",
     "top_precision": "Precision of the top",
     "cost": "Cost of an event",
+    "wape": "WAPE",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "mean_error": "Mean error",
+    "pinball": "Pinball loss",
 }
 _VERSIONS = 40
-_PLAIN = ("calibration_error", "top_precision", "cost")
+_PLAIN = ("calibration_error", "top_precision", "cost", "rmse", "pinball")
 """Measures that are shown without an interval."""
 
 
@@ -81,19 +87,28 @@ def slices(pipeline: Pipeline, cells: Sequence[Cell], version: int) -> Rows | No
         return None
     every = Total.of(of_slice(mine)).measures()
     rows, low = dict[tuple[str, ...], _Measured](), list[str]()
+    errors = pipeline.predicts.classes == 0
     for one in names:
         total = Total.of(of_slice(mine, one))
         measures = total.measures(pipeline.policies.evaluate.costs)
-        rows[one, f"{total.events:,}", _percent(measures.get("prevalence"))] = (total, measures)
-        if name in measures and interval(total, name, measures[name])[1] < every.get(name, 0.0):
+        share = () if errors else (_percent(measures.get("prevalence")),)
+        rows[(one, f"{total.events:,}", *share)] = (total, measures)
+        if name in measures and _is_worse(interval(total, name, measures[name]), every[name], name):
             low.append(one)
+    worse = "above" if errors else "below"
     said = "Intervals of 95 % are in brackets. " + (
-        f"Proven below all events together, by {_COLUMNS[name]}: {', '.join(low)}. Where that is "
+        f"Proven {worse} all events together, by {_COLUMNS[name]}: {', '.join(low)}. Where that is "
         "more than rarity explains, the model lacks a feature there."
         if low
-        else f"None is proven below all events together, by {_COLUMNS[name]}."
+        else f"None is proven {worse} all events together, by {_COLUMNS[name]}."
     )
-    return _rows("", said, ("Slice", "Events", "Class 1"), rows)
+    return _rows("", said, ("Slice", "Events", *(() if errors else ("Class 1",))), rows)
+
+
+def _is_worse(ends: tuple[float, float], every: float, name: str) -> bool:
+    """Whether an interval lies wholly on the wrong side of what all events have."""
+    low, high = ends
+    return low > every if errs(name) else high < every
 
 
 def _rows(
@@ -103,21 +118,25 @@ def _rows(
     rows: Mapping[tuple[str, ...], _Measured],
 ) -> Rows:
     """Rows by their first columns, with a column for each measure that any of them has."""
-    names = [name for name in _COLUMNS if any(name in measures for _, measures in rows.values())]
+    known = {name: None for _, measures in rows.values() for name in measures}
+    names = [name for name in _COLUMNS if name in known]
+    names += [name for name in known if is_share(name)]
     found = [
         (*first, *(_measure(total, measures, name) for name in names))
         for first, (total, measures) in rows.items()
     ]
-    return Rows(title, said, (*head, *(_COLUMNS[name] for name in names)), found)
+    heads = (_COLUMNS.get(name) or f"≤ q{name.removeprefix('below_')}" for name in names)
+    return Rows(title, said, (*head, *heads), found)
 
 
 def _measure(total: Total, measures: Mapping[str, float], name: str) -> str:
     if name not in measures or not support(total, name):
         return "-"
+    value, digits = measures[name], ".4g" if errs(name) else ".3f"
     if name in _PLAIN:
-        return _number(measures[name])
-    low, high = interval(total, name, measures[name])
-    return f"{measures[name]:.3f} [{low:.3f}, {high:.3f}]"
+        return f"{value:{digits}}"
+    low, high = interval(total, name, value)
+    return f"{value:{digits}} [{low:{digits}}, {high:{digits}}]"
 
 
 def _number(value: float | None) -> str:

@@ -14,6 +14,8 @@ _SHORT_TIMES = 97 * 86_400
 _VALUE = 4
 """Bytes of a summed value, at most, while all are whole hundredths."""
 _ID = 8
+_SCANNED = 8
+"""Bytes of a value that is kept for scans."""
 _DAY = 86_400
 
 
@@ -79,6 +81,6 @@ def _bytes(key: KeyPlan) -> int:
     """Bytes that one event a second takes in the end (`feature_state.lua` has the layout)."""
     if not key.kept:
         return 0
-    columns = len(key.values) + int(key.labels)
-    entry = (3 if key.kept <= _SHORT_TIMES else 4) + _VALUE * columns
+    entry = (3 if key.kept <= _SHORT_TIMES else 4) + _VALUE * key.columns
+    entry += _SCANNED * len(key.scanned)
     return key.kept * entry + key.remember * _ID

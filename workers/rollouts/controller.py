@@ -105,7 +105,8 @@ class RollOutController:
                 latest_label = max([latest_label, *labels])
                 failed = absent(self._policy, asking.answers)
                 if await self._patiently(topic.caught_up):
-                    failed += broken(self._policy, tally.lately(), tally.losses.shares)
+                    known, task = tally.losses.trained_on, self._pipeline.predicts
+                    failed += broken(self._policy, tally.lately(), known, task)
                 elif not failed:
                     continue  # there is more to read, before anything is known
                 await self._look_at_served()

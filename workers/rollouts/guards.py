@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from streams.spec import RollOut
+from streams.spec.tasks import BINARY, Task
 from workers.rollouts.paired import Lately
 
 _FEW, _ENOUGH = 100, 200
@@ -37,12 +38,16 @@ class Asked(NamedTuple):
 
 
 def broken(
-    policy: RollOut, lately: Lately, shares: Sequence[float] | None = None
+    policy: RollOut,
+    lately: Lately,
+    trained_on: Sequence[float] | None = None,
+    task: Task = BINARY,
 ) -> tuple[str, ...]:
     """What is wrong with the challenger's scores of the newest events, in words.
 
-    `shares` are those of the classes in what it was trained on, where they are known: a champion
-    whose scores have gone wrong must not throw out a version whose scores are right.
+    `trained_on` are the shares of the classes in what it was trained on, or a value's mean and
+    scale, where they are known: a champion whose scores have gone wrong must not throw out a
+    version whose scores are right.
     """
     known = np.asarray(np.isfinite(lately.challenger).all(axis=1))
     found = [_erring(policy, known)]
@@ -50,7 +55,8 @@ def broken(
     if len(champion) >= _FEW and (constant := _constant(champion, challenger)):
         found.append(constant)
     elif len(champion) >= _ENOUGH:
-        found += [_flipped(champion, challenger), _shifted(policy, champion, challenger, shares)]
+        shifted = _shifted if task.classes else _moved
+        found += [_flipped(champion, challenger), shifted(policy, champion, challenger, trained_on)]
     return tuple(one for one in found if one)
 
 
@@ -124,6 +130,32 @@ def _shifted(
     return (
         f"its mean score is {ours[column]:.3g}, {ratios[column]:.2g} times the champion's: beyond "
         f"{policy.shift:g} times, or that part"
+    )
+
+
+def _moved(
+    policy: RollOut,
+    champion: NDArray[np.float64],
+    challenger: NDArray[np.float64],
+    trained_on: Sequence[float] | None,
+) -> str:
+    """Whether its mean point is too far from the champion's, and not by chance.
+
+    In standard deviations of the champion's points. It has to be so beside the champion's and,
+    where they are known, beside the labels that it was trained on.
+    """
+    theirs, ours = champion[:, 0], challenger[:, 0]
+    off, spread = float((ours - theirs).mean()), max(float(theirs.std()), 1e-12)
+    error = float((ours - theirs).std()) / np.sqrt(len(ours))
+    beyond = abs(off) > max(_ERRORS * error, policy.shift * spread)
+    if trained_on is not None:
+        mean, scale = trained_on
+        beyond &= bool(abs(float(ours.mean()) - mean) > policy.shift * scale)
+    if not beyond:
+        return ""
+    return (
+        f"its mean score is {ours.mean():.3g}, {abs(off) / spread:.3g} standard deviations off the "
+        f"champion's {theirs.mean():.3g}: beyond {policy.shift:g}"
     )
 
 

@@ -11,13 +11,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from streams.ledger.state import LedgerState, Stage
 from streams.records import Manifest, Shadowed
 from streams.spec import Pipeline
+from streams.spec.tasks import Task
 from workers.evaluation.sequential import Balance, ConfidenceSequence
+from workers.evaluation.values import LOSS_BOUND, BoundedLosses
 from workers.releases.rollout import StageEvidence
+
+log = structlog.get_logger(__name__)
 
 LATELY = 2000
 """Events without a label that are looked at together, the newest."""
@@ -50,14 +55,15 @@ class PairedLosses:
     def __init__(self, pipeline: Pipeline, state: LedgerState) -> None:
         """`state`: what the ledger says in this stage."""
         self.name = StageName.of(state)
-        self.outputs = pipeline.model.outputs
-        self.classes = max(2, self.outputs)
+        self._task = pipeline.predicts
         self._watched = state.stage is Stage.WATCH
-        self.shares = class_shares(state.versions.get(state.challenger), self.classes)
-        """Of the classes, in what the challenger was trained on; None where that is not known."""
-        self._balance = Balance.of(self.shares or [1.0 / self.classes] * self.classes)
-        self.unit = self._balance.unit
+        self.trained_on = trained_on(self._task, state.versions.get(state.challenger))
+        """What the challenger was trained on; None where that is not known."""
+        self._loss = _loss(self._task, state, self.trained_on)
+        self.unit = self._loss.unit if self._loss else 1.0
         """What to divide a mean difference by, so that it reads as one of balanced classes."""
+        self.least = 10 * max(2, self._task.classes)
+        """Labelled events from which a slice says anything."""
 
     def is_ours(self, one: Shadowed) -> bool:
         """Whether it was made in this stage."""
@@ -71,24 +77,28 @@ class PairedLosses:
         """
         return (
             self.is_ours(one)
-            and one.label in range(self.classes)
+            and self._loss is not None
+            and one.label is not None
+            and self._task.is_label(one.label)
             and one.origin != "correction"
             and one.challenger_score is not None
             and (not self._watched or one.event_time >= one.since)
         )
 
     def differences(self, found: Sequence[Shadowed]) -> NDArray[np.float64]:
-        """The challenger's weighted loss minus the champion's, [n] in [-1, 1], of evidence."""
+        """The challenger's loss minus the champion's, [n] in [-1, 1], of evidence."""
+        assert self._loss is not None, "there is no evidence"
         labels = np.array([one.label for one in found], np.float32)
         theirs = self.scores([one.champion_score for one in found])
         ours = self.scores([one.challenger_score for one in found])
-        return self._balance.losses(ours, labels) - self._balance.losses(theirs, labels)
+        return self._loss.losses(ours, labels) - self._loss.losses(theirs, labels)
 
     def scores(self, said: Sequence[float | list[float] | None]) -> NDArray[np.float64]:
         """Scores [n, outputs] as records have them; not finite where there is none."""
-        nothing = np.nan if self.outputs == 1 else [np.nan] * self.outputs
+        outputs = self._task.outputs
+        nothing = np.nan if outputs == 1 else [np.nan] * outputs
         rows = [nothing if one is None else one for one in said]
-        return np.array(rows, np.float64).reshape(len(said), self.outputs)
+        return np.array(rows, np.float64).reshape(len(said), outputs)
 
 
 class StageTally:
@@ -125,7 +135,7 @@ class StageTally:
 
     def evidence(self, latest_label: float, failed: tuple[str, ...] = ()) -> StageEvidence:
         """What it comes to, with what is known from elsewhere."""
-        least = self.losses.classes * 10
+        least = self.losses.least
         return StageEvidence(
             version=self.losses.name.challenger,
             since=self.losses.name.since,
@@ -142,6 +152,34 @@ class StageTally:
         low, high = sequence.interval
         unit = self.losses.unit
         return max(-1.0, low / unit), min(1.0, high / unit)
+
+
+def trained_on(task: Task, made: Manifest | None) -> Sequence[float] | None:
+    """The share of each class in what a version was trained on, or a value's mean and scale."""
+    if task.classes:
+        return class_shares(made, task.classes)
+    return made.normalisation.get("label") if made else None
+
+
+def _loss(
+    task: Task, state: LedgerState, known: Sequence[float] | None
+) -> Balance | BoundedLosses | None:
+    """By what versions are compared; None where nobody knows how large a value's loss may be.
+
+    That is known by the version that is compared with, else by the challenger.
+    """
+    if task.classes:
+        return Balance.of(known or [1.0 / task.classes] * task.classes)
+    for version in (state.incumbent, state.challenger):
+        made = state.versions.get(version)
+        if made is not None and (bound := made.metrics.get(LOSS_BOUND, 0.0)) > 0.0:
+            return BoundedLosses(bound, task.quantiles)
+    log.error(
+        "versions cannot be compared: neither knows the errors of its training",
+        champion=state.incumbent,
+        challenger=state.challenger,
+    )
+    return None
 
 
 def class_shares(made: Manifest | None, classes: int) -> Sequence[float] | None:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import TrainingError
-from workers.evaluation.metrics import point
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,8 @@ def class_weights(
     return np.array([1.0] + [weight] * (classes - 1))
 
 
-def validation_metric(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    """What training is told by: average precision, or accuracy with several classes."""
-    return point("average_precision" if scores.shape[1] == 1 else "accuracy", scores, labels)
-
-
 def choose_threshold(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    """The score with the best F1 = 2·TP / (predicted + positives); 0.5 with several classes."""
-    if scores.shape[1] > 1:
-        return 0.5
+    """The score with the best F1 = 2·TP / (predicted + positives)."""
     order = np.argsort(-scores[:, 0], kind="stable")
     ranked = scores[order, 0]
     hits = np.cumsum(labels[order])

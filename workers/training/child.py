@@ -24,15 +24,17 @@ from streams.kafka import workarounds
 from streams.records import Manifest
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
+from streams.spec.tasks import Task
 from streams.telemetry import configure_logging
 from workers.environment import find_pipeline
 from workers.evaluation.calibration import LEAST_BUCKETS
 from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart
-from workers.evaluation.metrics import Scores, measures
+from workers.evaluation.metrics import Scores
 from workers.evaluation.opponent import evaluate, opponent, threshold
 from workers.evaluation.reference import SliceColumns, fillers, reference_of
+from workers.evaluation.values import constant, measured
 from workers.examples.reading import Examples
 from workers.processes.supervisor import end_with_parent
 from workers.releases.manifests import blank
@@ -118,9 +120,10 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         )
         sliced = cut(reading.examples, spans)
         # before torch is imported, which takes seconds
-        require_support(sliced, pipeline.policies.retrain, max(2, pipeline.model.outputs))
+        require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
     candidate = fitting.candidate(own, reading.examples, spans, report)
     scores = evaluate(candidate.onnx, sliced.evaluate)
+    judged = pipeline.predicts, scores, sliced.evaluate.label
     repository = Repository(fitting.settings.model_repository, pipeline.name)
     case = _case(pipeline, repository, job, sliced, (scores, candidate.threshold))
     slices = {one.name: one.mask(sliced.evaluate.vector) for one in pipeline.slices}
@@ -130,7 +133,7 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         parent=job.champion,
         offsets=job.offsets,
         label_watermark=watermark,
-        metrics=_metrics(candidate, measures(scores, sliced.evaluate.label), decision),
+        metrics=_metrics(pipeline.predicts, candidate, measured(*judged), decision),
         reference=_reference(pipeline, candidate.onnx, sliced, spans, candidate.seed),
         cause=job.cause,
     )
@@ -152,7 +155,8 @@ def _case(
     anchor = champion
     if earlier.anchor != job.champion:
         anchor = opponent(pipeline, repository, earlier.anchor, earlier.anchor_manifest, held)
-    chooses = pipeline.decision.threshold is None and pipeline.model.outputs == 1
+    task = pipeline.predicts
+    chooses = pipeline.decision.threshold is None and task.thresholds
     positives = int(np.count_nonzero(sliced.validate.label))
     start = float(held.event_time[0])
     return Case(
@@ -163,6 +167,10 @@ def _case(
         validation=min(positives, len(sliced.validate) - positives) if chooses else None,
         earlier=msgspec.structs.replace(earlier, run=tuple(apart(earlier.run, start))),
         entities=held.key if pipeline.policies.gate.resample == "entity" else None,
+        task=task,
+        constant=None
+        if task.classes
+        else constant(pipeline.policies.gate.metric, sliced.train.label, task.quantiles),
     )
 
 
@@ -213,11 +221,17 @@ def _manifest(pipeline: Pipeline, candidate: Candidate, slices: Spans) -> Manife
 
 
 def _metrics(
-    candidate: Candidate, measured: dict[str, float], decision: GateDecision
+    task: Task, candidate: Candidate, found: dict[str, float], decision: GateDecision
 ) -> dict[str, float]:
-    """Metrics on the evaluation slice, and those of training itself."""
-    found = {**measured, **decision.as_metrics(), **candidate.metrics}
-    return {name: round(value, 6) for name, value in found.items()}
+    """Metrics on the evaluation slice, and those of training itself.
+
+    Errors have a unit, so that of a value digits count and not decimals.
+    """
+    found = {**found, **decision.as_metrics(), **candidate.metrics}
+    return {
+        name: round(value, 6) if task.classes else float(f"{value:.9g}")
+        for name, value in found.items()
+    }
 
 
 def _reporter() -> OnStep:

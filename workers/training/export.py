@@ -14,93 +14,151 @@ from torch import Tensor, nn
 
 from streams.errors import ModelError, PipelineError
 from streams.spec import Pipeline
-from streams.spec.model import INPUT, OUTPUT
+from streams.spec.layout import Layout, Rows
+from streams.spec.model import OUTPUT
 from workers.releases.onnx_files import first_line, run, session
+from workers.training.preparing import Logits, Normalise, as_tensors, preparing
 
 TOLERANCE = 1e-5
-"""Largest difference between a score of torch and of onnxruntime."""
+"""Largest difference between a score of torch and of onnxruntime, as a share of its size."""
 
 
-class Normalise(nn.Module):
-    """(x - mean) / scale, column by column; statistics are float32 [features]."""
+class Exported(Logits):
+    """What is exported: the network, with what is before and behind it."""
 
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """[n, features] -> [n, features]."""
-        return (vectors - self.mean) / self.scale
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """How large scores [n, outputs] are: what a difference is held against."""
+        raise NotImplementedError
 
 
-class ExportedModel(nn.Module):
-    """What is exported: normalise -> network -> prior correction -> sigmoid or softmax."""
+class ExportedModel(Exported):
+    """Of classes: normalise -> network -> prior correction -> sigmoid or softmax."""
 
     offset: Tensor
 
     def __init__(
-        self, normalise: Normalise, network: nn.Module, offset: NDArray[np.float64]
+        self, normalise: nn.Module, network: nn.Module, offset: NDArray[np.float64]
     ) -> None:
-        super().__init__()
-        self.normalise = normalise
-        self.network = network
+        super().__init__(normalise, network)
         # added to the logits; undoes what class weights in the loss did to the prior
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32))
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """[n, features] as served -> probabilities [n, outputs]."""
-        logits: Tensor = self.network(self.normalise(vectors)) + self.offset
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served -> probabilities [n, outputs]."""
+        logits = super().forward(*tensors) + self.offset
         return torch.sigmoid(logits) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)
 
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """Of probabilities, 1."""
+        del scores
+        return 1.0
 
-_PUT_AROUND = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+
+class ExportedValue(Exported):
+    """Of a value: normalise -> network -> the label's own unit -> quantiles that do not cross.
+
+    Quantiles are sorted, which brings them nearer to the true ones wherever they cross
+    (Chernozhukov, Fernández-Val and Galichon, "Quantile and probability curves without crossing",
+    Econometrica 78, 2010).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, normalise: nn.Module, network: nn.Module, mean: float, scale: float) -> None:
+        super().__init__(normalise, network)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served -> [n, 1 + quantiles], the point
+        first."""
+        found = super().forward(*tensors) * self.scale + self.mean
+        quantiles = found.shape[1] - 1
+        if quantiles < 2:
+            return found
+        # not sort: its export asks the tensor how wide it is, and TensorRT wants a constant
+        rising = torch.topk(found[:, 1:], quantiles, dim=1, largest=False, sorted=True).values
+        return torch.cat([found[:, :1], rising], dim=1)
+
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """The largest of them, and what they were made from."""
+        made_from = float(self.scale) + abs(float(self.mean))
+        return made_from + float(np.abs(scores).max(initial=0.0))
+
+
+_PROBABILITIES = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
+_ONE_SIDED = (*_PROBABILITIES, nn.ReLU, nn.Softplus)
 
 
 def build(pipeline: Pipeline) -> nn.Module:
     """The pipeline's network, with weights as the current seed draws them.
 
     Raises:
-        PipelineError: the factory fails, or its network does not map [n, features] to
-            [n, outputs].
+        PipelineError: the factory fails, or its network does not map [n, features], and the
+            inputs, to [n, outputs].
     """
-    features, outputs = len(pipeline.feature_names), pipeline.model.outputs
+    layout, outputs = pipeline.layout, pipeline.model.outputs
+    features, takes = layout.features, _takes(layout)
     assert pipeline.model.network is not None
     try:
         network = pipeline.model.network(features)
         if not isinstance(network, nn.Module):
             raise TypeError(f"returned {type(network).__name__}, not a torch.nn.Module")
         with torch.no_grad():
-            network.eval()
-            shape = tuple(network(torch.zeros(2, features)).shape)
+            blank = Normalise(np.zeros(features), np.ones(features))
+            whole = Logits(preparing(layout, blank), network).eval()
+            shape = tuple(whole(*as_tensors(layout.zeros(2))).shape)
             network.train()
     except (Exception, SystemExit) as error:
         raise PipelineError(
             "model.network",
-            f"fails on [2, {features}]: {type(error).__name__}: {first_line(error)}",
-            "return a torch.nn.Module that takes float32 [n, features]",
+            f"fails on {_shapes(layout, 2)}: {type(error).__name__}: {first_line(error)}",
+            f"return a torch.nn.Module that takes {takes}",
         ) from error
+    _check_last(network, bool(pipeline.predicts.classes))
+    if shape != (2, outputs):
+        raise PipelineError(
+            "model.network",
+            f"maps {_shapes(layout, 2)} to {list(shape)}, expected [2, {outputs}]",
+            "return one logit per output, or set model.outputs"
+            if pipeline.predicts.classes
+            else "return the point, then each of model.quantiles",
+        )
+    return network
+
+
+def _check_last(network: nn.Module, classes: bool) -> None:
+    """Raise a `PipelineError` where the last layer is one too many."""
     last = next(reversed(network), None) if isinstance(network, nn.Sequential) else None
-    if isinstance(last, _PUT_AROUND):
+    if classes and isinstance(last, _PROBABILITIES):
         raise PipelineError(
             "model.network",
             f"ends in {type(last).__name__}, which is put around it anyway",
             "return logits: leave the last layer out",
         )
-    if shape != (2, outputs):
+    if not classes and isinstance(last, _ONE_SIDED):
         raise PipelineError(
             "model.network",
-            f"maps [2, {features}] to {list(shape)}, expected [2, {outputs}]",
-            "return one logit per output, or set model.outputs",
+            f"ends in {type(last).__name__}, and labels are standardised: about half are below 0",
+            "leave the last layer out",
         )
-    return network
 
 
-def export(module: nn.Module, features: int) -> bytes:
-    """The module as one ONNX file: `features` [n, f] -> `scores` [n, outputs], any n.
+def _shapes(layout: Layout, rows: int) -> str:
+    return ", ".join(str([rows, *one.shape]) for one in layout.tensors)
+
+
+def _takes(layout: Layout) -> str:
+    """What a network of this layout has to take."""
+    if layout.tabular:
+        return "float32 [n, features]"
+    names = [one.name for one in layout.tensors]
+    return f"forward(self, {', '.join(names)})" if len(names) > 1 else f"the {names[0]} alone"
+
+
+def export(module: nn.Module, layout: Layout) -> bytes:
+    """The module as one ONNX file: the tensors, by name -> `scores` [n, outputs], any n.
 
     Equal modules give equal bytes: nothing of this machine (paths, traces) is kept.
 
@@ -108,17 +166,22 @@ def export(module: nn.Module, features: int) -> bytes:
         ModelError: the module uses an operation that ONNX does not have.
     """
     module.eval()
-    sample = torch.zeros(2, features)
+    sample = as_tensors(layout.zeros(2))
+    free = [{0: torch.export.Dim("n")} for _ in sample]
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):  # torchvision is missing, passes are run
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():  # the exporter's own use of what torch deprecates
             warnings.simplefilter("ignore")
             graph = torch.export.export(
-                module, (sample,), dynamic_shapes=({0: torch.export.Dim("n")},), strict=False
+                module, tuple(sample), dynamic_shapes=(tuple(free),), strict=False
             )
             program = torch.onnx.export(
-                graph, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
+                graph,
+                dynamo=True,
+                verbose=False,
+                input_names=[one.name for one in layout.tensors],
+                output_names=[OUTPUT],
             )
     except Exception as error:
         raise ModelError(
@@ -130,7 +193,10 @@ def export(module: nn.Module, features: int) -> bytes:
 
 
 def _bare(model: onnx.ModelProto) -> bytes:
-    """The ONNX file without the notes that the exporter leaves: source paths, stack traces."""
+    """The ONNX file without the notes that the exporter leaves: source paths, stack traces.
+
+    The number of rows is called n, where it had a name that depends on the module's source.
+    """
     _strip(model)
     _strip(model.graph)
     for part in (
@@ -142,6 +208,11 @@ def _bare(model: onnx.ModelProto) -> bytes:
         *model.functions,
     ):
         _strip(part)
+    rows = {one.type.tensor_type.shape.dim[0].dim_param for one in model.graph.input}
+    for part in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        for side in part.type.tensor_type.shape.dim:
+            if side.dim_param in rows:
+                side.dim_param = "n"
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -150,18 +221,18 @@ def _strip(part: Any) -> None:
     part.ClearField("metadata_props")
 
 
-def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
+def verify(data: bytes, module: Exported, sample: Rows) -> None:
     """Check that the ONNX file answers as the module does, for the whole sample and for one row.
 
     Raises:
-        ModelError: a score differs by more than `TOLERANCE`, or the module fails.
+        ModelError: a score differs by more than `TOLERANCE` of its size, or the module fails.
     """
     loaded = session(data)
     module.eval()
     for part in (sample, sample[:1]):
         try:
             with torch.no_grad():
-                expected = module(torch.from_numpy(np.ascontiguousarray(part))).numpy()
+                expected = module(*as_tensors(part)).numpy()
         except Exception as error:
             raise ModelError(
                 f"the network fails on {len(part)} vectors: {type(error).__name__}: "
@@ -169,7 +240,7 @@ def verify(data: bytes, module: nn.Module, sample: NDArray[np.float32]) -> None:
                 "takes the indices of its Bucket"
             ) from error
         difference = float(np.abs(run(loaded, part) - expected).max(initial=0.0))
-        if not difference <= TOLERANCE:
+        if not difference <= TOLERANCE * module.size(expected):
             raise ModelError(
                 f"the ONNX file differs from torch by {difference:.2g} on {len(part)} vectors - "
                 "the network does something that its export does not"

@@ -10,19 +10,15 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from streams.spec import Pipeline
+from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
-from workers.training.candidate import (
-    Candidate,
-    choose_threshold,
-    class_weights,
-    statistics,
-    versions,
-)
+from workers.training.candidate import Candidate, choose_threshold, statistics, versions
 from workers.training.epochs import How, fit, logits
-from workers.training.export import ExportedModel, Normalise, export, verify
+from workers.training.export import export, verify
+from workers.training.losses import label_numbers, loss_of
+from workers.training.preparing import Normalise, as_tensors, preparing
 from workers.training.slices import Spans, cut, require_support
 
 
@@ -31,7 +27,8 @@ class _Plan(msgspec.Struct):
 
     mean: list[float]
     scale: list[float]
-    weights: list[float]
+    labels: list[float]
+    """What the loss is made from."""
 
 
 def train(
@@ -53,26 +50,26 @@ def train(
     how = how or How()
     parameters = pipeline.model.training()
     sliced = cut(examples, slices)
-    classes = max(2, pipeline.model.outputs)
-    require_support(sliced, pipeline.policies.retrain, classes)
+    require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
     seed = int(parameters["seed"])
     mean, scale = statistics(sliced.train.vector, pipeline.normalised)
     normalise = Normalise(mean, scale)
-    weights = class_weights(sliced.train.label, classes, parameters["positive_weight"])
-    plan = _Plan(mean.tolist(), scale.tolist(), weights.tolist())
+    numbers = label_numbers(pipeline, sliced.train.label)
+    plan, loss = _Plan(mean.tolist(), scale.tolist(), numbers), loss_of(pipeline, numbers)
     how.ranks.broadcast(msgspec.json.encode(plan))
     with _deterministic(seed, how) as device:
         own = sliced.train if own is None else own
-        found = fit(pipeline, normalise, weights, (own, sliced.validate), how)
-        offset = prior_offset(weights, pipeline)
-        served = ExportedModel(normalise.cpu(), found.network.cpu(), offset)
-        data = export(served, len(pipeline.feature_names))
-        verify(data, served, sliced.validate.vector[:2048])
-        scores = _scores(served, sliced.validate.vector)
+        found = fit(pipeline, normalise, loss, (own, sliced.validate), how)
+        prepare = preparing(pipeline.layout, normalise.cpu())
+        served = loss.served(prepare, found.network.cpu())
+        data = export(served, pipeline.layout)
+        verify(data, served, sliced.validate.rows[:2048])
+        scores = logits(served, as_tensors(sliced.validate.rows))
+    label = {} if pipeline.predicts.classes else {"label": numbers}
     return Candidate(
         onnx=data,
-        threshold=choose_threshold(scores, sliced.validate.label),
-        normalisation={"mean": mean.tolist(), "scale": scale.tolist()},
+        threshold=_threshold(pipeline, scores, sliced.validate.label),
+        normalisation={"mean": mean.tolist(), "scale": scale.tolist(), **label},
         counts=sliced.counts,
         parameters=parameters,
         seed=seed,
@@ -80,6 +77,7 @@ def train(
             "validation": found.metric,
             "epoch": float(found.epoch),
             "training_seconds": round(found.seconds, 3),
+            **loss_bound(pipeline.predicts, scores, sliced.validate.label),
         },
         environment=environment(device, how),
     )
@@ -94,17 +92,14 @@ def assist(pipeline: Pipeline, own: Examples, how: How) -> None:
     plan = msgspec.json.decode(how.ranks.broadcast(b""), type=_Plan)
     normalise = Normalise(np.array(plan.mean), np.array(plan.scale))
     with _deterministic(int(pipeline.model.training()["seed"]), how):
-        fit(pipeline, normalise, np.array(plan.weights), (own, None), how)
+        fit(pipeline, normalise, loss_of(pipeline, plan.labels), (own, None), how)
 
 
-def prior_offset(weights: NDArray[np.float64], pipeline: Pipeline) -> NDArray[np.float64]:
-    """What to add to the logits so that scores are probabilities under the true prior, [outputs].
-
-    Weighting class k by w_k in the loss is training as if it were w_k times as frequent, which
-    shifts its logit by log w_k (Elkan, The Foundations of Cost-Sensitive Learning, 2001).
-    """
-    shift = -np.log(weights)
-    return shift[1:] - shift[0] if pipeline.model.outputs == 1 else shift
+def _threshold(
+    pipeline: Pipeline, scores: NDArray[np.float32], labels: NDArray[np.float32]
+) -> float:
+    """What the version decides by; 0.5 where no score is held against it."""
+    return choose_threshold(scores, labels) if pipeline.predicts.thresholds else 0.5
 
 
 def environment(device: torch.device, how: How) -> dict[str, str]:
@@ -119,10 +114,6 @@ def environment(device: torch.device, how: How) -> dict[str, str]:
         "threads": str(how.threads),
         **several,
     }
-
-
-def _scores(served: nn.Module, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return logits(served, torch.from_numpy(vectors))
 
 
 @contextlib.contextmanager

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from streams.errors import PipelineError
 from streams.spec import Pipeline
+from streams.spec.layout import Rows, features_of
 from workers.releases.onnx_files import first_line
 from workers.training.candidate import statistics
-from workers.training.export import ExportedModel, Normalise, build, export, verify
+from workers.training.export import Exported, build, export, verify
+from workers.training.losses import loss_of
+from workers.training.preparing import Normalise, as_tensors, preparing
 
 
-def try_network(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
-    """Try a pipeline's network on vectors [n, features].
+def try_network(pipeline: Pipeline, rows: Rows) -> None:
+    """Try a pipeline's network on rows.
 
     Raises:
         DriftloopError: it cannot be trained or served; says why.
     """
     torch.manual_seed(int(pipeline.model.training()["seed"]))
-    normalise = Normalise(*statistics(vectors, pipeline.normalised))
-    offset = np.zeros(pipeline.model.outputs)
-    model = ExportedModel(normalise, build(pipeline), offset)
-    _learns(model, vectors)
-    verify(export(model, vectors.shape[1]), model, vectors)
+    normalise = Normalise(*statistics(features_of(rows), pipeline.normalised))
+    model = loss_of(pipeline).served(preparing(pipeline.layout, normalise), build(pipeline))
+    _learns(model, rows)
+    verify(export(model, pipeline.layout), model, rows)
 
 
-def _learns(model: ExportedModel, vectors: NDArray[np.float32]) -> None:
+def _learns(model: Exported, rows: Rows) -> None:
     """Raise a `PipelineError` where training could not change what the network answers."""
     model.train()
     try:
-        found = model(torch.from_numpy(vectors[:64].copy()))
+        found = model(*as_tensors(rows[:64].copy()))
     except Exception as error:
         raise PipelineError(
             "model.network",

@@ -61,7 +61,7 @@ class Sliced:
 
     @property
     def counts(self) -> dict[str, list[int]]:
-        """Slice -> [examples, positives]; positives are examples of any class but 0."""
+        """Slice -> [examples, positives]; positives are examples of any label but 0."""
         parts = {"train": self.train, "validate": self.validate, "evaluate": self.evaluate}
         return {
             name: [len(part), int(np.count_nonzero(part.label))] for name, part in parts.items()
@@ -78,13 +78,13 @@ def cut(examples: Examples, slices: Spans) -> Sliced:
 
 
 def require_support(sliced: Sliced, policy: Retrain, classes: int) -> None:
-    """Check that there is enough to learn from.
+    """Check that there is enough to learn from, of so many classes; 0 where labels are numbers.
 
     Raises:
         TrainingError: a slice is empty or too small; says which, and the setting.
     """
     labels = sliced.train.label
-    if not np.isin(labels, np.arange(classes)).all():
+    if classes and not np.isin(labels, np.arange(classes)).all():
         odd = labels[~np.isin(labels, np.arange(classes))][0]
         raise TrainingError(
             f"label {odd:g} is not a class index 0 to {classes - 1} - check feedback and "
@@ -106,16 +106,22 @@ def lacking(
             f"{len(train)} training examples, policies.retrain.least_examples is "
             f"{policy.least_examples} - wait for more labels, or lower it"
         )
-    rarest = min(int(np.count_nonzero(train == one)) for one in range(classes))
-    if rarest < policy.least_positives:
+    if classes and (few := _rarest(train, classes)) < policy.least_positives:
         return (
-            f"{rarest} training examples of the rarest class, policies.retrain.least_positives "
+            f"{few} training examples of the rarest class, policies.retrain.least_positives "
             f"is {policy.least_positives} - wait for more labels, or lower it"
         )
+    if len(np.unique(train)) < 2:
+        return f"all {len(train)} training examples have one label - wait for others"
     for name, labels in (("validate", validate), ("evaluate", evaluate)):
         if len(np.unique(labels)) < 2:
             return (
-                f"the {name} slice has {len(labels)} examples, all of one class - make "
+                f"the {name} slice has {len(labels)} examples, all with one label - make "
                 f"policies.retrain.{name} longer, or wait for more labels"
             )
     return ""
+
+
+def _rarest(labels: Labels, classes: int) -> int:
+    """Examples of the rarest class."""
+    return min(int(np.count_nonzero(labels == one)) for one in range(classes))

@@ -200,7 +200,7 @@ class Trainer:
         policy, index = self._pipeline.policies.retrain, self._tail.index
         expected = await self._tail.expected()
         self._news = False
-        classes = max(2, self._pipeline.model.outputs)
+        classes = self._pipeline.predicts.classes
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
         drifted = self._alarms[0].end if self._alarms else 0.0

@@ -1,1 +1,1 @@
-"""Simulated worlds, one for each example pipeline."""
+"""Worlds: where a pipeline's events and labels come from, simulated or real."""

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from streams.adapters.scores import check_scores
 from streams.errors import Unavailable
 from streams.ports.models import Beside
+from streams.spec.layout import Rows
 
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""float32 [n, features] -> scores float32 [n, outputs]."""
+Network = Callable[[Rows], NDArray[np.float32]]
+"""Rows -> scores float32 [n, outputs]."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class MemoryScorer:
         self.networks = dict(networks)
         self._outputs = outputs
 
-    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+    async def infer(self, version: int, rows: Rows) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of rows by one version.
 
         Raises:
             Unavailable: there is no such version.
@@ -41,10 +42,10 @@ class MemoryScorer:
         """
         if version not in self.networks:
             raise Unavailable(f"version {version}", "memory", "networks", "not loaded")
-        if not len(vectors):
+        if not len(rows):
             return np.empty((0, self._outputs), np.float32)
-        scores = self.networks[version](vectors)
-        return check_scores("in memory", version, scores, (len(vectors), self._outputs))
+        scores = self.networks[version](rows)
+        return check_scores("in memory", version, scores, (len(rows), self._outputs))
 
     async def close(self) -> None:
         """Nothing to release."""

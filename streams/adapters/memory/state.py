@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from math import fsum
+from math import fsum, nan, sqrt
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from streams.ports.features import (
     LabelsFolded,
     concatenate,
 )
-from streams.spec.windows import FoldPlan, KeyPlan
+from streams.spec.windows import FoldPlan, KeyPlan, Kind, Scan
 
 
 class LabelOutcome(IntEnum):
@@ -40,7 +40,13 @@ class MemoryFeatureState:
 
     def __init__(self, plan: FoldPlan) -> None:
         self._plan = plan
-        self._columns = [[plan.values.index(value) for value in key.values] for key in plan.keys]
+        self._columns = [
+            [plan.values.index(value) for value in (*key.values, *key.scanned)] for key in plan.keys
+        ]
+        self._classes = [
+            [plan.classes.index(one) for one in key.classes] for key in plan.keys if key.labels
+        ]
+        self._nothing = plan.nothing
         self._entities: list[dict[bytes, _Entity]] = [{} for _ in plan.keys]
         self._fences: dict[int, int] = {}
         self._label_fences: dict[tuple[str, int], int] = {}
@@ -62,7 +68,7 @@ class MemoryFeatureState:
         return concatenate([known, self._fold(since(batch, fence))])
 
     def _fold(self, batch: FoldBatch) -> Folded:
-        aggregates = np.zeros((len(batch.offsets), self._plan.width))
+        aggregates = np.tile(self._nothing, (len(batch.offsets), 1))
         duplicate = np.zeros(len(batch.offsets), np.bool_)
         for row, (time, event_id) in enumerate(
             zip(batch.times.tolist(), batch.ids.tolist(), strict=True)
@@ -98,9 +104,12 @@ class MemoryFeatureState:
         outcomes: Counter[LabelOutcome] = Counter()
         for row in np.flatnonzero(batch.offsets >= fence).tolist():
             time, delta = int(batch.times[row]), float(batch.deltas[row])
+            by_class = [] if batch.by_class is None else batch.by_class[row].tolist()
             found = [
-                entities[names[row]].label(time, delta)
-                for entities, names in zip(held, batch.entities, strict=True)
+                entities[names[row]].label(time, [delta, *(by_class[one] for one in classes)])
+                for entities, names, classes in zip(
+                    held, batch.entities, self._classes, strict=True
+                )
                 if names[row] in entities
             ]
             outcomes[max(found, default=LabelOutcome.EXPIRED)] += 1
@@ -141,6 +150,19 @@ class MemoryFeatureState:
         """Nothing was opened."""
 
 
+def _deviation(values: Sequence[float]) -> float:
+    mean = fsum(values) / len(values)
+    return sqrt(fsum((value - mean) ** 2 for value in values) / len(values))
+
+
+_FOUND: Mapping[Kind, Callable[[Sequence[float]], float]] = {
+    Kind.MIN: min,
+    Kind.MAX: max,
+    Kind.STD: _deviation,
+    Kind.DISTINCT: lambda values: float(len(set(values))),
+}
+
+
 class _Entity:
     """An entity's events in time order. Events of the same second stay in the order they came."""
 
@@ -150,6 +172,7 @@ class _Entity:
         self._times: list[int] = []
         self._ids: list[int] = []
         self._rows: list[list[float]] = []
+        self._scanned: list[list[float]] = []
 
     def knows(self, time: int, event_id: int) -> bool:
         """Whether the event came before, within `remember` seconds of the newest event time."""
@@ -159,35 +182,53 @@ class _Entity:
     def add(self, time: int, event_id: int, values: Sequence[float]) -> list[float]:
         """Count an event in; returns the key plan's aggregates as of its time.
 
-        An event that is older than everything that is kept is not counted: all zeros.
+        `values` are the summed ones, then the scanned ones. An event that is older than everything
+        that is kept is not counted: its windows are empty.
         """
+        summed, columns = len(self._plan.values), self._plan.columns
         self._last = max(self._last, time)
         at = bisect_right(self._times, time)
         self._times.insert(at, time)
         self._ids.insert(at, event_id)
-        self._rows.insert(at, [*values, 0.0] if self._plan.labels else list(values))
-        gone = bisect_right(self._times, self._last - self._plan.kept)
-        del self._times[:gone], self._ids[:gone], self._rows[:gone]
+        self._rows.insert(at, [*values[:summed], *[0.0] * (columns - summed)])
+        self._scanned.insert(at, list(values[summed:]))
+        self._forget(bisect_right(self._times, self._last - self._plan.kept))
         ends = [bisect_right(self._times, time - age) for age in self._plan.edges]
         found = [
             number
             for newer, older in self._plan.windows
             for number in self._aggregate(ends[older], ends[newer])
         ]
+        found += [self._scan(scan, ends, time) for scan in self._plan.scans]
         if len(self._times) > MOST_EVENTS:
-            del self._times[:-LEFT_EVENTS], self._ids[:-LEFT_EVENTS], self._rows[:-LEFT_EVENTS]
+            self._forget(len(self._times) - LEFT_EVENTS)
         return found
 
-    def _aggregate(self, start: int, end: int) -> list[float]:
-        columns = len(self._plan.values) + int(self._plan.labels)
-        rows = self._rows[start:end]
-        return [float(end - start), *(fsum(row[c] for row in rows) for c in range(columns))]
+    def _forget(self, gone: int) -> None:
+        del self._times[:gone], self._ids[:gone], self._rows[:gone], self._scanned[:gone]
 
-    def label(self, time: int, delta: float) -> LabelOutcome:
+    def _aggregate(self, start: int, end: int) -> list[float]:
+        rows, columns = self._rows[start:end], range(self._plan.columns)
+        return [float(end - start), *(fsum(row[c] for row in rows) for c in columns)]
+
+    def _scan(self, scan: Scan, ends: Sequence[int], time: int) -> float:
+        end, start = (ends[edge] for edge in scan.window)
+        at = start if scan.kind == Kind.FIRST else end - scan.back
+        if at < start or start == end:
+            return nan
+        if scan.kind == Kind.SINCE:
+            return float(time - self._times[at])
+        column = self._plan.scanned.index(scan.field)
+        if scan.kind in (Kind.FIRST, Kind.BACK):
+            return self._scanned[at][column]
+        return _FOUND[scan.kind]([row[column] for row in self._scanned[start:end]])
+
+    def label(self, time: int, deltas: Sequence[float]) -> LabelOutcome:
         """Add a label to an event of that time; which of several does not matter to any window."""
         at = bisect_left(self._times, time)
         if at == len(self._times) or self._times[at] != time:
             return LabelOutcome.EXPIRED
-        self._rows[at][-1] += delta
+        for column, delta in enumerate(deltas, len(self._plan.values)):
+            self._rows[at][column] += delta
         late = time <= self._last - self._plan.label_age
         return LabelOutcome.LATE if late else LabelOutcome.ADDED

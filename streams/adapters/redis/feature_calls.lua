@@ -33,7 +33,14 @@ local function write(writes, ttl)
   end
 end
 
-local e, values = {}, {}   -- reused: one entity, one event at a time
+local e, values, deltas = {}, {}, {}   -- reused: one entity, one event at a time
+
+-- What scans find as of an event that was counted in.
+local function look_at(e, head, time)
+  local plan, counts = e.plan, {}
+  for edge = 1, plan.edges do counts[edge] = head[ROW + 1 + (edge - 1) * plan.stride] end
+  return look(plan, e.layout, e.source, e.held, e.tail, time - e.head[1], counts)
+end
 
 local function fold_event(plan, time, id, exact)
   if not e.head then create(e, time) end
@@ -55,6 +62,7 @@ local function fold_events(records, at, count, slot, step, answers, repeated, re
     if plan.remember > 0 then time, row, exact, id, at = read('<I4I4Bc8', records, at)
     else time, row, exact, at = read('<I4I4B', records, at) end
     for column = 1, plan.values do values[column], at = read('<d', records, at) end
+    if plan.raw > 0 then e.raw, at = read('c' .. plan.raw, records, at) end
     local answer = plan.blank
     if slot == 1 and id and e.head and knows(e, time, id) then
       repeated[row] = true
@@ -65,6 +73,7 @@ local function fold_events(records, at, count, slot, step, answers, repeated, re
         local layout = e.layout
         changed = true
         answer = pack(layout.row, spread(head, ROW, plan.row_end))
+        if #plan.scans > 0 then answer = answer .. look_at(e, head, time) end
         if not layout.exact then
           rests[#rests + 1] = pack('<I4', row)
             .. pack(layout.rest, spread(head, plan.row_end + 1, layout.fields))
@@ -82,7 +91,7 @@ end
 local function fold_key(args, from, answers, slot, step, repeated, writes)
   local plan, records = plan_of(args[from]), args[from + 3]
   local layouts, size, columns, rests, at = plan.layouts, plan.record_size, plan.columns, {}, 1
-  if plan.columns > plan.values then values[plan.columns] = 0 end
+  for label = plan.values + 1, plan.columns do values[label] = 0 end
   each(args[from + 1], args[from + 2], function(key, count, stored)
     local layout, bytes, place = stored and layouts[sub(stored, #stored - columns + 1)], nil, nil
     if layout and layout.fast then
@@ -159,10 +168,11 @@ local function fold_labels(keys, args)
       local changed = false
       load(e, plan, stored)
       for _ = 1, count do
-        local time, row, exact, delta
-        time, row, exact, delta, at = read('<I4I4Bd', records, at)
+        local time, row, exact = read('<I4I4B', records, at)
+        at = at + 9
+        for column = plan.values + 1, plan.columns do deltas[column], at = read('<d', records, at) end
         if outcomes[row] then
-          local outcome = label(e, time, delta, exact == 1)
+          local outcome = label(e, time, deltas, exact == 1)
           changed = changed or outcome > 0
           outcomes[row] = max(outcomes[row], outcome)
         end

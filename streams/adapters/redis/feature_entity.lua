@@ -1,4 +1,4 @@
--- One entity's string, taken apart and put together: continues feature_state.lua.
+-- One entity's string, taken apart and put together: continues feature_fast.lua.
 
 -- An entity `e` is one reused table. Its entries are the first `held` ones of `source`, then those
 -- of `tail`. `stored` is the size of the stored string while it begins with the same entries.
@@ -6,7 +6,7 @@
 -- as a rule. Whatever moves entries forgets it.
 
 local function load(e, plan, stored)
-  e.plan, e.tail, e.ids, e.past = plan, '', '', nil
+  e.plan, e.raw, e.tail, e.ids, e.past = plan, '', '', '', nil
   if not stored then
     e.layout, e.head, e.stored, e.source, e.held, e.count = nil, nil, nil, '', 0, 0
     return
@@ -199,6 +199,7 @@ local function recode(e, widths, base)
     end
     local time = read(old.time, from, at) - shift
     entries[i + 1] = pack(new.entry, time, spread(values, 1, new.stored))
+      .. sub(from, at + old.kept, at + old.size - 1)
   end
   e.source, e.stored, e.held, e.tail, e.layout, e.past = concat(entries), nil, e.count, '', new, nil
   head[1] = base
@@ -223,7 +224,9 @@ local function fit(e, values, exact)
       local width = byte(layout.widths, column)
       repeat width = width + 1 until abs(value) <= LIMIT[width]
       local widths = layout.widths
-      recode(e, sub(widths, 1, column - 1) .. char(width) .. sub(widths, column + 1), e.head[1])
+      local before = sub(widths, 1, column - 1)
+      if column > plan.values then before = gsub(before, '%z', '\1') end   -- no gap among labels
+      recode(e, before .. char(width) .. sub(widths, column + 1), e.head[1])
       layout = e.layout
     end
   end
@@ -250,7 +253,7 @@ local function append(e, time, id, values)
     recode(e, e.layout.widths, time - plan.kept)
   end
   local offset, layout = time - head[1], e.layout
-  e.tail = e.tail .. pack(layout.entry, offset, spread(values, 1, layout.stored))
+  e.tail = e.tail .. pack(layout.entry, offset, spread(values, 1, layout.stored)) .. e.raw
   e.count = e.count + 1
   if id then e.ids = e.ids .. id end
   head[2] = time
@@ -266,7 +269,7 @@ local function insert(e, time, id, values)
   local past = as_of(e, offset)
   local place = up_to(e, offset, head[plan.oldest])
   local at = place * layout.size
-  local bytes = pack(layout.entry, offset, spread(values, 1, layout.stored))
+  local bytes = pack(layout.entry, offset, spread(values, 1, layout.stored)) .. e.raw
   e.source = sub(e.source, 1, at) .. bytes .. sub(e.source, at + 1)
   local before = (place - e.count) * 8 + #e.ids
   if id and before >= 0 then e.ids = sub(e.ids, 1, before) .. id .. sub(e.ids, before + 1) end
@@ -277,32 +280,41 @@ local function insert(e, time, id, values)
   return past
 end
 
--- Returns what became of a label: 0 no such event, 1 added, 2 added late.
-local function label(e, time, delta, exact)
+-- Add to the label columns, `deltas` by column. Returns what became of it: 0 no such event, 1
+-- added, 2 added late.
+local function label(e, time, deltas, exact)
   local head, plan = e.head, e.plan
   if not head then return 0 end
-  local offset, column = time - head[1], plan.columns
+  local offset, column = time - head[1], plan.values + 1
   local i = up_to(e, offset - 1, head[plan.oldest])
   if i == e.count or time_of(e, i) ~= offset then return 0 end
-  if not e.layout.exact and exact then delta = delta / 100 end
+  local scale = not e.layout.exact and exact and 100 or 1
   if e.layout.exact and not exact then recode(e, plan.doubles, head[1]) end
   local from, at = entry(e, i)
   local values = {}
-  for c = 1, column do values[c] = 0 end
-  if column <= e.layout.stored then
-    values[column] = read(e.layout.value[column], from, at + e.layout.place[column])
+  for c = 1, plan.columns do
+    values[c] = 0
+    if c >= column then
+      deltas[c] = deltas[c] / scale
+      if c <= e.layout.stored then
+        values[c] = read(e.layout.value[c], from, at + e.layout.place[c])
+      end
+      values[c] = values[c] + deltas[c]
+    end
   end
-  values[column] = values[column] + delta
   if e.layout.exact then fit(e, values, true) end
   local layout = e.layout
   if column <= layout.stored then
     merge(e)
     at = i * layout.size + layout.place[column] + 1
-    local bytes = pack(layout.value[column], values[column])
+    local bytes = ''
+    for c = column, layout.stored do bytes = bytes .. pack(layout.value[c], values[c]) end
     e.source = sub(e.source, 1, at - 1) .. bytes .. sub(e.source, at + #bytes)
   end
   for slot = ROW + 1, plan.oldest, plan.stride do
-    if head[slot] > i then add(e, head, slot, column, delta) end
+    if head[slot] > i then
+      for c = column, plan.columns do add(e, head, slot, c, deltas[c]) end
+    end
   end
   return time <= head[2] - plan.label_age and 2 or 1
 end

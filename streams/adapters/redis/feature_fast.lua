@@ -1,4 +1,4 @@
--- The usual case, compiled: continues feature_state.lua.
+-- The usual case, compiled: continues feature_scans.lua.
 
 -- Events that come in time order, whose values are whole hundredths and fit the layout, are folded
 -- by a function that is written for their plan and layout: an entity's head lies in local variables
@@ -10,12 +10,12 @@
 local NUMBERS = 90
 
 local FUNCTION = [[
-local read, pack, sub, find, rep, zeros, room_of, plan, widths = ...
+local read, pack, sub, find, rep, zeros, room_of, plan, widths, look, layout = ...
 return function(old, records, at, count, slot, step, answers, repeated)
   local base, last, m, saved, held, mode, $head = read('$format', old, #old - $ending + 1)
   if held + count > $most then return end
   local from, total, tail, kept, ids = held * $size, held, '', '', ''
-  local offset, $record
+  local offset, more, $record
   for event = 1, count do
     $record, at = read('$read', records, at)
     if exact ~= 1 or time < last or time - base > $reach or repeated[row] $unfit then return end
@@ -23,9 +23,10 @@ return function(old, records, at, count, slot, step, answers, repeated)
     local older = total   -- the newest entry is not of any other age
     offset, total, last = time - base, total + 1, time
     $edges
+    $look
     if event < count then
-      answers[row * step + slot] = pack('$row', 0, $head)
-      tail = tail .. pack('$entry', offset $values)
+      answers[row * step + slot] = pack('$row', 0, $head) $more
+      tail = tail .. pack('$entry', offset $values) $raw
       $keep
     end
   end
@@ -38,9 +39,9 @@ return function(old, records, at, count, slot, step, answers, repeated)
     $cut
     room = room_of(plan, $size, total)
   end
-  local bytes = pack('$whole', tail, offset $values, kept, ids $id, zeros[room] or rep('\0', room),
+  local bytes = pack('$whole', tail, offset $values $bytes, kept, ids $id, zeros[room] or rep('\0', room),
     base, last, m, saved, total, 0, $head, widths)
-  answers[row * step + slot] = sub(bytes, $from, $to)
+  answers[row * step + slot] = sub(bytes, $from, $to) $more
   if body then bytes = body .. bytes end
   return bytes, place
 end]]
@@ -54,6 +55,11 @@ local EDGE = [[
       c$edge = c$edge + 1
       $add
     end
+]]
+
+local LOOK = [[
+    more = look(plan, layout, old, held, tail .. pack('$entry', offset $values) $raw, offset,
+      { $counts })
 ]]
 
 local KNOWN = [[
@@ -87,15 +93,16 @@ function straight(plan, layout)
     read = plan.record, reach = plan.reach, refresh = plan.refresh, row = layout.row,
     most = MOST, oldest = 'c' .. edges, values = list(', v#', 1, min(layout.stored, plan.values)),
     stored = list(', w#', 1, layout.stored),
-    whole = '<c0' .. sub(layout.entry, 2) .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
+    whole = '<c0' .. sub(layout.entry, 2) .. (plan.raw > 0 and 'c' .. plan.raw or '') .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
       .. sub(layout.head, 2) .. 'c0',
     from = size_of(layout.head) - size_of('<' .. HEAD) + columns, to = -columns - 1,
-    known = '', forget = '', keep = '', id = '', unfit = '',
+    known = '', forget = '', keep = '', id = '', unfit = '', look = '', more = '', raw = '',
+    bytes = '',
   }
   names.from = -names.from
   names.record = 'time, row, exact' .. (plan.remember > 0 and ', id' or '')
-    .. list(', v#', 1, plan.values)
-  if layout.stored > plan.values then names.values = names.values .. ', 0' end
+    .. list(', v#', 1, plan.values) .. (plan.raw > 0 and ', raw' or '')
+  names.values = names.values .. rep(', 0', layout.stored - plan.values)
   for column = 1, plan.values do
     names.unfit = names.unfit .. fill(' or v$c > $limit or v$c < -$limit',
       { c = column, limit = layout.limit[column] })
@@ -117,11 +124,16 @@ function straight(plan, layout)
         { edgex = edge .. 'x', oldestx = edges .. 'x' }), 1, columns)
     if plan.ages[edge] == plan.remember then names.remembered = edge end
   end
+  if plan.raw > 0 then names.raw, names.bytes = '.. raw', ', raw' end
+  if #plan.scans > 0 then
+    names.counts = list('c#', 1, edges, ', ')
+    names.look, names.more = fill(LOOK, names), '.. more'
+  end
   if plan.remember > 0 then
     names.known, names.forget = KNOWN, fill(FORGET, names)
     names.keep, names.id = 'ids = ids .. id', ', id'
   end
   names.head, names.edges, names.cut = concat(head, ', '), concat(steps), concat(cut)
   return compile(fill(FUNCTION, names))(read, pack, sub, find, rep, ZEROS, room_of, plan,
-    layout.widths)
+    layout.widths, look, layout)
 end

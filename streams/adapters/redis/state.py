@@ -37,7 +37,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.windows import FoldPlan
 
-_PARTS = ("feature_state.lua", "feature_fast.lua", "feature_entity.lua", "feature_calls.lua")
+_PARTS = tuple(f"feature_{part}.lua" for part in ("state", "scans", "fast", "entity", "calls"))
 
 
 class Library(NamedTuple):

@@ -10,6 +10,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,13 @@ class _Key:
     prefix: bytes
     packed: bytes
     values: NDArray[np.intp]
-    """Columns of the batch's values."""
+    """Columns of the batch's values that are summed."""
+    scanned: NDArray[np.intp]
+    """Columns of the batch's values that are scanned."""
+    labels: NDArray[np.intp]
+    """Columns of a label batch: the labels' sum, and the classes."""
     record: np.dtype[np.void]
+    label: np.dtype[np.void]
     row: np.dtype[np.void]
     rest: np.dtype[np.void]
     newer: NDArray[np.intp]
@@ -49,7 +55,7 @@ class Wire:
     """Packs batches of one pipeline and plan, and reads the answers."""
 
     def __init__(self, pipeline: str, plan: FoldPlan, topic_id: str = "") -> None:
-        kept = [(k.key, k.edges, k.values, k.labels, k.remember, k.lag) for k in plan.keys]
+        kept = [_kept(key, plan) for key in plan.keys]
         text = repr((LAYOUT, kept, topic_id))
         digest = hashlib.sha256(text.encode()).hexdigest()[:6]
         # one hash slot, so that one call may touch all keys of the pipeline
@@ -75,6 +81,8 @@ class Wire:
             records["time"], records["row"], records["exact"] = batch.times, rows, 1
             if key.plan.values:
                 records["exact"], records["values"] = _exact(batch.values, scaled, whole, key)
+            if key.plan.scanned:
+                records["scanned"] = batch.values.take(key.scanned, 1)
             if key.plan.remember:
                 records["id"] = batch.ids
             args += [key.packed, groups, names, records.take(order).tobytes()]
@@ -86,11 +94,16 @@ class Wire:
         offsets = (batch.offsets - first).astype("<u4").tobytes()
         args: list[bytes | int] = [first, batch.next, self.ttl, offsets, batch.first, batch.note]
         labelled = [key for key in self._keys.values() if key.plan.labels]
-        scaled, whole = _hundredths(batch.deltas)
-        records = np.empty(len(batch.offsets), _LABEL)
-        records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
-        records["exact"], records["delta"] = whole, np.where(whole, scaled, batch.deltas)
+        deltas = batch.deltas[:, None]
+        if batch.by_class is not None:
+            deltas = np.concatenate([deltas, batch.by_class], axis=1)
+        scaled, whole = _hundredths(deltas)
+        exact = np.logical_and.reduce(whole, axis=1)
+        sent = np.where(exact[:, None], scaled, deltas)
         for key, entities in zip(labelled, batch.entities, strict=True):
+            records = np.empty(len(batch.offsets), key.label)
+            records["time"], records["row"] = batch.times, np.arange(len(batch.offsets))
+            records["exact"], records["deltas"] = exact, sent.take(key.labels, 1)
             order, groups, names = _group(entities, key.prefix)
             args += [key.packed, groups, names, records.take(order).tobytes()]
         return args
@@ -108,6 +121,8 @@ class Wire:
             rest = np.frombuffer(blob, key.rest, count, at + _COUNT.size)
             at += _COUNT.size + rest.nbytes
             blocks.append(_windows(key, rows[f"k{k}"], rest))
+            if key.plan.scans:
+                blocks.append(rows[f"k{k}"]["scans"])
         # a key without state has no windows, and the first key alone finds duplicates
         aggregates = np.concatenate(blocks, axis=1) if blocks else np.empty((n, 0))
         found = 0 in self._keys and self._keys[0].plan.remember
@@ -117,35 +132,61 @@ class Wire:
 
 _ANSWER = struct.Struct("<QQI")
 _COUNT = struct.Struct("<I")
-_LABEL = np.dtype([("time", "<u4"), ("row", "<u4"), ("exact", "u1"), ("delta", "<f8")])
+
+
+def _kept(key: KeyPlan, plan: FoldPlan) -> tuple[object, ...]:
+    """What a stored entity of the key is made of; what came later is there where it is used."""
+    kept: tuple[object, ...] = (key.key, key.edges, key.values, key.labels, key.remember, key.lag)
+    if key.scanned or key.classes:
+        texts = [field in plan.texts for field in key.scanned]
+        kept += (key.classes, key.scanned, texts)
+    return kept
 
 
 def _key(prefix: bytes, key: KeyPlan, plan: FoldPlan, refresh: int) -> _Key:
     edges = tuple(sorted({*key.edges, key.kept, *([key.remember] if key.remember else [])}))
-    columns = len(key.values) + int(key.labels)
-    record: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [
-        ("time", "<u4"),
-        ("row", "<u4"),
-        ("exact", "u1"),
-    ]
+    columns = key.columns
+    begin: list[Any] = [("time", "<u4"), ("row", "<u4"), ("exact", "u1")]
+    record = list(begin)
     if key.remember:
         record.append(("id", "<u8"))
     if key.values:
         record.append(("values", "<f8", (len(key.values),)))
+    if key.scanned:
+        record.append(("scanned", "<f8", (len(key.scanned),)))
+    labels = [0, *(1 + plan.classes.index(number) for number in key.classes)]
     edge = np.dtype([("count", "<u4"), ("sums", "<f8", (columns,))])
+    row: list[Any] = [("mode", "u1"), ("edges", edge, (len(edges),))]
+    if key.scans:
+        row.append(("scans", "<f8", (len(key.scans),)))
     head = (columns, len(key.values), len(edges), key.remember, key.label_age, refresh, *edges)
     return _Key(
         plan=key,
         edges=edges,
         prefix=prefix,
-        packed=struct.pack(f"<BBBIII{len(edges)}I", *head),
+        packed=struct.pack(f"<BBBIII{len(edges)}I", *head) + _scans(key, edges),
         values=np.array([plan.values.index(value) for value in key.values], np.intp),
+        scanned=np.array([plan.values.index(value) for value in key.scanned], np.intp),
+        labels=np.array(labels, np.intp),
         record=np.dtype(record),
-        row=np.dtype([("mode", "u1"), ("edges", edge, (len(edges),))]),
+        label=np.dtype([*begin, ("deltas", "<f8", (len(labels),))]),
+        row=np.dtype(row),
         rest=np.dtype([("row", "<u4"), ("sums", "<f8", (len(edges), columns))]),
         newer=np.array([edges.index(key.edges[newer]) for newer, _ in key.windows], np.intp),
         older=np.array([edges.index(key.edges[older]) for _, older in key.windows], np.intp),
     )
+
+
+def _scans(key: KeyPlan, edges: Sequence[int]) -> bytes:
+    """What the functions are told of scans; nothing where there are none."""
+    if not key.scans:
+        return b""
+    parts = [struct.pack("<BB", len(key.scanned), len(key.scans))]
+    for scan in key.scans:
+        newer, older = (1 + edges.index(key.edges[edge]) for edge in scan.window)
+        column = 1 + key.scanned.index(scan.field) if scan.field else 1
+        parts.append(struct.pack("<BBBBI", scan.kind, newer, older, column, scan.back))
+    return b"".join(parts)
 
 
 def _group(names: Sequence[bytes], prefix: bytes) -> tuple[NDArray[np.intp], bytes, bytes]:
@@ -175,7 +216,7 @@ def _exact(
 
 
 def _windows(key: _Key, rows: NDArray[np.void], rest: NDArray[np.void]) -> NDArray[np.float64]:
-    """Aggregates [n, plan.width] from counts and sums at the edges."""
+    """Aggregates [n, windows x (1 + columns)] from counts and sums at the edges."""
     newer, older = key.newer, key.older
     counts, sums = rows["edges"]["count"], rows["edges"]["sums"]
     parts = np.empty((len(rows), len(newer), 1 + sums.shape[2]))
@@ -190,4 +231,4 @@ def _windows(key: _Key, rows: NDArray[np.void], rest: NDArray[np.void]) -> NDArr
         total /= np.where(rows["mode"] == _DOUBLES, 1.0, 100.0)[:, None, None]
         # what is left of sums of no events is rounding
         parts[:, :, 1:] = np.where(parts[:, :, :1] > 0, total, 0.0)
-    return parts.reshape(len(rows), key.plan.width)
+    return parts.reshape(len(rows), key.plan.width - len(key.plan.scans))

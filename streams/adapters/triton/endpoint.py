@@ -20,6 +20,7 @@ from streams.adapters.triton.client import SETTING, NotServing, Overloaded
 from streams.aio.cancelling import cancel
 from streams.errors import DriftloopError, ModelError, Unavailable
 from streams.ports.models import Scorer
+from streams.spec.layout import Rows
 
 log = structlog.get_logger(__name__)
 
@@ -115,9 +116,7 @@ class Endpoint:
         quiet = self._clock() - self._answered >= QUIET_SECONDS
         return self.circuit.admits and (quiet or self.circuit.state == "open")
 
-    async def infer(
-        self, version: int, vectors: NDArray[np.float32], *, patient: bool = True
-    ) -> NDArray[np.float32]:
+    async def infer(self, version: int, rows: Rows, *, patient: bool = True) -> NDArray[np.float32]:
         """As `TritonScorer.infer`; what the endpoint has lost is brought back in the background.
 
         A request that is not `patient` is given up, as `Unavailable`, when it takes longer than
@@ -130,7 +129,7 @@ class Endpoint:
         try:
             async with scope:
                 self._waiting.add(scope)
-                scores = await self._scorer.infer(version, vectors)
+                scores = await self._scorer.infer(version, rows)
         except ModelError:  # the version may be at fault, or the endpoint: others will tell
             self.circuit.undecided()
             raise
@@ -141,7 +140,7 @@ class Endpoint:
             self.lacks = str(error)
             self._failed(begun, certain=error.died)
             if self._control is not None and begun >= self._repaired:
-                self._repair(self._control, version, vectors[:1], error)
+                self._repair(self._control, version, rows[:1], error)
             raise
         except TimeoutError:
             self.lacks = ""
@@ -164,8 +163,8 @@ class Endpoint:
         self._succeeded()
         return scores
 
-    async def prove(self, versions: Sequence[int], vector: NDArray[np.float32]) -> None:
-        """Return once it answers `vector` by the first of the versions, and has the others ready.
+    async def prove(self, versions: Sequence[int], row: Rows) -> None:
+        """Return once it answers `row` by the first of the versions, and has the others ready.
 
         With a control, all that is configured is loaded first; without one, only the first version
         is asked about.
@@ -176,7 +175,7 @@ class Endpoint:
         first, *others = versions
         if self._control is not None:
             await self._control.catch_up()
-        await self.infer(first, vector)
+        await self.infer(first, row)
         if self._control is not None:
             for version in others:
                 await self._control.require(version)
@@ -212,20 +211,16 @@ class Endpoint:
         self.lacks = ""
         self.circuit.succeeded()
 
-    def _repair(
-        self, control: Restoring, version: int, vector: NDArray[np.float32], lost: NotServing
-    ) -> None:
+    def _repair(self, control: Restoring, version: int, row: Rows, lost: NotServing) -> None:
         if self._repairing is None or self._repairing.done():
-            self._repairing = asyncio.create_task(self._restore(control, version, vector, lost))
+            self._repairing = asyncio.create_task(self._restore(control, version, row, lost))
 
-    async def _restore(
-        self, control: Restoring, version: int, vector: NDArray[np.float32], lost: NotServing
-    ) -> None:
+    async def _restore(self, control: Restoring, version: int, row: Rows, lost: NotServing) -> None:
         await asyncio.sleep(_SPREAD * random.random())  # noqa: S311 - only so that workers differ
         try:
-            if still := await self._still(version, vector, lost):
+            if still := await self._still(version, row, lost):
                 await control.restore(version, died=still.died)
-                await self._scorer.infer(version, vector)
+                await self._scorer.infer(version, row)
         except DriftloopError as error:
             log.warning("Triton does not serve what it lost", error=str(error))
         else:
@@ -233,16 +228,14 @@ class Endpoint:
             self._succeeded()
             self._give_up_waiting()
 
-    async def _still(
-        self, version: int, vector: NDArray[np.float32], lost: NotServing
-    ) -> NotServing | None:
+    async def _still(self, version: int, row: Rows, lost: NotServing) -> NotServing | None:
         """What it lacks now: another worker may have repaired it; unloading it then would harm all.
 
         A dead process delays each request that waits for it by a second, one after the other.
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._scorer.infer(version, vector)
+                await self._scorer.infer(version, row)
         except NotServing as error:
             return error
         except TimeoutError:

@@ -24,6 +24,7 @@ from streams.errors import DriftloopError, ModelError, NotAnswering, Unavailable
 from streams.records import Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.layout import Layout, Rows
 
 WATCH_SECONDS = 0.5
 """How often a watchdog looks whether its endpoint must prove itself."""
@@ -32,9 +33,9 @@ WATCH_SECONDS = 0.5
 class TritonEndpoints:
     """`Scorer` on several Tritons. Made by `of`."""
 
-    def __init__(self, members: Membership, features: int, outputs: int) -> None:
+    def __init__(self, members: Membership, layout: Layout, outputs: int) -> None:
         self._members = members
-        self._features = features
+        self._layout = layout
         self._outputs = outputs
         self._watchdog: asyncio.Task[None] | None = None
 
@@ -55,7 +56,7 @@ class TritonEndpoints:
         Raises:
             ConfigurationError: they name none.
         """
-        name, outputs = pipeline.name, pipeline.model.outputs
+        name, outputs, layout = pipeline.name, pipeline.model.outputs, pipeline.layout
         resolver = Resolver(settings)
         alone = len(resolver.fixed) == 1 and not resolver.changes
 
@@ -65,17 +66,16 @@ class TritonEndpoints:
                 name, one.triton, TritonScorer(one, name, outputs), control, alone=alone
             )
 
-        features = len(pipeline.feature_names)
-        members = Membership(resolver, endpoint, np.zeros((1, features), np.float32))
-        return cls(members, features, outputs)
+        members = Membership(resolver, endpoint, layout.zeros(1))
+        return cls(members, layout, outputs)
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         """Those that get requests now."""
         return self._members.endpoints
 
-    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+    async def infer(self, version: int, rows: Rows) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of rows by one version.
 
         A request that an endpoint fails, or does not answer in time, goes to the next at once.
 
@@ -83,7 +83,7 @@ class TritonEndpoints:
             Unavailable: none of them answers; at once where all circuits are open.
             ModelError: the version answers wrongly, on each that answers.
         """
-        if not len(vectors):
+        if not len(rows):
             return np.empty((0, self._outputs), np.float32)
         self._members.follow()
         asked: list[Endpoint] = []
@@ -94,7 +94,7 @@ class TritonEndpoints:
             asked.append(endpoint)
             patient = not any(other.circuit.state == "closed" for other in others)
             try:
-                scores = await endpoint.infer(version, vectors, patient=patient)
+                scores = await endpoint.infer(version, rows, patient=patient)
             except ModelError as error:
                 wrong.append(endpoint)
                 reason = error
@@ -131,14 +131,14 @@ class TritonEndpoints:
 
     async def _watch(self, versions: Callable[[], Sequence[int]]) -> None:
         asking: dict[Endpoint, asyncio.Task[None]] = {}
-        vector = np.zeros((1, self._features), np.float32)
+        row = self._layout.zeros(1)
         try:
             while True:
                 await asyncio.sleep(WATCH_SECONDS)
                 asking = {one: task for one, task in asking.items() if not task.done()}
                 for endpoint in self.endpoints:
                     if (wanted := versions()) and endpoint.unproven and endpoint not in asking:
-                        asking[endpoint] = asyncio.create_task(_ask(endpoint, wanted[0], vector))
+                        asking[endpoint] = asyncio.create_task(_ask(endpoint, wanted[0], row))
         finally:
             await cancel(*asking.values())
 
@@ -159,6 +159,6 @@ class TritonEndpoints:
         return Unavailable("Triton", addresses, SETTING, "its circuit is open after failures")
 
 
-async def _ask(endpoint: Endpoint, version: int, vector: NDArray[np.float32]) -> None:
+async def _ask(endpoint: Endpoint, version: int, row: Rows) -> None:
     with suppress(DriftloopError):  # the endpoint has taken note of it
-        await endpoint.infer(version, vector)
+        await endpoint.infer(version, row)

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from streams.adapters.triton.endpoint import Endpoint
 from streams.adapters.triton.resolving import Resolver
 from streams.aio.cancelling import cancel
 from streams.errors import DriftloopError
 from streams.settings import Settings
+from streams.spec.layout import Rows
 
 log = structlog.get_logger(__name__)
 
@@ -29,17 +28,15 @@ NewEndpoint = Callable[[Settings], Endpoint]
 class Membership:
     """Keeps a list of endpoints as the names have it."""
 
-    def __init__(
-        self, resolver: Resolver, endpoint: NewEndpoint, vector: NDArray[np.float32]
-    ) -> None:
-        """`vector`, [1, features], is what an endpoint is asked that is to prove itself."""
+    def __init__(self, resolver: Resolver, endpoint: NewEndpoint, row: Rows) -> None:
+        """`row`, one, is what an endpoint is asked that is to prove itself."""
         self.endpoints = [endpoint(one) for one in resolver.fixed]
         """Those that get requests."""
         self.versions: Callable[[], Sequence[int]] = tuple
         """What an endpoint must serve before it gets requests: the first it is asked for."""
         self._resolver = resolver
         self._new = endpoint
-        self._vector = vector
+        self._row = row
         self._coming: dict[str, asyncio.Task[None]] = {}
         self._going: dict[str, asyncio.Task[None]] = {}
         self._doubted = asyncio.Event()
@@ -107,7 +104,7 @@ class Membership:
         while versions := self.versions():
             others = any(one.circuit.state == "closed" for one in self.endpoints)
             try:
-                await endpoint.prove(versions if others else versions[:1], self._vector)
+                await endpoint.prove(versions if others else versions[:1], self._row)
                 return
             except DriftloopError as error:
                 if not said:

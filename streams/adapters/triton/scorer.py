@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from tritonclient.utils import InferenceServerException
 from streams.adapters.scores import check_scores
 from streams.adapters.triton.client import LazyClient, explained
 from streams.settings import Settings
-from streams.spec.model import INPUT, OUTPUT
+from streams.spec.layout import MEANT, Rows, tensors_of
+from streams.spec.model import OUTPUT
 
 
 class TritonScorer:
@@ -25,28 +27,27 @@ class TritonScorer:
         self._connection = LazyClient(settings)
         self._requested = [InferRequestedOutput(OUTPUT)]
 
-    async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scores float32 [n, outputs] of vectors [n, features] by one version.
+    async def infer(self, version: int, rows: Rows) -> NDArray[np.float32]:
+        """Scores float32 [n, outputs] of rows by one version.
 
         Raises:
             Unavailable: Triton is away, too slow, or does not have the version (yet).
             ModelError: the version answers wrongly.
         """
-        if not len(vectors):
+        if not len(rows):
             return np.empty((0, self._outputs), np.float32)
-        request = InferInput(INPUT, list(vectors.shape), "FP32")
-        request.set_data_from_numpy(np.ascontiguousarray(vectors, np.float32))
+        request = list(starmap(_given, tensors_of(rows).items()))
         try:
             answer = await self._client.infer(
                 self._name,
-                [request],
+                request,
                 model_version=str(version),
                 outputs=self._requested,
                 client_timeout=self._settings.triton_timeout,
             )
         except InferenceServerException as error:
             raise explained(error, self._settings, f"{self._name} version {version}") from None
-        return self._checked(version, len(vectors), answer)
+        return self._checked(version, len(rows), answer)
 
     async def close(self) -> None:
         """Release the connection."""
@@ -62,3 +63,9 @@ class TritonScorer:
         except ValueError:  # bytes that do not fill the shape they claim
             scores = None
         return check_scores(self._name, version, scores, (rows, self._outputs))
+
+
+def _given(name: str, tensor: NDArray[Any]) -> InferInput:
+    given = InferInput(name, list(tensor.shape), MEANT[tensor.dtype.str].triton)
+    given.set_data_from_numpy(tensor)
+    return given

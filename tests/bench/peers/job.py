@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient as AsyncInferenceServerClient
 
+from streams.spec.layout import MEANT, Rows, tensors_of
 from tests.bench.peers import windows
 from tests.bench.peers.pipelines import AsyncRedisPipeline, RedisPipeline
 from tests.bench.workloads import (
@@ -20,7 +19,6 @@ from tests.bench.workloads import (
     Batch,
     Workload,
     payment_vectors,
-    reading_vectors,
 )
 
 COMMIT_SECONDS = 1.0
@@ -76,13 +74,13 @@ class Scorer:
     ) -> list[tuple[bytes, bytes]]:
         """Prediction and scored record of each event; an origin is `<partition>-<offset>`."""
         batch = self._workload.decode(values)
-        vectors = self._vectors(batch)
-        answer = self._triton.infer(self._workload.pipeline.name, _inputs(vectors), **_INFER)
-        return self._workload.outputs(batch, vectors, answer.as_numpy("scores"), origins)
+        rows = self._rows(batch)
+        answer = self._triton.infer(self._workload.pipeline.name, _inputs(rows), **_INFER)
+        return self._workload.outputs(batch, rows, answer.as_numpy("scores"), origins)
 
-    def _vectors(self, batch: Batch) -> NDArray[np.float32]:
+    def _rows(self, batch: Batch) -> Rows:
         if self._redis is None:
-            return reading_vectors(batch.columns)
+            return self._workload.rows(batch)
         replies = self._redis(windows.commands(batch))
         return payment_vectors(batch.columns, windows.aggregates(batch, replies))
 
@@ -100,19 +98,21 @@ class AsyncScorer:
     ) -> list[tuple[bytes, bytes]]:
         """Prediction and scored record of each event; an origin is `<partition>-<offset>`."""
         batch = self._workload.decode(values)
-        vectors = await self._vectors(batch)
+        rows = await self._rows(batch)
         name = self._workload.pipeline.name
-        answer = await self._triton.infer(name, _inputs(vectors), **_INFER)
-        return self._workload.outputs(batch, vectors, answer.as_numpy("scores"), origins)
+        answer = await self._triton.infer(name, _inputs(rows), **_INFER)
+        return self._workload.outputs(batch, rows, answer.as_numpy("scores"), origins)
 
-    async def _vectors(self, batch: Batch) -> NDArray[np.float32]:
+    async def _rows(self, batch: Batch) -> Rows:
         if self._redis is None:
-            return reading_vectors(batch.columns)
+            return self._workload.rows(batch)
         replies = await self._redis(windows.commands(batch))
         return payment_vectors(batch.columns, windows.aggregates(batch, replies))
 
 
-def _inputs(vectors: NDArray[np.float32]) -> list[Any]:
-    request = InferInput("features", list(vectors.shape), "FP32")
-    request.set_data_from_numpy(vectors)
-    return [request]
+def _inputs(rows: Rows) -> list[Any]:
+    request = []
+    for name, tensor in tensors_of(rows).items():
+        request.append(InferInput(name, list(tensor.shape), MEANT[tensor.dtype.str].triton))
+        request[-1].set_data_from_numpy(tensor)
+    return request

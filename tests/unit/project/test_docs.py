@@ -46,7 +46,7 @@ def test_other_snippets_run(page: Path) -> None:
     if page == TUTORIAL:  # whose files are made one after the other
         return
     for source in snippets(page):
-        exec(compile(source, page.name, "exec"), {})
+        exec(compile(source, page.name, "exec", dont_inherit=True), {})
 
 
 def test_the_files_of_the_tutorial_work_together(

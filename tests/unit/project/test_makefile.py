@@ -24,6 +24,7 @@ TARGETS = {
     "bench",
     "profile",
     "faults",
+    "worlds",
     "house",
     "lint",
     "lock",

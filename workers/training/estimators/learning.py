@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streams.errors import DriftloopError, ModelError, TrainingError
 from streams.spec import Pipeline
 from streams.spec.estimators import LabelledRows, LightGBM, Ready, Sklearn, Training, Value, XGBoost
+from workers.evaluation.metrics import point
 from workers.examples.reading import Examples
 from workers.releases.onnx_files import check_signature, first_line, run, session
 from workers.training.candidate import (
@@ -22,7 +23,6 @@ from workers.training.candidate import (
     choose_threshold,
     class_weights,
     statistics,
-    validation_metric,
     versions,
 )
 from workers.training.estimators.graphs import corrected
@@ -48,7 +48,7 @@ def train(pipeline: Pipeline, examples: Examples, slices: Spans, threads: int = 
     """
     parameters = pipeline.model.training()
     sliced = cut(examples, slices)
-    classes = max(2, pipeline.model.outputs)
+    classes = pipeline.predicts.classes
     require_support(sliced, pipeline.policies.retrain, classes)
     weights = class_weights(sliced.train.label, classes, parameters["positive_weight"])
     own, held = sliced.train, sliced.validate
@@ -60,15 +60,17 @@ def train(pipeline: Pipeline, examples: Examples, slices: Spans, threads: int = 
     data = corrected(learned.onnx, weights)
     scores = run(session(data), held.vector)
     mean, scale = statistics(own.vector, [True] * own.vector.shape[1])
+    binary = pipeline.predicts.thresholds
+    told_by = "average_precision" if binary else "accuracy"
     return Candidate(
         onnx=data,
-        threshold=choose_threshold(scores, held.label),
+        threshold=choose_threshold(scores, held.label) if binary else 0.5,
         normalisation={"mean": mean.tolist(), "scale": scale.tolist()},
         counts=sliced.counts,
         parameters=parameters | {name: _plain(one) for name, one in (learned.said or {}).items()},
         seed=training.seed,
         metrics={
-            "validation": validation_metric(scores, held.label),
+            "validation": point(told_by, scores, held.label),
             "training_seconds": round(seconds, 3),
         },
         environment={
@@ -124,7 +126,7 @@ def fitted(pipeline: Pipeline, training: Training) -> Learned:
             f"model.fit fails on {list(training.features.shape)}: {type(error).__name__}: "
             f"{first_line(error)} - correct it, or its parameters"
         ) from error
-    check_signature(learned.onnx, len(pipeline.feature_names), pipeline.model.outputs)
+    check_signature(learned.onnx, pipeline.layout, pipeline.model.outputs)
     _check_probabilities(learned.onnx, held)
     if learned.predict is not None:
         verify(learned, type(fit).__name__, held)

@@ -21,7 +21,7 @@ def try_fit(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
     Raises:
         DriftloopError: it cannot be trained or served; says why.
     """
-    classes = max(2, pipeline.model.outputs)
+    classes = pipeline.predicts.classes
     many = np.tile(vectors, (-(-max(_LEAST, 20 * classes) // len(vectors)), 1))
     random = np.random.default_rng(int(pipeline.model.training()["seed"]))
     labels = random.permutation(np.arange(len(many)) % classes).astype(np.float32)

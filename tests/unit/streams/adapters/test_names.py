@@ -17,6 +17,7 @@ from streams.adapters.triton.membership import Membership
 from streams.adapters.triton.resolving import SECONDS, SOONEST, PerTriton, Resolver
 from streams.errors import Unavailable
 from streams.settings import Settings
+from streams.spec.layout import Layout
 from tests.unit.tritons import ONE, Clock, Triton, away, not_serving
 
 NAME = Settings(triton="dns:///tritons:8001")
@@ -45,7 +46,7 @@ class Behind:
         self.closed = list[str]()
         resolver = Resolver(NAME, self.names, self.clock)
         self.members = Membership(resolver, self._endpoint, ONE)
-        self.scorer = TritonEndpoints(self.members, 2, 1)
+        self.scorer = TritonEndpoints(self.members, Layout.of(2), 1)
 
     def _endpoint(self, one: Settings) -> Endpoint:
         server, closed = self.tritons[one.triton], self.closed

@@ -9,12 +9,13 @@ import pytest
 from streams.adapters.triton.repository import require_unchanged
 from streams.errors import ModelError
 from streams.records import Manifest
+from streams.spec.layout import Layout
 from streams.spec.triton import TritonConfig, configured
 from tests.models import linear, manifest
 from tests.synthetic import declare
 
 PIPELINE = declare("kept")
-OURS = TritonConfig("kept", 4, 1, (1, 2, 3), 2).text()
+OURS = TritonConfig("kept", Layout.of(4).tensors, 1, (1, 2, 3), 2).text()
 KNOWN: dict[int, Manifest] = {
     version: manifest(PIPELINE, version, linear(4, bias=version)) for version in (1, 2)
 }
@@ -48,7 +49,7 @@ def test_a_changed_version_is_named_with_what_to_do(home: Path) -> None:
 
 def test_a_version_that_is_not_configured_may_be_anything(home: Path) -> None:
     (home / "2" / "model.onnx").write_bytes(linear(4, bias=9))
-    (home / "config.pbtxt").write_text(TritonConfig("kept", 4, 1, (1,)).text())
+    (home / "config.pbtxt").write_text(TritonConfig("kept", Layout.of(4).tensors, 1, (1,)).text())
     require_unchanged(home, KNOWN)
 
 

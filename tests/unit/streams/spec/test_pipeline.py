@@ -16,12 +16,15 @@ from streams.spec import (
     Column,
     Columns,
     Count,
+    CountDistinct,
     Decision,
     Event,
     Fallback,
     Feedback,
     Gate,
     LabelRate,
+    Lag,
+    Max,
     Mean,
     Model,
     OneHot,
@@ -29,8 +32,10 @@ from streams.spec import (
     Retrain,
     RollOut,
     Scale,
+    TimeSince,
     Transform,
 )
+from streams.spec.layout import Layout
 from streams.spec.loading import load_pipeline
 from streams.spec.triton import TritonConfig
 from tests.unit.pipelines import Order, declare
@@ -40,6 +45,10 @@ class Undated(BaseModel):
     id: float
     who: str
     when: str
+
+
+def rate(**changes: Any) -> LabelRate:
+    return LabelRate(key="shopper", over="1d", delay="1h", **changes)
 
 
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
@@ -58,10 +67,22 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"features": [Count(key="channel", over="1h")]}, "event.schema.channel", "required"),
     ({"features": [Mean(key="shopper", over="1h", field="channel")]}, "field", "numeric field"),
     ({"features": [LabelRate(key="shopper", over="1d")]}, "delay", "use the horizon or more"),
+    ({"features": [Max(key="shopper", over="1d", field="price")]}, "field", "use one of: order_id"),
+    ({"features": [Max(key="shopper", over="1d", field="channel")]}, "field", "numeric field"),
+    ({"features": [Lag(key="shopper", over="1d", field="amount", back=0)]}, "back", "use 1 for"),
+    ({"features": [TimeSince(key="shopper", over="0s")]}, "over", "use 1s or more"),
+    ({"features": [TimeSince(key="shopper", over="1d", default=1e39)]}, "default", "can take"),
+    ({"features": [CountDistinct(key="shopper", over="1d", field="a")]}, "field", "use one of"),
+    ({"features": [rate(class_=2)]}, "class_", "use the index of one of them"),
+    ({"features": [rate(class_=-1)]}, "class_", "use 0 or more"),
+    ({"features": [rate(smooth=(0.1, 0.0))]}, "smooth", "write (0.01, 20)"),
+    ({"features": [rate(smooth=(0.1,))]}, "smooth", "write (0.01, 20)"),
     ({"cleaning": Cleaning(missing={"x": 0})}, "cleaning.missing['x']", "use one of"),
     ({"cleaning": Cleaning(outliers={"channel": Clip(0, 1)})}, "cleaning.outliers", "not a number"),
     ({"cleaning": Cleaning(duplicates="soon")}, "cleaning.duplicates", "write it as"),
     ({"decision": Decision(classes=("a", "b", "c"))}, "decision.classes", "each class once"),
+    ({"feedback": Feedback(horizon="1h", missing=5)}, "feedback.missing", 'task="value"'),
+    ({"policies": Policies(fallback=Fallback(score=-1))}, "policies.fallback.score", "0 to 1"),
     (
         {
             "policies": Policies(rollout=RollOut()),
@@ -92,14 +113,16 @@ PARTS: list[tuple[Any, str]] = [
     (lambda: Event(Undated, id="id", key="who", time="when"), "event.time"),
     (lambda: Clip(2, 1), "cleaning.outliers"),
     (lambda: Feedback(horizon="0s"), "feedback.horizon"),
-    (lambda: Feedback(horizon="1d", missing=5), "feedback.missing"),
     (Model, "model"),
     (lambda: Model(network=1), "model.network"),  # type: ignore[arg-type]
     (lambda: Model(network=print, outputs=0), "model.outputs"),
     (lambda: Model(network=print, parameters={"lr": 1}), "model.parameters.lr"),
     (lambda: Decision(threshold=2), "decision.threshold"),
     (lambda: Decision(classes=("one",)), "decision.classes"),
-    (lambda: Fallback(score=-1), "policies.fallback.score"),
+    (lambda: Fallback(score=float("inf")), "policies.fallback.score"),
+    (lambda: Model(network=print, quantiles=(0.9, 0.5)), "model.quantiles"),
+    (lambda: Model(network=print, quantiles=(0.5, 1)), "model.quantiles"),
+    (lambda: Model(network=print, parameters={"point_loss": "l1"}), "model.parameters.point_loss"),
     (lambda: Retrain(window="1d"), "policies.retrain.window"),
     (lambda: Retrain(every="0s"), "policies.retrain.every"),
     (lambda: Gate(confidence=1), "policies.gate.confidence"),
@@ -177,7 +200,7 @@ def test_the_schema_hash_changes_with_what_a_vector_means() -> None:
 
 
 def test_triton_config_names_exactly_the_versions() -> None:
-    text = TritonConfig("orders", 6, 1, (3, 2), 2).text()
+    text = TritonConfig("orders", Layout.of(6).tensors, 1, (3, 2), 2).text()
     assert 'backend: "onnxruntime"' in text
     assert "versions: [ 2, 3 ]" in text
     assert "dims: [ 6 ]" in text

@@ -8,6 +8,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from streams.errors import PipelineError
 from streams.spec import Batching, Infer
+from streams.spec.layout import Layout
 from streams.spec.triton import TritonConfig, read_config
 
 POLICIES = [
@@ -22,7 +23,7 @@ POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_triton_is_told_and_it_is_read_back(policy: Infer) -> None:
-    config = TritonConfig("orders", 6, 3, (1, 12), 4, policy)
+    config = TritonConfig("orders", Layout.of(6).tensors, 3, (1, 12), 4, policy)
     assert read_config(config.text()) == config
     told = text_format.Parse(config.text(), ModelConfig())
     assert told.instance_group[0].count == 4
@@ -43,7 +44,9 @@ def test_triton_is_told_and_it_is_read_back(policy: Infer) -> None:
     ['model_warmup [{ name: "x" }]\n', "# a word\n", 'parameters { key: "EXECUTION_ENV_PATH" }\n'],
 )
 def test_what_we_do_not_write_is_none_of_ours(more: str) -> None:
-    text = TritonConfig("orders", 6, 1, (1,), 1, Infer(batching=Batching(delay=5))).text()
+    text = TritonConfig(
+        "orders", Layout.of(6).tensors, 1, (1,), 1, Infer(batching=Batching(delay=5))
+    ).text()
     assert read_config(text) is not None
     assert read_config(text + more) is None
     assert read_config(text.replace("onnxruntime", "python")) is None

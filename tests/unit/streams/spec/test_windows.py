@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from streams.spec import Count, Event, LabelRate, Mean, Sum
-from streams.spec.features import Window
+from streams.spec.aggregates import Window
 from streams.spec.windows import FoldPlan, KeyPlan, compile_plan, select
 
 

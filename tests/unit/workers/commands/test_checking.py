@@ -188,6 +188,46 @@ MISTAKES: dict[str, tuple[Given | str, list[str]]] = {
         ["45s, 30m, 12h or 7d"],
     ),
     "empty_window": (Given(parts=features('Count(key="shopper", over="0s")')), ["window is empty"]),
+    "scanned_field": (
+        Given(parts=features('Max(key="shopper", over="1h", field="amont")')),
+        ["features.shopper.max(amont)/1h.field", "has no field 'amont'"],
+    ),
+    "scanned_text": (
+        Given(TEXT, parts=features('Std(key="shopper", over="1h", field="channel")')),
+        ["field 'channel' is not a number", "use a numeric field"],
+    ),
+    "distinct_times": (
+        Given(parts=features('CountDistinct(key="shopper", over="1h", field="at")')),
+        ["field 'at' is no category"],
+    ),
+    "lag_of_itself": (
+        Given(parts=features('Lag(key="shopper", over="1h", field="amount", back=0)')),
+        [".back: 0 is no number of events before this one", "use 1"],
+    ),
+    "lag_without_bound": (
+        Given(parts=features('Lag(key="shopper", field="amount")')),
+        ["missing 1 required", "give 'over'"],
+    ),
+    "lag_default": (
+        Given(parts=features('Lag(key="shopper", over="1h", field="amount", default="no")')),
+        [".default: 'no' is not a number"],
+    ),
+    "no_time_since": (
+        Given(parts=features('TimeSince(key="shopper", over="0s")')),
+        ["window is empty"],
+    ),
+    "unknown_class": (
+        Given(parts=features('LabelRate(key="shopper", over="7d", delay="7d", class_=2)')),
+        [".class_: feedback.classes names 2, and none is 2", "from 0 on"],
+    ),
+    "named_class": (
+        Given(parts=features('LabelRate(key="shopper", over="7d", delay="7d", class_="bad")')),
+        [".class_: 'bad' is not a whole number"],
+    ),
+    "smooth": (
+        Given(parts=features('LabelRate(key="shopper", over="7d", delay="7d", smooth=0.1)')),
+        [".smooth: 0.1 is no tuple of numbers"],
+    ),
     "label_delay": (
         Given(parts=features('LabelRate(key="shopper", over="7d", delay="1h")')),
         ["delay", "is shorter than feedback.horizon"],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streams.errors import ConfigurationError
 from tests.unit.pipelines import declare
-from workers.commands.sending import blocks, due
+from workers.commands.sending import blocks, due, send
 from workers.operations.files import TimedRecord, records
 
 PIPELINE = declare()
@@ -89,6 +90,21 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "nothing to send"),
+        ({"events": Path("e.csv"), "world": "mail"}, "brings its own events and labels"),
+        ({"events": Path("e.csv"), "limit": 3}, "--limit is of a --world"),
+        ({"world": "mail", "rate": 1.0, "speed": 1.0}, "one of --rate and --speed"),
+        ({"world": "post"}, "no world named 'post'"),
+    ],
+)
+def test_what_cannot_be_sent_is_said(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        send("orders", **given)
 
 
 def paced(times: list[float], rate: float | None, speed: float | None) -> list[tuple[int, float]]:

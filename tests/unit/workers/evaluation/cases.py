@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from streams.spec.tasks import Task
 from workers.evaluation.case import Case, Contender
 from workers.evaluation.metrics import Labels, Scores
 
@@ -32,4 +33,6 @@ def case(
     """A candidate, against version 3 where there is a champion's scores."""
     if not isinstance(champion, Contender):
         champion = Contender() if champion is None else Contender(3, champion)
+    if candidate.ndim > 1 and candidate.shape[1] > 1:
+        more = {"task": Task("multiclass", candidate.shape[1]), **more}
     return Case(labels, Contender(0, candidate), champion, **more)

@@ -8,6 +8,7 @@ import pytest
 
 from streams.errors import ConfigurationError, ModelError
 from streams.records import encode
+from streams.spec.layout import Layout
 from streams.spec.triton import TritonConfig
 from tests.models import linear, manifest
 from tests.synthetic import pipeline
@@ -77,7 +78,9 @@ def test_a_repository_that_cannot_be_written_names_the_setting(tmp_path: Path) -
 
 @pytest.mark.parametrize("versions", [[1], [1, 2, 12]])
 def test_the_configured_versions_are_read_back(repository: Repository, versions: list[int]) -> None:
-    repository.write_config(TritonConfig(pipeline.name, 4, 1, tuple(versions)).text())
+    repository.write_config(
+        TritonConfig(pipeline.name, Layout.of(4).tensors, 1, tuple(versions)).text()
+    )
     assert repository.configured() == versions
     repository.write_config(None)
     assert repository.configured() == []

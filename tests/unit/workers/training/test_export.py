@@ -9,11 +9,13 @@ from torch import nn
 
 from streams.errors import ModelError, PipelineError
 from streams.spec import Model
+from streams.spec.layout import Layout
 from tests.models import linear
 from tests.synthetic import declare, pipeline
 from workers.releases.onnx_files import check_signature, run, session
 from workers.training.candidate import statistics
-from workers.training.export import ExportedModel, Normalise, build, export, verify
+from workers.training.export import ExportedModel, build, export, verify
+from workers.training.preparing import Normalise
 
 SAMPLE = np.random.default_rng(3).normal(5, 3, (40, 4)).astype(np.float32)
 
@@ -27,7 +29,7 @@ def served() -> ExportedModel:
 
 @pytest.fixture(scope="module")
 def exported(served: ExportedModel) -> bytes:
-    return export(served, 4)
+    return export(served, Layout.of(4))
 
 
 def test_statistics_leave_constant_and_unscaled_columns_alone() -> None:
@@ -54,14 +56,14 @@ def test_the_export_answers_as_torch_does_for_any_batch(
     served: ExportedModel, exported: bytes
 ) -> None:
     verify(exported, served, SAMPLE)
-    check_signature(exported, 4, 1)
+    check_signature(exported, Layout.of(4), 1)
     assert run(session(exported), SAMPLE[:1]).shape == (1, 1)
 
 
 def test_the_export_repeats_byte_for_byte_and_holds_no_paths(
     served: ExportedModel, exported: bytes
 ) -> None:
-    assert export(served, 4) == exported
+    assert export(served, Layout.of(4)) == exported
     assert b"site-packages" not in exported
     assert b".py" not in exported
 
@@ -100,7 +102,7 @@ def test_a_network_that_does_not_fit_is_named(factory: object, said: str) -> Non
 )
 def test_a_file_with_another_signature_is_refused(data: bytes, said: str) -> None:
     with pytest.raises(ModelError, match=said):
-        check_signature(data, 4, 1)
+        check_signature(data, Layout.of(4), 1)
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:

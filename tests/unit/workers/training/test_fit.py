@@ -148,4 +148,3 @@ def test_the_threshold_has_the_best_f1_and_parts_no_equal_scores() -> None:
     scores = np.array([[0.9], [0.8], [0.8], [0.3], [0.1]], np.float32)
     labels = np.array([1, 1, 1, 0, 0], np.float32)
     assert choose_threshold(scores, labels) == pytest.approx(0.8)
-    assert choose_threshold(np.full((5, 3), 0.3, np.float32), labels) == 0.5

@@ -1,0 +1,171 @@
+"""Whether the parts of a pipeline agree with its task: what cannot work is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+
+from streams.errors import PipelineError
+from streams.spec.feedback import Feedback
+from streams.spec.model import Model
+from streams.spec.policy import Decision, Policies
+from streams.spec.rollout import Gate
+from streams.spec.tasks import Task
+
+_OF_CLASSES_ALONE: dict[str, str] = {
+    "decision.threshold": "decides nothing where a number is predicted",
+    "decision.classes": "name classes, and a number is predicted",
+    "feedback.classes": "name classes, and a number is predicted",
+    "policies.evaluate.costs": "are those of decisions, and a number is predicted",
+    "policies.evaluate.top": "looks for class 1, and a number is predicted",
+    "policies.gate.floor": "is what a metric is to be above, and that of a number is an error",
+    "policies.gate.alerts": "are decisions, and a number is predicted",
+    "policies.retrain.least_positives": "are of a class, and a number is predicted",
+}
+"""What a pipeline that predicts a number may not declare, and why."""
+
+
+class TaskParts(NamedTuple):
+    """The parts of a pipeline that depend on its task."""
+
+    model: Model
+    feedback: Feedback
+    decision: Decision
+    policies: Policies
+
+
+def settled(task: Task, parts: TaskParts) -> dict[str, Any]:
+    """The parts that were left at their defaults and are others for this task, by name."""
+    if task.classes:
+        return {}
+    feedback, policies = parts.feedback, parts.policies
+    found: dict[str, Any] = {}
+    if feedback.classes == _default(Feedback, "classes"):
+        found["feedback"] = replace(feedback, classes=())
+    if policies.gate.metric == _default(Gate, "metric"):
+        gate = replace(policies.gate, metric=task.metrics[0])
+        found["policies"] = replace(policies, gate=gate)
+    return found
+
+
+def check_agreement(task: Task, parts: TaskParts) -> None:
+    """Raise a `PipelineError` unless these parts are what the task can work with."""
+    _check_training(task, parts.model)
+    if parts.model.fit is not None:
+        _check_fit(task, parts.policies.retrain.processes)
+    _check_gate(task, parts.policies.gate)
+    _check_labels(task, parts.feedback)
+    low, high = (0.0, 1.0) if task.classes else (float("-inf"), float("inf"))
+    if not low <= (score := parts.policies.fallback.score) <= high:
+        raise PipelineError(
+            "policies.fallback.score", f"{score} is not a probability", "use a number from 0 to 1"
+        )
+    if task.classes:
+        _check_classes(task, parts)
+    else:
+        _check_value(parts)
+
+
+def _check_training(task: Task, model: Model) -> None:
+    for name, of_classes in (("positive_weight", True), ("point_loss", False)):
+        if name in model.parameters and of_classes != bool(task.classes):
+            raise PipelineError(
+                f"model.parameters.{name}", f"means nothing to task={task.name!r}", "leave it out"
+            )
+
+
+def _check_fit(task: Task, processes: int) -> None:
+    if not task.classes:
+        raise PipelineError(
+            "model.fit", "learns classes, and a number is predicted", "give network=factory"
+        )
+    if processes > 1:
+        raise PipelineError(
+            "policies.retrain.processes",
+            f"{processes} train a network together, and model.fit is fitted by one",
+            "leave it out",
+        )
+
+
+def _check_gate(task: Task, gate: Gate) -> None:
+    if gate.metric not in task.metrics:
+        mend = f"use {', '.join(task.metrics)}"
+        if gate.metric == "pinball" and not task.classes:
+            mend = "name model.quantiles, or " + mend
+        raise PipelineError(
+            "policies.gate.metric", f"{gate.metric} is none of task={task.name!r}", mend
+        )
+
+
+def _check_labels(task: Task, feedback: Feedback) -> None:
+    missing, names = feedback.missing, feedback.classes
+    if missing is not None and names and missing not in range(len(names)):
+        raise PipelineError(
+            "feedback.missing",
+            f"{missing} is not a class index",
+            f"use 0 to {len(names) - 1}, or None" + _or_value(task),
+        )
+
+
+def _or_value(task: Task) -> str:
+    return ', or task="value" where labels are numbers' if task.name == "binary" else ""
+
+
+def _check_classes(task: Task, parts: TaskParts) -> None:
+    named = {"decision": parts.decision.classes, "feedback": parts.feedback.classes}
+    for part, names in named.items():
+        if len(set(names)) != task.classes and (names or part == "decision"):
+            raise PipelineError(
+                f"{part}.classes", f"names {len(set(names))} of {task.classes}", _name_each(task)
+            )
+    decided, labelled = named.values()
+    if set(decided) == set(labelled) and tuple(decided) != tuple(labelled):
+        raise PipelineError(
+            "feedback.classes",
+            f"{labelled} are decision.classes in another order",
+            "name the classes in the same order in both: by what their label is, from 0 on",
+        )
+    if parts.decision.threshold is not None and not task.thresholds:
+        raise PipelineError(
+            "decision.threshold",
+            f"decides nothing with {task.classes} classes: the best one wins",
+            "leave it out",
+        )
+    if parts.policies.rollout.gradual and not labelled:
+        raise PipelineError(
+            "policies.rollout",
+            "compares versions by labels that are classes, and feedback.classes is empty",
+            "name the classes there, or leave the policy out",
+        )
+    parts.policies.evaluate.check_costs(task.classes)
+
+
+def _name_each(task: Task) -> str:
+    return "name each class once" + _or_value(task)
+
+
+def _check_value(parts: TaskParts) -> None:
+    where: Mapping[str, object] = {
+        "decision": parts.decision,
+        "feedback": parts.feedback,
+        "policies.evaluate": parts.policies.evaluate,
+        "policies.gate": parts.policies.gate,
+        "policies.retrain": parts.policies.retrain,
+    }
+    for path, problem in _OF_CLASSES_ALONE.items():
+        part, _, name = path.rpartition(".")
+        usual = () if path == "feedback.classes" else _default(type(where[part]), name)
+        if getattr(where[part], name) != usual:
+            raise PipelineError(path, problem, "leave it out")
+    if parts.policies.rollout.gradual and parts.model.onnx is not None:
+        raise PipelineError(
+            "policies.rollout",
+            "scales errors by those of training, and model.onnx was trained elsewhere",
+            "give network=factory, or leave the policy out",
+        )
+
+
+def _default(part: Any, name: str) -> object:
+    [found] = [one.default for one in fields(part) if one.name == name]
+    return found
