@@ -47,6 +47,8 @@ class Training(LabelledRows):
     """As many as the run may use."""
     parameters: Mapping[str, Value]
     """The model's."""
+    champion: bytes | None = None
+    """The champion's ONNX file, to begin from, where `policies.retrain.warm_start` asks for it."""
 
 
 Fit = Callable[[Training], bytes]

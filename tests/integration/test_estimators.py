@@ -22,7 +22,10 @@ PIPELINE = """
     from streams import Model, XGBoost
     from tests.synthetic import declare
     trees = XGBoost(n_estimators=30, max_depth=3, tree_method="exact", base_score=0.5)
-    pipeline = replace(declare("boosted", margin=0.5, calibration=10.0), model=Model(fit=trees))
+    declared = declare("boosted", margin=0.5, confidence=0.999, calibration=10.0)
+    retrain = replace(declared.policies.retrain, warm_start=True)
+    policies = replace(declared.policies, retrain=retrain)
+    pipeline = replace(declared, model=Model(fit=trees), policies=policies)
 """
 
 
@@ -38,6 +41,10 @@ async def test_trees_are_promoted_and_served_as_their_library_answers(
 
     async with trainer(settings, pipeline):
         now = await decided(settings, pipeline, START + 6 * DAY - 3600)
+        await write_examples(settings, pipeline.topics.examples, made(2, seed=1, first=7))
+        later = await decided(settings, pipeline, START + 8 * DAY - 3600)
+    assert later.versions[2].parent == 1
+    assert later.versions[2].parameters["trees"] == 60, "the second begins from the first"
     assert now.champion == 1, "promoted"
     manifest = now.versions[1]
     assert manifest.parameters["estimator"] == "XGBoost"

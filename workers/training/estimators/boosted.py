@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
 from streams.spec.estimators import Boosted
+
+log = structlog.get_logger(__name__)
 
 _UNUSED = re.compile(r"Unknown parameter: (\w+)|Parameters: \{ (.+) \} are not used")
 """How LightGBM and XGBoost say that they do not know a parameter; neither stops."""
@@ -37,23 +40,34 @@ _COMMON = (
 )
 """For a name that is nearly right."""
 _ROUNDS = 100
+_MOST_TIMES = 10
+"""A warm start adds trees; with so many times the asked for, a candidate begins anew."""
 
 
 @dataclass(frozen=True)
 class Boosting:
     """What a library's `train` is given."""
 
+    kind: str
+    """Of the trees: a champion's of another are not gone on with."""
     parameters: dict[str, Any]
     rounds: int
     patience: int | None
     """Rounds without a better validation slice, after which it stops; None: it does not."""
 
+    def goes_on(self, trees: int) -> bool:
+        """Whether more trees are added to a champion's so many."""
+        if trees + self.rounds <= _MOST_TIMES * self.rounds:
+            return True
+        log.info("the champion has enough trees, the candidate begins anew", trees=trees)
+        return False
 
-def settings(declared: Boosted) -> Boosting:
+
+def settings(declared: Boosted, outputs: int) -> Boosting:
     """The declaration's; 100 trees where it names no number."""
     rest = dict(declared.parameters)
     rounds, patience = rest.pop("n_estimators", _ROUNDS), rest.pop("early_stopping_rounds", None)
-    return Boosting(rest, rounds, patience)
+    return Boosting(f"{type(declared).__name__}-{outputs}", rest, rounds, patience)
 
 
 def refuse_unused(declared: Boosted, told: Iterable[str]) -> None:

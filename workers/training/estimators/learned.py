@@ -28,6 +28,8 @@ class Learned:
     """Its parameters, for the manifest."""
     packages: tuple[str, ...] = ()
     """Whose versions decide the bytes."""
+    kept: tuple[str, bytes] | None = None
+    """What the next candidate can begin from, and before it, its kind."""
 
 
 def verify(learned: Learned, name: str, vectors: NDArray[np.float32]) -> None:

@@ -7,6 +7,7 @@ import importlib
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from workers.training.candidate import (
 )
 from workers.training.estimators.graphs import corrected
 from workers.training.estimators.learned import TOLERANCE, Learned, verify
+from workers.training.kept import with_kept
 from workers.training.slices import Spans, cut, require_support
 
 Columns = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -35,11 +37,17 @@ _ALONE = 32
 """Vectors that are scored one by one, too."""
 
 
-def train(pipeline: Pipeline, examples: Examples, slices: Spans, threads: int = 1) -> Candidate:
+def train(
+    pipeline: Pipeline,
+    examples: Examples,
+    slices: Spans,
+    threads: int = 1,
+    champion: bytes | None = None,
+) -> Candidate:
     """Train a candidate on the training slice; the evaluation slice is not looked at.
 
     The same arguments give the same bytes on the same machine, as far as a function of the
-    author's does.
+    author's does. It begins from the champion's file, where one is given.
 
     Raises:
         TrainingError: too few examples or positives, or fitting fails.
@@ -53,11 +61,13 @@ def train(pipeline: Pipeline, examples: Examples, slices: Spans, threads: int = 
     weights = class_weights(sliced.train.label, classes, parameters["positive_weight"])
     own, held = sliced.train, sliced.validate
     columns = (own.vector, own.label), (held.vector, held.label)
-    training = training_of(pipeline, columns, weights, threads)
+    training = replace(training_of(pipeline, columns, weights, threads), champion=champion)
     begun = time.monotonic()
     learned = fitted(pipeline, training)
     seconds = time.monotonic() - begun
     data = corrected(learned.onnx, weights)
+    if pipeline.policies.retrain.warm_start and learned.kept is not None:
+        data = with_kept(data, *learned.kept)
     scores = run(session(data), held.vector)
     mean, scale = statistics(own.vector, [True] * own.vector.shape[1])
     binary = pipeline.predicts.thresholds

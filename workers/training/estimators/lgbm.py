@@ -15,9 +15,10 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 
 from streams.spec.estimators import LabelledRows, LightGBM, Training
 from streams.spec.model import INPUT
-from workers.training.estimators.boosted import in_columns, refuse_unused, settings
+from workers.training.estimators.boosted import Boosting, in_columns, refuse_unused, settings
 from workers.training.estimators.graphs import selected
 from workers.training.estimators.learned import Learned, not_exported
+from workers.training.kept import kept
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,7 @@ def learn(declared: LightGBM, training: Training) -> Learned:
         PipelineError: a parameter is not one of LightGBM's.
         ModelError: onnxmltools does not convert what came out.
     """
-    asked, outputs = settings(declared), training.outputs
+    asked, outputs = settings(declared, training.outputs), training.outputs
     objective = (
         {"objective": "binary"}
         if outputs == 1
@@ -58,10 +59,12 @@ def learn(declared: LightGBM, training: Training) -> Learned:
         asked.rounds,
         valid_sets=[_dataset(training.validation, rows)] if stops else None,
         callbacks=stops,
+        init_model=_begun(asked, training),
     )
     refuse_unused(declared, told.lines)
-    kept = found.best_iteration if asked.patience else found.current_iteration()
-    exact = lightgbm.Booster(model_str=_float32(found.model_to_string(num_iteration=kept)))
+    trees = found.best_iteration if asked.patience else found.current_iteration()
+    text = found.model_to_string(num_iteration=trees)
+    exact = lightgbm.Booster(model_str=_float32(text))
     try:
         width = training.features.shape[1]
         types = [(INPUT, FloatTensorType([None, width]))]
@@ -71,10 +74,19 @@ def learn(declared: LightGBM, training: Training) -> Learned:
     data = selected(model, model.graph.output[1].name, range(max(2, outputs)), outputs)
 
     def predict(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        return in_columns(found.predict(vectors, num_iteration=kept, num_threads=training.threads))
+        return in_columns(found.predict(vectors, num_iteration=trees, num_threads=training.threads))
 
-    said = {**declared.parameters, "trees": kept}
-    return Learned(data, predict, {"estimator": "LightGBM", **said}, PACKAGES)
+    said = {**declared.parameters, "trees": trees}
+    own = text.encode()
+    return Learned(data, predict, {"estimator": "LightGBM", **said}, PACKAGES, (asked.kind, own))
+
+
+def _begun(asked: Boosting, training: Training) -> lightgbm.Booster | None:
+    """The champion's trees, where there are any to go on with."""
+    if (held := kept(training.champion, asked.kind)) is None:
+        return None
+    found = lightgbm.Booster(model_str=held.decode())
+    return found if asked.goes_on(found.current_iteration()) else None
 
 
 class _Told:

@@ -12,9 +12,10 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 
 from streams.spec.estimators import LabelledRows, Training, XGBoost
 from streams.spec.model import INPUT
-from workers.training.estimators.boosted import in_columns, refuse_unused, settings
+from workers.training.estimators.boosted import Boosting, in_columns, refuse_unused, settings
 from workers.training.estimators.graphs import selected
 from workers.training.estimators.learned import Learned, not_exported
+from workers.training.kept import kept
 
 PACKAGES = ("xgboost", "onnxmltools")
 
@@ -26,7 +27,7 @@ def learn(declared: XGBoost, training: Training) -> Learned:
         PipelineError: a parameter is not one of XGBoost's.
         ModelError: onnxmltools does not convert what came out, as trees of `dart`.
     """
-    asked = settings(declared)
+    asked = settings(declared, training.outputs)
     outputs = training.outputs
     objective = (
         {"objective": "binary:logistic"}
@@ -43,6 +44,7 @@ def learn(declared: XGBoost, training: Training) -> Learned:
             evals=[(_matrix(training.validation), "validation")] if asked.patience else [],
             early_stopping_rounds=asked.patience,
             verbose_eval=False,
+            xgb_model=_begun(asked, training),
         )
     refuse_unused(declared, [str(one.message) for one in told])
     if asked.patience:
@@ -59,7 +61,17 @@ def learn(declared: XGBoost, training: Training) -> Learned:
         return in_columns(found.predict(xgboost.DMatrix(vectors, nthread=training.threads)))
 
     said = {**declared.parameters, "trees": found.num_boosted_rounds()}
-    return Learned(data, predict, {"estimator": "XGBoost", **said}, PACKAGES)
+    own = bytes(found.save_raw("ubj"))
+    return Learned(data, predict, {"estimator": "XGBoost", **said}, PACKAGES, (asked.kind, own))
+
+
+def _begun(asked: Boosting, training: Training) -> xgboost.Booster | None:
+    """The champion's trees, where there are any to go on with."""
+    if (held := kept(training.champion, asked.kind)) is None:
+        return None
+    found = xgboost.Booster()
+    found.load_model(bytearray(held))
+    return found if asked.goes_on(found.num_boosted_rounds()) else None
 
 
 def _matrix(rows: LabelledRows) -> xgboost.DMatrix:

@@ -150,6 +150,43 @@ def test_thresholds_of_lightgbm_are_those_of_float32() -> None:
     assert run(session(learned.onnx), vectors)[step == 1].min() > 0.5
 
 
+def warm(declared: Pipeline) -> Pipeline:
+    policies = declared.policies
+    retrain = replace(policies.retrain, warm_start=True)
+    return replace(declared, policies=replace(policies, retrain=retrain))
+
+
+@pytest.mark.parametrize("name", ["xgboost", "lightgbm", "xgboost-stops", "lightgbm-stops"])
+def test_trees_are_added_to_the_champions(name: str) -> None:
+    declared = warm(of(READY[name]))
+    first = train(declared, EXAMPLES, SLICES)
+    again, second = (train(declared, EXAMPLES, SLICES, 1, first.onnx) for _ in range(2))
+    assert again.onnx == second.onnx
+    before, after = int(first.parameters["trees"]), int(second.parameters["trees"])
+    assert after == 2 * before if "stops" not in name else before < after
+    held = cut(EXAMPLES, SLICES).train
+    losses = [
+        np.square(evaluate(one.onnx, held)[:, 0] - held.label).mean() for one in (first, second)
+    ]
+    assert losses[1] < losses[0]
+    assert train(of(READY[name]), EXAMPLES, SLICES).onnx != first.onnx, "which carries its trees"
+
+
+def test_trees_do_not_grow_for_ever() -> None:
+    declared, file, trees = warm(of(XGBoost(n_estimators=2))), None, []
+    for _ in range(11):
+        found = train(declared, EXAMPLES, SLICES, 1, file)
+        file = found.onnx
+        trees.append(found.parameters["trees"])
+    assert trees == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 2]
+
+
+def test_a_champion_of_another_kind_is_left_alone() -> None:
+    trees, other = (warm(of(READY[name])) for name in ("xgboost", "lightgbm"))
+    champion = train(trees, EXAMPLES, SLICES).onnx
+    assert train(other, EXAMPLES, SLICES, 1, champion).onnx == train(other, EXAMPLES, SLICES).onnx
+
+
 def probabilities(training: Training) -> bytes:
     """A function of an author's."""
     assert training.names == ("a", "b", "c", "constant")
@@ -278,6 +315,7 @@ DECLARED: dict[str, tuple[Callable[[], object], str]] = {
     "rounds": (lambda: XGBoost(n_estimators=0), "model.fit.n_estimators: 0 cannot be"),
     "both": (lambda: Model(fit=XGBoost(), network=print), "one of a network, a fit and an onnx"),
     "epochs": (lambda: Model(fit=XGBoost(), parameters={"epochs": 3}), "XGBoost takes its own"),
+    "anew": (lambda: warm(of(Sklearn(LogisticRegression))), "Sklearn's begin anew"),
     "list": (
         lambda: Model(fit=fails, parameters={"a": [1]}),  # type: ignore[dict-item]
         r"model.parameters.a: \[1\] cannot be",
