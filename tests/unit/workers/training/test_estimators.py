@@ -89,6 +89,13 @@ def test_a_library_learns_to_the_same_bytes_each_time(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["forest", "xgboost-stops", "lightgbm-stops"])
+def test_several_threads_give_the_same_bytes_each_time(name: str) -> None:
+    one, two = (train(of(READY[name]), EXAMPLES, SLICES, threads=2) for _ in range(2))
+    assert one.onnx == two.onnx
+    assert one.environment["threads"] == "2"
+
+
+@pytest.mark.parametrize("name", ["forest", "xgboost-stops", "lightgbm-stops"])
 def test_another_seed_gives_another_model(name: str) -> None:
     one, two = (train(of(READY[name], seed=seed), EXAMPLES, SLICES) for seed in (1, 2))
     assert one.onnx != two.onnx
