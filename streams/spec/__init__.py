@@ -19,6 +19,7 @@ from streams.spec.aggregates import (
 from streams.spec.budget import Budget
 from streams.spec.derived import Derived
 from streams.spec.drift import Drift
+from streams.spec.estimators import LabelledRows, LightGBM, Sklearn, Training, XGBoost
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
 from streams.spec.features import Bucket, Column, Feature, OneHot, Transform
@@ -62,9 +63,11 @@ __all__ = [
     "Infer",
     "Invalid",
     "LabelRate",
+    "LabelledRows",
     "Lag",
     "Last",
     "LastN",
+    "LightGBM",
     "Max",
     "Mean",
     "Min",
@@ -75,10 +78,13 @@ __all__ = [
     "Retrain",
     "RollOut",
     "Scale",
+    "Sklearn",
     "Slices",
     "Std",
     "Sum",
     "Text",
     "TimeSince",
+    "Training",
     "Transform",
+    "XGBoost",
 ]

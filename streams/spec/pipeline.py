@@ -22,7 +22,7 @@ from streams.spec.events import Cleaning, Columns, Event
 from streams.spec.features import Block, Feature
 from streams.spec.feedback import Feedback
 from streams.spec.fields import optional, require_default
-from streams.spec.inputs import LARGEST_ROW, Input
+from streams.spec.inputs import LARGEST_ROW, Input, check_inputs
 from streams.spec.layout import Layout, Rows
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
@@ -49,7 +49,7 @@ class Pipeline:
     features: Sequence[Feature]
     """What the model sees, in this order; may be empty where there are inputs."""
     model: Model
-    """The network, or an ONNX file."""
+    """The network, what fits another model, or an ONNX file."""
     feedback: Feedback
     """What a label is, and how late it may come."""
     inputs: Sequence[Input | LastN] = ()
@@ -110,16 +110,10 @@ class Pipeline:
                 known.append(feature.name)
 
     def _check_inputs(self) -> None:
-        for one in self.inputs:
-            if not hasattr(one, "tensor"):
-                raise PipelineError(
-                    "inputs", f"{one!r} is no input", "use Array, Image, Text, Audio or LastN"
-                )
-            one.validate(self.event.schema)
-        names = [one.name for one in self.inputs]
-        if repeated := {name for name in names if names.count(name) > 1}:
+        check_inputs(self.inputs, self.event.schema)
+        if self.inputs and self.model.fit is not None:
             raise PipelineError(
-                f"inputs.{min(repeated)}", "is declared twice", "name one differently"
+                "inputs", "are for a network, and model.fit takes features", "give network=factory"
             )
         if self.layout.size > LARGEST_ROW:
             raise PipelineError(
