@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import structlog
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
-from streams.spec.estimators import Boosted
+from streams.spec.estimators import Boosted, Training
+from workers.training.estimators.graphs import renamed, selected
 
 log = structlog.get_logger(__name__)
 
@@ -63,11 +65,11 @@ class Boosting:
         return False
 
 
-def settings(declared: Boosted, outputs: int) -> Boosting:
+def settings(declared: Boosted, classes: int) -> Boosting:
     """The declaration's; 100 trees where it names no number."""
     rest = dict(declared.parameters)
     rounds, patience = rest.pop("n_estimators", _ROUNDS), rest.pop("early_stopping_rounds", None)
-    return Boosting(f"{type(declared).__name__}-{outputs}", rest, rounds, patience)
+    return Boosting(f"{type(declared).__name__}-{classes}", rest, rounds, patience)
 
 
 def refuse_unused(declared: Boosted, told: Iterable[str]) -> None:
@@ -79,6 +81,15 @@ def refuse_unused(declared: Boosted, told: Iterable[str]) -> None:
             library = type(declared).__name__
             mend = f"did you mean {near[0]}?" if near else f"see {library}'s list of parameters"
             raise PipelineError(f"model.fit.{name}", f"is not used by {library}", mend)
+
+
+def as_scores(model: onnx.ModelProto, training: Training) -> bytes:
+    """What onnxmltools makes of trees as one file that gives `scores`."""
+    first, *others = [one.name for one in model.graph.output]
+    if training.classes == 0:
+        return renamed(model, first)
+    [probabilities] = others
+    return selected(model, probabilities, range(training.classes), training.outputs)
 
 
 def in_columns(scores: Any) -> NDArray[np.float64]:
