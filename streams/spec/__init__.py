@@ -32,6 +32,7 @@ from streams.spec.pipeline import Pipeline
 from streams.spec.policy import Policies
 from streams.spec.rollout import Gate, RollOut
 from streams.spec.scaling import Scale
+from streams.spec.sequences import LastN
 from streams.spec.serving import Decision, Fallback, Invalid
 from streams.spec.sounds import Audio
 from streams.spec.texts import Text
@@ -65,6 +66,7 @@ __all__ = [
     "LabelledRows",
     "Lag",
     "Last",
+    "LastN",
     "LightGBM",
     "Max",
     "Mean",

@@ -70,8 +70,8 @@ def check_agreement(task: Task, parts: TaskParts) -> None:
 
 
 def _check_training(task: Task, model: Model) -> None:
-    for name, of_classes in (("positive_weight", True), ("point_loss", False)):
-        if name in model.parameters and of_classes != bool(task.classes):
+    for name in model.parameters:
+        if not task.trains_with(name):
             raise PipelineError(
                 f"model.parameters.{name}", f"means nothing to task={task.name!r}", "leave it out"
             )

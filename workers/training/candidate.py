@@ -50,7 +50,7 @@ def label_numbers(pipeline: Pipeline, labels: NDArray[np.float32]) -> list[float
         TrainingError: the declared weight of class 1 is none.
     """
     if classes := pipeline.predicts.classes:
-        asked = pipeline.model.training()["positive_weight"]
+        asked = pipeline.training["positive_weight"]
         return [float(weight) for weight in class_weights(labels, classes, asked)]
     found = labels.astype(np.float64)
     return [float(found.mean()), float(found.std()) or 1.0]

@@ -84,7 +84,7 @@ def fit(
     Raises:
         TrainingError: the loss is not finite.
     """
-    ranks, parameters, device = how.ranks, pipeline.model.training(), how.ranks.device()
+    ranks, parameters, device = how.ranks, pipeline.training, how.ranks.device()
     train, validate = slices
     network = build(pipeline).to(device)
     if how.begins is not None:

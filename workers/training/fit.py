@@ -64,7 +64,7 @@ def train(
         ModelError: the network cannot be exported, or its export answers otherwise.
     """
     how = how or How()
-    parameters = pipeline.model.training()
+    parameters = dict(pipeline.training)
     sliced = cut(examples, slices)
     require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
     seed = int(parameters["seed"])
@@ -110,7 +110,7 @@ def assist(pipeline: Pipeline, own: Examples, how: How) -> None:
     """
     plan = msgspec.json.decode(how.ranks.broadcast(b""), type=_Plan)
     normalise = Normalise(np.array(plan.mean), np.array(plan.scale))
-    with _deterministic(int(pipeline.model.training()["seed"]), how):
+    with _deterministic(int(pipeline.training["seed"]), how):
         how = replace(how, begins=plan.begins)
         fit(pipeline, normalise, loss_of(pipeline, plan.labels), (own, None), how)
 

@@ -154,7 +154,7 @@ class Fitting:
         same = {
             "code": blank(self.pipeline).code,
             "schema": self.pipeline.schema_hash,
-            "parameters": self.pipeline.model.training(),
+            "parameters": self.pipeline.training,
             "offsets": job.offsets,
             "slices": job.slices,
             "watermark": job.label_watermark,

@@ -122,7 +122,7 @@ def loss_of(pipeline: Pipeline, numbers: Sequence[float] | None = None) -> Loss:
     task = pipeline.predicts
     if task.classes:
         return ClassLoss(numbers or [1.0] * task.classes, binary=task.thresholds)
-    asked = str(pipeline.model.training()["point_loss"])
+    asked = str(pipeline.training["point_loss"])
     return ValueLoss(numbers or [0.0, 1.0], task.quantiles, asked)
 
 

@@ -20,7 +20,7 @@ def try_network(pipeline: Pipeline, rows: Rows) -> None:
     Raises:
         DriftloopError: it cannot be trained or served; says why.
     """
-    torch.manual_seed(int(pipeline.model.training()["seed"]))
+    torch.manual_seed(int(pipeline.training["seed"]))
     normalise = Normalise(*statistics(features_of(rows), pipeline.normalised))
     model = loss_of(pipeline).served(preparing(pipeline.layout, normalise), build(pipeline))
     _learns(model, rows)

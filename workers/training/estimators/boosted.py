@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -81,6 +81,25 @@ def refuse_unused(declared: Boosted, told: Iterable[str]) -> None:
             library = type(declared).__name__
             mend = f"did you mean {near[0]}?" if near else f"see {library}'s list of parameters"
             raise PipelineError(f"model.fit.{name}", f"is not used by {library}", mend)
+
+
+class Objectives(NamedTuple):
+    """A library's names of what trees are fitted to."""
+
+    binary: str
+    several: str
+    """Of more than two classes."""
+    squared: str
+    """Of a value, by `point_loss`; so is the last."""
+    absolute: str
+
+    def chosen(self, training: Training) -> dict[str, Any]:
+        """The library's parameters that say it."""
+        if training.classes == 0:
+            return {"objective": getattr(self, str(training.parameters["point_loss"]))}
+        if training.outputs == 1:
+            return {"objective": self.binary}
+        return {"objective": self.several, "num_class": training.classes}
 
 
 def as_scores(model: onnx.ModelProto, training: Training) -> bytes:

@@ -56,7 +56,7 @@ def train(
         ModelError: what was fitted cannot be exported, or is not what a pipeline serves.
         PipelineError: the declaration asks for what is not there.
     """
-    parameters = pipeline.model.training()
+    parameters = pipeline.training
     sliced = cut(examples, slices)
     classes = pipeline.predicts.classes
     require_support(sliced, pipeline.policies.retrain, classes)
@@ -79,7 +79,8 @@ def train(
         threshold=choose_threshold(scores, held.label) if pipeline.predicts.thresholds else 0.5,
         normalisation={"mean": mean.tolist(), "scale": scale.tolist(), **label},
         counts=sliced.counts,
-        parameters=parameters | {name: _plain(one) for name, one in (learned.said or {}).items()},
+        parameters={**parameters}
+        | {name: _plain(one) for name, one in (learned.said or {}).items()},
         seed=training.seed,
         metrics={
             "validation": _quality(pipeline.predicts, scores, held.label),
@@ -104,7 +105,7 @@ def training_of(
 
     There is one weight where labels are numbers.
     """
-    parameters, rows = pipeline.model.training(), _rows(*slices[0], weights)
+    parameters, rows = pipeline.training, _rows(*slices[0], weights)
     return Training(
         rows.features,
         rows.labels,

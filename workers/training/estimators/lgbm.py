@@ -17,6 +17,7 @@ from streams.spec.estimators import LabelledRows, LightGBM, Training
 from streams.spec.model import INPUT
 from workers.training.estimators.boosted import (
     Boosting,
+    Objectives,
     as_scores,
     in_columns,
     refuse_unused,
@@ -27,8 +28,7 @@ from workers.training.kept import kept
 
 log = structlog.get_logger(__name__)
 
-_OBJECTIVES = {"squared": "regression", "absolute": "regression_l1"}
-"""Of a value, by `point_loss`."""
+_OBJECTIVES = Objectives("binary", "multiclass", "regression", "regression_l1")
 PACKAGES = ("lightgbm", "onnxmltools")
 _REPRODUCIBLE = {"deterministic": True, "force_row_wise": True}
 
@@ -42,7 +42,7 @@ def learn(declared: LightGBM, training: Training) -> Learned:
     """
     asked = settings(declared, training.classes)
     given = {
-        **_objective(training),
+        **_OBJECTIVES.chosen(training),
         **_REPRODUCIBLE,
         "num_threads": training.threads,
         "seed": training.seed,
@@ -81,14 +81,6 @@ def learn(declared: LightGBM, training: Training) -> Learned:
     said = {**declared.parameters, "trees": trees}
     own = text.encode()
     return Learned(data, predict, {"estimator": "LightGBM", **said}, PACKAGES, (asked.kind, own))
-
-
-def _objective(training: Training) -> dict[str, Any]:
-    if training.classes == 0:
-        return {"objective": _OBJECTIVES[str(training.parameters["point_loss"])]}
-    if training.outputs == 1:
-        return {"objective": "binary"}
-    return {"objective": "multiclass", "num_class": training.classes}
 
 
 def _begun(asked: Boosting, training: Training) -> lightgbm.Booster | None:

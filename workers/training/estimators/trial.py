@@ -23,7 +23,7 @@ def try_fit(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
     """
     classes = pipeline.predicts.classes
     many = np.tile(vectors, (-(-max(_LEAST, 20 * classes) // len(vectors)), 1))
-    random = np.random.default_rng(int(pipeline.model.training()["seed"]))
+    random = np.random.default_rng(int(pipeline.training["seed"]))
     labels = random.permutation(np.arange(len(many)) % (classes or _LEAST)).astype(np.float32)
     weights = np.array(label_numbers(pipeline, labels) if classes else [1.0])
     learned = fitted(pipeline, training_of(pipeline, ((many, labels), (many, labels)), weights))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import xgboost
@@ -15,6 +14,7 @@ from streams.spec.estimators import LabelledRows, Training, XGBoost
 from streams.spec.model import INPUT
 from workers.training.estimators.boosted import (
     Boosting,
+    Objectives,
     as_scores,
     in_columns,
     refuse_unused,
@@ -23,8 +23,9 @@ from workers.training.estimators.boosted import (
 from workers.training.estimators.learned import Learned, not_exported
 from workers.training.kept import kept
 
-_OBJECTIVES = {"squared": "reg:squarederror", "absolute": "reg:absoluteerror"}
-"""Of a value, by `point_loss`."""
+_OBJECTIVES = Objectives(
+    "binary:logistic", "multi:softprob", "reg:squarederror", "reg:absoluteerror"
+)
 PACKAGES = ("xgboost", "onnxmltools")
 
 
@@ -37,7 +38,7 @@ def learn(declared: XGBoost, training: Training) -> Learned:
     """
     asked = settings(declared, training.classes)
     given = {
-        **_objective(training),
+        **_OBJECTIVES.chosen(training),
         "nthread": training.threads,
         "seed": training.seed,
         **asked.parameters,
@@ -70,14 +71,6 @@ def learn(declared: XGBoost, training: Training) -> Learned:
     said = {**declared.parameters, "trees": found.num_boosted_rounds()}
     own = bytes(found.save_raw("ubj"))
     return Learned(data, predict, {"estimator": "XGBoost", **said}, PACKAGES, (asked.kind, own))
-
-
-def _objective(training: Training) -> dict[str, Any]:
-    if training.classes == 0:
-        return {"objective": _OBJECTIVES[str(training.parameters["point_loss"])]}
-    if training.outputs == 1:
-        return {"objective": "binary:logistic"}
-    return {"objective": "multi:softprob", "num_class": training.classes}
 
 
 def _begun(asked: Boosting, training: Training) -> xgboost.Booster | None:
