@@ -71,7 +71,7 @@ def _why_none(pipeline: Pipeline, module: str, result: Rehearsed) -> str:
     if letter["cause"] == "feature":  # which says where, and what to do
         return f"a feature fails on the sample events: {letter['detail']}"
     if letter["cause"] == "not-finite":
-        for feature in pipeline.features:
+        for feature in pipeline.computed:
             if isinstance(feature, Transform) and f"feature {feature.name} " in letter["detail"]:
                 module = place_of(feature.function) or module
     return (
@@ -132,7 +132,7 @@ def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
         f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
         f"{count - predicted - rejected} duplicates"
     )
-    if result.scored and pipeline.features:
+    if result.scored and pipeline.computed:
         last = result.scored[-1]
         [vector] = features_of(pipeline.layout.unpack([last.vector])).tolist()
         named = zip(pipeline.feature_names, vector, strict=True)

@@ -14,6 +14,7 @@ import msgspec
 
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import Logged, learned
 from workers.examples.reading import Examples, OffsetRanges, Reading
 from workers.releases.manifests import blank
 from workers.training.job import Job, OnStep, Step
@@ -55,7 +56,8 @@ class Fitting:
         window = OffsetRanges.from_offsets(self.pipeline.topics.examples, self.job.offsets)
         gc.disable()  # a million small objects, none of them garbage: collecting takes most time
         try:
-            reading = read_together(self.settings, self.pipeline, window, self.ranks)
+            logged = Logged(self.pipeline, self.job.rows)
+            reading = read_together(self.settings, self.pipeline, window, self.ranks, logged)
             return asyncio.run(reading)
         finally:
             gc.enable()
@@ -67,7 +69,8 @@ class Fitting:
         own, _ = self.read()
         if told := self.ranks.broadcast(b""):
             spans = Spans.from_manifest(msgspec.json.decode(told))
-            assist(self.pipeline, own.between(*spans.train), self._how(lambda progress: None))
+            seen = own.between(*spans.train).taken(learned(self.pipeline))
+            assist(self.pipeline.learned, seen, self._how(lambda progress: None))
         self.ranks.leave()
 
     @contextmanager
@@ -97,7 +100,10 @@ class Fitting:
             said = (now.epoch, now.epochs, now.loss, now.metric, now.seconds, gpus)
             report(Step("train", 0, *said))
 
-        found = train(self.pipeline, examples, spans, self._how(tell), own.between(*spans.train))
+        pick = learned(self.pipeline)
+        mine = own.between(*spans.train).taken(pick)
+        how = self._how(tell)
+        found = train(self.pipeline.learned, examples.taken(pick), spans, how, mine)
         self.ranks.leave()
         report(Step("judge", gpus=gpus))
         return found
@@ -115,7 +121,7 @@ class Fitting:
             torch.cuda.set_per_process_memory_fraction(share, device)
         same = {
             "code": blank(self.pipeline).code,
-            "schema": self.pipeline.schema_hash,
+            "schema": [self.pipeline.schema_hash, self.pipeline.learned.schema_hash],
             "parameters": self.pipeline.model.training(),
             "offsets": job.offsets,
             "slices": job.slices,
