@@ -43,7 +43,7 @@ _STEP = 1200.0
 _RATE = 60
 """Events a second."""
 
-_declared = declare("changing", margin=0.5, confidence=0.999, calibration=10.0)
+_declared = declare("changing", margin=0.5, confidence=0.999, calibration=10.0, alerts=10.0)
 _retrain = Retrain(every="2d", window="6d", validate="1d", evaluate="1d", least_examples=100)
 _KEPT: list[Feature] = [
     Column("a"),
@@ -54,8 +54,11 @@ _KEPT: list[Feature] = [
 _GOES = Column("b")
 _COMES = Mean(key="machine", over="2d", field="b")
 
+_ONLY_A = np.array([[0], [0.6], [0], [0], [0]], np.float32)
+
 first = replace(
     _declared,
+    model=replace(_declared.model, parameters={"epochs": 10, "batch_size": 16}),
     features=[_GOES, *_KEPT],
     policies=replace(_declared.policies, retrain=_retrain),
 )
@@ -89,7 +92,7 @@ class Sender:
         self.sent.append(event)
         key = event["machine"].encode()
         await out.send(first.topics.events, key=key, value=json.dumps(event).encode())
-        odds = 1.2 * (a - 3) / 2 - 1.5 * (b + 50) / 10 - 1
+        odds = 1.2 * (a - 3) / 2 - 1.5 * (b + 50) / 10
         label = float(self._random.random() < 1 / (1 + np.exp(-odds)))
         told = FeedbackRecord(event["reading_id"], label, at + 3600)
         await out.send(first.topics.feedback, key=key, value=encode(told))
@@ -130,7 +133,7 @@ class Change:
         self.scorers = [self._workers.start("score") for _ in range(2)]
         labeller = self._workers.start("label")
         for worker in (*self.scorers, labeller):
-            await until(worker.joined, "it has partitions", 60, worker.said)
+            await until(worker.joined, "it has partitions", 120, worker.said)
 
     async def deploy(self, stage: str) -> None:
         """Restart the scoring workers, one after the other, with another module."""
@@ -138,7 +141,7 @@ class Change:
         for at, worker in enumerate(self.scorers):
             worker.end()
             self.scorers[at] = again = self._workers.start("score")
-            await until(again.joined, f"it has partitions: {stage}", 60, again.said)
+            await until(again.joined, f"it has partitions: {stage}", 120, again.said)
 
     async def promoted(self, pipeline: Pipeline) -> Manifest:
         """Have the trainer promote a version that learnt from the pipeline's rows."""
@@ -150,7 +153,7 @@ class Change:
             now = await read_state(self._settings, pipeline)
             return now.manifest is not None and now.manifest.schema_hash == pipeline.schema_hash
 
-        await until(serves, "a version of the changed pipeline serves", 120, trainer.said)
+        await until(serves, "a version of the changed pipeline serves", 240, trainer.said)
         trainer.end()
         assert now.manifest is not None
         return now.manifest
@@ -171,14 +174,14 @@ async def test_features_come_and_go_and_every_event_is_answered_by_a_model(
     settings: Settings, tmp_path: Path
 ) -> None:
     await ensure_topics(settings, first)
-    await promote_first(settings, first, linear(5))
+    await promote_first(settings, first, linear(5, -1.8, factor=_ONLY_A))
     with Workers(settings, first, tmp_path) as workers:
         change = Change(settings, workers, tmp_path)
         change.write("first")
         await change.start()
         async with Output(settings, first.topics.predictions) as out:
             async with sending(settings) as sender:
-                await out.wait(100)
+                await out.wait(100, 120)
                 await change.deploy("wider")
                 second = await change.promoted(wider)
                 assert list(second.columns) == list(wider.feature_names)
@@ -188,8 +191,8 @@ async def test_features_come_and_go_and_every_event_is_answered_by_a_model(
                 assert list(third.columns) == list(narrower.feature_names)
                 assert third.model == ""  # as many features as the first has
                 await change.deploy("narrower")
-                await out.wait(len(sender.sent) + 100)
-            await out.wait(len(sender.sent))
+                await out.wait(len(sender.sent) + 100, 120)
+            await out.wait(len(sender.sent), 120)
             await out.settle()
         await _judge(settings, sender, out.records)
 
@@ -202,7 +205,7 @@ async def _judge(settings: Settings, sender: Sender, records: list[ConsumerRecor
     assert [one.event_id for one in predictions if one.degraded or not one.version] == []
     truth, said = expected(sender.sent), {one.event_id: one for one in predictions}
     async with Output(settings, first.topics.scored) as out:
-        await out.wait(len(ids))
+        await out.wait(len(ids), 120)
     known = (await read_state(settings, first)).versions
     repository, seen = Repository(settings.model_repository, first.name), set[tuple[str, int]]()
     groups = defaultdict[tuple[str, int], list[Scored]](list)
