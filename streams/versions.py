@@ -172,6 +172,14 @@ class Logged:
         return found
 
 
+def takes_the_same(pipeline: Pipeline, manifest: Manifest) -> bool:
+    """Whether a version was trained as new ones are: on the same columns, in the same order."""
+    if manifest.schema_hash == pipeline.learned.schema_hash:
+        return True
+    alike = list(manifest.columns) == list(pipeline.learned.column_meanings)
+    return alike and manifest.schema_hash == pipeline.schema_hash
+
+
 def learned(pipeline: Pipeline) -> Pick:
     """What new versions take of the pipeline's rows: not what is on its way out."""
     return _picked(pipeline, pipeline.learned.feature_names, list(pipeline.input_meanings))

@@ -19,6 +19,7 @@ from streams.spec.features import Feature, OneHot, Transform
 from streams.spec.fields import plain
 from streams.spec.inputs import Input
 from streams.spec.meaning import meaning
+from streams.spec.sequences import LastN
 from streams.spec.windows import FoldPlan, revisions
 
 
@@ -33,16 +34,25 @@ def column_meanings(
     return {name: found[name] for feature in features for name in feature.names}
 
 
-def input_meanings(inputs: Iterable[Input], cleaning: Cleaning) -> dict[str, str]:
+def input_meanings(
+    inputs: Iterable[Input | LastN], event: Event, cleaning: Cleaning
+) -> dict[str, str]:
     """The meaning of each input by its name, in the row's order."""
-    return {
-        one.name: _digest([list(one.tensor), one.meaning, _of_fields([one.field], cleaning)])
-        for one in inputs
-    }
+    found = {}
+    for one in inputs:
+        cleaned = _of_fields([one.field], cleaning)
+        if isinstance(one, LastN):  # made of windows
+            cleaned = [*_cleaned(one.windows[0], cleaning), event.time]
+        found[one.name] = _digest([list(one.tensor), one.meaning, cleaned])
+    return found
 
 
 def row_meaning(
-    features: Sequence[Feature], plan: FoldPlan, cleaning: Cleaning, inputs: Sequence[Input]
+    features: Sequence[Feature],
+    windows: Sequence[Window],
+    plan: FoldPlan,
+    cleaning: Cleaning,
+    inputs: Sequence[Input | LastN],
 ) -> str:
     """What rows mean as a whole, in 16 digits: `Pipeline.schema_hash`.
 
@@ -64,7 +74,7 @@ def row_meaning(
         ]
     )
     said: list[Any] = [names, normalised, keys, stateless, cleaned]
-    if found := revisions([feature for feature in features if isinstance(feature, Window)]):
+    if found := revisions(windows):
         said.append(found)
     if inputs:
         said.append([[list(one.tensor), one.meaning] for one in inputs])

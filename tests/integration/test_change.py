@@ -38,13 +38,15 @@ from workers.releases.onnx_files import run, session
 from workers.releases.repository import Repository
 
 _MODULE = "from tests.integration.test_change import {stage} as pipeline\n"
-_STEP = 1200.0
+_STEP = 900.0
 """Seconds of event time between two events."""
 _RATE = 60
 """Events a second."""
 
-_declared = declare("changing", margin=0.5, confidence=0.999, calibration=10.0, alerts=10.0)
-_retrain = Retrain(every="2d", window="6d", validate="1d", evaluate="1d", least_examples=100)
+_declared = declare(
+    "changing", margin=0.5, confidence=0.999, calibration=10.0, alerts=10.0, least_support=5
+)
+_retrain = Retrain(every="2d", window="6d", validate="1d", evaluate="1d", least_examples=60)
 _KEPT: list[Feature] = [
     Column("a"),
     Column("c", normalise=False),

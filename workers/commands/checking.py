@@ -18,6 +18,7 @@ from streams.spec.functions import place_of
 from streams.spec.layout import features_of
 from streams.testing import Rehearsal, Rehearsed, sample_events
 from streams.testing.rehearsal import check_alone
+from streams.versions import learned
 from workers.environment import find_pipeline
 from workers.terminal import Module, console, out, plain
 from workers.training.trying import try_model
@@ -52,7 +53,7 @@ def check(
         served = [one.vector for one in result.scored]
         rows = pipeline.layout.unpack(served) if served else pipeline.layout.zeros(3)
         with console.status("trying the model, which takes seconds"):
-            try_model(pipeline, module, rows)
+            try_model(pipeline.learned, module, learned(pipeline).of(rows))
     out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {plain(module)}`")
 
 

@@ -30,7 +30,7 @@ _FOLDED_A_SECOND = 10_000
 
 
 @dataclass(frozen=True)
-class Servers:
+class Surroundings:
     """What the servers have of the file's pipeline."""
 
     state: str
@@ -83,9 +83,9 @@ def diff(
         raise typer.Exit(_FALLS_BACK)
 
 
-async def _read(settings: Settings, pipeline: Pipeline) -> tuple[LedgerState, Servers]:
+async def _read(settings: Settings, pipeline: Pipeline) -> tuple[LedgerState, Surroundings]:
     if not await topic_exists(settings, pipeline.topics.models):
-        return LedgerState(), Servers("none needed", 0, pipeline.name, False, [])
+        return LedgerState(), Surroundings("none needed", 0, pipeline.name, False, [])
     now = await read_state(settings, pipeline)
     state, retained = await _state(settings, pipeline)
     publisher = Publisher(settings, pipeline)
@@ -95,7 +95,7 @@ async def _read(settings: Settings, pipeline: Pipeline) -> tuple[LedgerState, Se
     finally:
         await publisher.close()
     too_little = await keeping_too_little(settings, pipeline)
-    return now, Servers(state, retained, model, model not in known, too_little)
+    return now, Surroundings(state, retained, model, model not in known, too_little)
 
 
 async def _state(settings: Settings, pipeline: Pipeline) -> tuple[str, int]:
