@@ -16,6 +16,7 @@ from workers.commands import (
     checking,
     costs,
     demo,
+    diff,
     dlq,
     models,
     pipeline,
@@ -56,6 +57,7 @@ app.command()(models.promote)
 app.command()(models.rollback)
 app.command()(models.freeze)
 app.command()(models.thaw)
+app.command()(diff.diff)
 app.command()(planning.plan)
 app.command()(report.report)
 app.command()(costs.costs)

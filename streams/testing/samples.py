@@ -169,7 +169,7 @@ class _Sampler:
 
     def _known(self, name: str) -> list[Make]:
         """Categories that a feature names."""
-        for feature in self._pipeline.features:
+        for feature in self._pipeline.computed:
             if isinstance(feature, OneHot) and feature.field == name:
                 return [self._one_of([plain(value) for value in feature.values])]
         return []
