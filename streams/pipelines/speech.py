@@ -1,0 +1,67 @@
+"""Speech: which digit was said, learn from who has listened five minutes later.
+
+The world `speech` is made by eSpeak NG: 6,000 short sounds, in the second half of which eight
+voices speak that were not heard before.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from streams import Audio, Decision, Event, Feedback, Gate, Model, Pipeline, Policies, Retrain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Utterance(BaseModel):
+    """One word; the voice keys it, and is not learnt from."""
+
+    event_id: str
+    voice: str
+    at: float
+    sound: str
+
+
+def network(features: int) -> nn.Module:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn.functional import conv1d
+
+    turns = 2 * math.pi * torch.arange(256)[None] * torch.arange(3, 99)[:, None] / 256
+    waves = torch.stack([turns.cos(), turns.sin()]).reshape(-1, 1, 256) * torch.hann_window(256)
+
+    class Heard(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("waves", waves)
+            layers = [nn.BatchNorm1d(96), nn.Conv1d(96, 64, 5), nn.ReLU(), nn.MaxPool1d(2)]
+            more = [nn.Conv1d(64, 64, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten()]
+            self.word = nn.Sequential(*layers, *more, nn.Dropout(0.3), nn.Linear(64, 10))
+
+        def forward(self, sound: Tensor) -> Tensor:
+            cosines, sines = conv1d(sound[:, None], self.waves, stride=128).chunk(2, 1)
+            return self.word((cosines**2 + sines**2 + 1e-4).log())  # type: ignore[no-any-return]
+
+    del features  # there is but the sound
+    return Heard()
+
+
+pipeline = Pipeline(
+    name="speech",
+    event=Event(Utterance, id="event_id", key="voice", time="at"),
+    features=[],
+    inputs=[Audio("sound", field="sound", samples=7680, rate=11_025)],
+    model=Model(network, outputs=10, parameters={"batch_size": 32, "epochs": 30}),
+    decision=Decision(classes=WORDS),
+    feedback=Feedback(horizon="5m", keep="1h", classes=WORDS),
+    policies=Policies(
+        retrain=Retrain("5m", "2h", "2m", "2m", least_examples=300, least_positives=10),
+        gate=Gate(metric="accuracy", least_support=3, margin=0.1),
+    ),
+)
