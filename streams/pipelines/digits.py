@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from streams import (
-    Decision,
-    Event,
-    Feedback,
-    Gate,
-    Image,
-    Model,
-    Pipeline,
-    Policies,
-    Retrain,
-)
+from streams import Decision, Event, Feedback, Gate, Image, Model, Pipeline, Policies, Retrain
 
 if TYPE_CHECKING:
     from torch import nn

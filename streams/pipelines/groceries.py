@@ -1,4 +1,4 @@
-"""Groceries: what a category will sell tomorrow, and what it hardly exceeds (1 day in 20).
+"""Groceries: what a category will sell tomorrow, and what it exceeds on one day in 20 only.
 
 The world `groceries` is 84.51°'s Complete Journey, 200 categories by day of 2017.
 """
@@ -9,22 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from streams import (
-    Derived,
-    Evaluate,
-    Event,
-    Feedback,
-    Mean,
-    Model,
-    OneHot,
-    Pipeline,
-    Policies,
-    Retrain,
-)
+from streams import Derived, Event, Feedback, Mean, Model, OneHot, Pipeline, Policies, Retrain
 
 
 class Day(BaseModel):
-    """What a category sold until the shop closed; the weekday is tomorrow's."""
+    """What a category sold until the shops closed; the weekday is tomorrow's."""
 
     event_id: str
     category: str
@@ -37,48 +26,42 @@ def sold(name: str, over: str, delay: str = "0s") -> Mean:
     return Mean(key="category", over=over, delay=delay, field="amount", name=name)
 
 
+def mean(of: Any) -> Any:
+    return sum(of.values()) / len(of)
+
+
 def network(features: int) -> Any:
+    import torch
     from torch import Tensor, nn
 
     class Sales(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            layers = [nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()]
-            self.factors, self.zero = nn.Sequential(*layers, nn.Linear(64, 2)), nn.Linear(1, 1)
+            self.factors = nn.Sequential(nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, 2))
+            self.nothing = nn.Parameter(torch.ones(1))
 
-        def forward(self, given: Tensor) -> Tensor:
-            level = (given[:, :1] + self.zero.bias).relu()  # `usual` is the first feature
-            return level * self.factors(given).exp() - self.zero.bias  # type: ignore[no-any-return]
+        def forward(self, given: Tensor) -> Any:
+            usual = (given[:, :1] + self.nothing).relu()  # the first feature
+            return usual * self.factors(given).exp() - self.nothing
 
     return Sales()
 
 
-def share(of: Any) -> Any:
-    part, whole = of.values()
-    return (part + 1) / (whole + 1)
-
-
-# such a weekday before tomorrow's, the middle of its shop hours: clocks change twice a year
-WEEKS = {f"week_{n}": sold(f"week_{n}", "1d", f"{168 * n - 36}h") for n in (1, 2, 3, 4)}
-MEANS = {f"days_{n}": sold(f"days_{n}", f"{n}d") for n in (1, 7, 28, 56)}
+# tomorrow's weekday 1 to 4 weeks ago, half a day either way: clocks change twice a year
+WEEKS = [sold(f"week_{n}", "1d", delay=f"{168 * n - 36}h") for n in (1, 2, 3, 4)]
+MEANS = [sold(f"days_{n}", f"{n}d") for n in (1, 7, 28, 56)]
+usual = tuple(one.name for one in WEEKS)
 pipeline = Pipeline(
     name="groceries",
     event=Event(Day, id="event_id", key="category", time="at"),
     features=[
-        Derived("usual", of=tuple(WEEKS), function=lambda of: sum(of.values()) / len(of)),
-        *WEEKS.values(),
-        *MEANS.values(),
-        *(
-            Derived(f"of_{name}", (name, "days_28"), share)
-            for name in (*WEEKS, "days_1", "days_7", "days_56")
-        ),
-        OneHot("weekday", values=(1, 2, 3, 4, 5, 6, 7)),
+        Derived("usual", of=usual, function=mean),
+        *WEEKS,
+        *MEANS,
+        OneHot("weekday", values=range(1, 8)),
     ],
     model=Model(network, quantiles=(0.95,), parameters={"point_loss": "absolute"}),
     task="value",
     feedback=Feedback(horizon="1d", keep="1d"),
-    policies=Policies(
-        retrain=Retrain(every="14d", window="365d", validate="14d", evaluate="14d"),
-        evaluate=Evaluate(every="7d"),
-    ),
+    policies=Policies(retrain=Retrain("14d", "365d", "14d", "14d", least_examples=8000)),
 )

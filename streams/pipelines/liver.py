@@ -47,7 +47,7 @@ def network(features: int) -> nn.Module:
 pipeline = Pipeline(
     name="liver",
     event=Event(Visit, id="event_id", key="person", time="at"),
-    cleaning=Cleaning(missing=USUAL, earliest=datetime(1990, 1, 1)),  # noqa: DTZ001 - UTC
+    cleaning=Cleaning(missing=USUAL, earliest=datetime(1990, 1, 1)),
     features=[Column(name) for name in (*KNOWN, *USUAL)],
     model=Model(network, parameters={"epochs": 40, "patience": 8, "weight_decay": 0.01}),
     decision=Decision(classes=("none", "diabetes")),

@@ -6,16 +6,13 @@ they were received. What spam looks like changes, and so does how much of it the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import BaseModel
 
-from streams import Decision, Drift, Event, Feedback, Gate, Model, Pipeline, Policies, Retrain, Text
+from streams import Decision, Event, Feedback, Gate, Model, Pipeline, Policies, Retrain, Text
 
-if TYPE_CHECKING:
-    from torch import nn
-
-WORDS = 1 << 16
+WORDS = 1 << 14
 
 
 class Mail(BaseModel):
@@ -28,38 +25,36 @@ class Mail(BaseModel):
     body: str
 
 
-def network(features: int) -> nn.Module:
+def network(features: int) -> Any:
     import torch
     from torch import Tensor, nn
 
     class Spam(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.subject, self.body = (nn.Embedding(WORDS, 16, padding_idx=0) for _ in "sb")
-            self.last = nn.Sequential(nn.Dropout(0.3), nn.Linear(32, 32), nn.ReLU())
-            self.score = nn.Linear(32, 1)
+            self.words = nn.Embedding(WORDS, 16, padding_idx=0)
+            self.score = nn.Sequential(nn.Dropout(0.3), nn.Linear(32, 1))
 
-        def forward(self, subject: Tensor, body: Tensor) -> Tensor:
-            pairs = ((subject, self.subject), (body, self.body))
-            means = [e(t).sum(1) / (t > 0).sum(1, keepdim=True).clamp(min=1) for t, e in pairs]
-            return self.score(self.last(torch.cat(means, 1)))  # type: ignore[no-any-return]
+        def forward(self, subject: Tensor, body: Tensor) -> Any:
+            given = (subject, body)
+            known = [(one > 0).sum(1, keepdim=True).clamp(min=1) for one in given]
+            means = [self.words(one).sum(1) / n for one, n in zip(given, known, strict=True)]
+            return self.score(torch.cat(means, 1))
 
     del features  # there are but words
     return Spam()
 
 
-words = (Text("subject", "subject", 24, WORDS), Text("body", "body", 500, WORDS))
 pipeline = Pipeline(
     name="mail",
     event=Event(Mail, id="event_id", key="sender", time="at"),
     features=[],
-    inputs=words,
-    model=Model(network, parameters={"learning_rate": 3e-3, "batch_size": 32, "patience": 5}),
+    inputs=[Text("subject", "subject", 24, WORDS), Text("body", "body", 300, WORDS)],
+    model=Model(network, parameters={"learning_rate": 0.01, "batch_size": 64, "patience": 5}),
     decision=Decision(classes=("mail", "spam")),
     feedback=Feedback(horizon="1d", keep="30d", classes=("mail", "spam")),
     policies=Policies(
-        retrain=Retrain("7d", "540d", validate="14d", evaluate="14d", least_examples=300),
+        retrain=Retrain("7d", window="540d", validate="14d", evaluate="14d", least_examples=300),
         gate=Gate("roc_auc", least_support=3, alerts=20.0, calibration=20.0),
-        drift=Drift(retrain=False),  # a week is soon enough
     ),
 )

@@ -7,14 +7,11 @@ voices speak that were not heard before.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import BaseModel
 
 from streams import Audio, Decision, Event, Feedback, Gate, Model, Pipeline, Policies, Retrain
-
-if TYPE_CHECKING:
-    from torch import nn
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -28,7 +25,7 @@ class Utterance(BaseModel):
     sound: str
 
 
-def network(features: int) -> nn.Module:
+def network(features: int) -> Any:
     import torch
     from torch import Tensor, nn
     from torch.nn.functional import conv1d
@@ -39,14 +36,14 @@ def network(features: int) -> nn.Module:
     class Heard(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.register_buffer("waves", waves)
+            self.waves = nn.Buffer(waves)
             layers = [nn.BatchNorm1d(96), nn.Conv1d(96, 64, 5), nn.ReLU(), nn.MaxPool1d(2)]
             more = [nn.Conv1d(64, 64, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten()]
             self.word = nn.Sequential(*layers, *more, nn.Dropout(0.3), nn.Linear(64, 10))
 
-        def forward(self, sound: Tensor) -> Tensor:
+        def forward(self, sound: Tensor) -> Any:
             cosines, sines = conv1d(sound[:, None], self.waves, stride=128).chunk(2, 1)
-            return self.word((cosines**2 + sines**2 + 1e-4).log())  # type: ignore[no-any-return]
+            return self.word((cosines**2 + sines**2 + 1e-4).log())
 
     del features  # there is but the sound
     return Heard()

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
+
+from streams.errors import ConfigurationError
+
+_SIMULATED = ("card_fraud", "streams.pipelines.card_fraud")
 
 
 def demo(
@@ -14,10 +19,47 @@ def demo(
     report: Annotated[Path, typer.Option(help="Where to write the curves.")] = Path(
         "demo-report.html"
     ),
+    pipeline: Annotated[
+        str, typer.Option(help="Another pipeline than card fraud, on its world of real data.")
+    ] = "card_fraud",
+    world: Annotated[
+        str, typer.Option(help="Its world, where that is named otherwise than it.")
+    ] = "",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Of the world, the first events only.")
+    ] = None,
+    since: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Judge from this share of the labels on.")
+    ] = 0.4,
+    json: Annotated[Path | None, typer.Option(help="Write what came out to a file.")] = None,
 ) -> None:
-    """Stream twelve weeks of card payments through the whole loop, and judge what came out."""
+    """Stream a world through the whole loop, and judge what came out.
+
+    Without --pipeline: twelve weeks of card payments. With one: all of its world, as fast as it can
+    be learnt from, beside the first version left alone.
+    """
+    if pipeline not in _SIMULATED:
+        _replay(pipeline, world, limit, since, json)
+        return
+    if world or limit or json:
+        raise ConfigurationError(
+            "--world, --limit and --json are of another --pipeline than card_fraud"
+        )
     from workers.demo.progress import Plan
     from workers.demo.run import run_demo
 
     if not run_demo(Plan(days, minutes, report)):
+        raise typer.Exit(1)
+
+
+def _replay(module: str, world: str, limit: int | None, since: float, json: Path | None) -> None:
+    from workers.replays.run import Plan, print_outcome, replay
+
+    found = replay(Plan(module, world, limit, since))
+    if found is None:
+        raise typer.Exit(1)
+    print_outcome(found)
+    if json is not None:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
+    if found.early:
         raise typer.Exit(1)
