@@ -18,6 +18,7 @@ from workers.commands import (
     demo,
     dlq,
     models,
+    new,
     pipeline,
     planning,
     produce,
@@ -41,6 +42,7 @@ app = typer.Typer(
     "new model versions published while traffic flows.",
     epilog="Start with `driftloop check MODULE`, then `driftloop up MODULE`.",
 )
+app.command()(new.new)
 app.command()(checking.check)
 app.command()(running.up)
 app.command()(demo.demo)
