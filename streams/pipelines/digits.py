@@ -41,7 +41,9 @@ pipeline = Pipeline(
     event=Event(Scan, id="event_id", key="scanner", time="at"),
     features=[],
     inputs=[Image("image", field="image", shape=(28, 28))],
-    model=Model(network, outputs=10, parameters={"batch_size": 64, "epochs": 8, "patience": 3}),
+    model=Model(
+        network, outputs=10, parameters={"learning_rate": 2e-3, "batch_size": 64, "epochs": 6}
+    ),
     decision=Decision(classes=DIGITS),
     feedback=Feedback(horizon="10m", keep="1h", classes=DIGITS),
     policies=Policies(
