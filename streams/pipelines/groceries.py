@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
 from streams import Derived, Event, Feedback, Mean, Model, OneHot, Pipeline, Policies, Retrain
@@ -20,14 +21,6 @@ class Day(BaseModel):
     at: float
     amount: float
     weekday: int
-
-
-def sold(name: str, over: str, delay: str = "0s") -> Mean:
-    return Mean(key="category", over=over, delay=delay, field="amount", name=name)
-
-
-def mean(of: Any) -> Any:
-    return sum(of.values()) / len(of)
 
 
 def network(features: int) -> Any:
@@ -48,16 +41,15 @@ def network(features: int) -> Any:
 
 
 # tomorrow's weekday 1 to 4 weeks ago, half a day either way: clocks change twice a year
-WEEKS = [sold(f"week_{n}", "1d", delay=f"{168 * n - 36}h") for n in (1, 2, 3, 4)]
-MEANS = [sold(f"days_{n}", f"{n}d") for n in (1, 7, 28, 56)]
-usual = tuple(one.name for one in WEEKS)
+WEEKS = [Mean("category", "1d", f"{168 * n - 36}h", field="amount") for n in (1, 2, 3, 4)]
+DAYS = [Mean("category", over, field="amount") for over in ("1d", "7d", "28d", "56d")]
+WEEKDAYS = tuple(one.names[0] for one in WEEKS)
 pipeline = Pipeline(
     name="groceries",
     event=Event(Day, id="event_id", key="category", time="at"),
     features=[
-        Derived("usual", of=usual, function=mean),
-        *WEEKS,
-        *MEANS,
+        Derived("usual", WEEKDAYS, lambda of: np.mean([*of.values()], axis=0)),
+        *(*WEEKS, *DAYS),
         OneHot("weekday", values=range(1, 8)),
     ],
     model=Model(network, quantiles=(0.95,), parameters={"point_loss": "absolute"}),

@@ -1,12 +1,10 @@
 """Speech: which digit was said, learn from who has listened five minutes later.
 
-The world `speech` is made by eSpeak NG: 6,000 short sounds, in the second half of which eight
-voices speak that were not heard before.
+The world `speech` is eSpeak NG's: 6,000 short sounds; eight voices come in the second half only.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,7 +15,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 
 class Utterance(BaseModel):
-    """One word; the voice keys it, and is not learnt from."""
+    """One word; the voice is its key, and not learnt from."""
 
     event_id: str
     voice: str
@@ -25,27 +23,25 @@ class Utterance(BaseModel):
     sound: str
 
 
-def network(features: int) -> Any:
+def network(_: int) -> Any:
     import torch
-    from torch import Tensor, nn
-    from torch.nn.functional import conv1d
+    from torch import Tensor, conv1d, nn
 
-    turns = 2 * math.pi * torch.arange(256)[None] * torch.arange(3, 99)[:, None] / 256
-    waves = torch.stack([turns.cos(), turns.sin()]).reshape(-1, 1, 256) * torch.hann_window(256)
+    turns = torch.outer(torch.arange(3, 99), torch.arange(256)) * torch.pi / 128
+    waves = torch.cat([turns.cos(), turns.sin()])[:, None] * torch.hann_window(256)
 
     class Heard(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.waves = nn.Buffer(waves)
-            layers = [nn.BatchNorm1d(96), nn.Conv1d(96, 64, 5), nn.ReLU(), nn.MaxPool1d(2)]
-            more = [nn.Conv1d(64, 64, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten()]
-            self.word = nn.Sequential(*layers, *more, nn.Dropout(0.3), nn.Linear(64, 10))
+            parts = [nn.BatchNorm1d(96), nn.Conv1d(96, 64, 5), nn.ReLU(), nn.MaxPool1d(2)]
+            parts += [nn.Conv1d(64, 64, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1), nn.Flatten()]
+            self.word = nn.Sequential(*parts, nn.Dropout(0.3), nn.Linear(64, 10))
 
         def forward(self, sound: Tensor) -> Any:
             cosines, sines = conv1d(sound[:, None], self.waves, stride=128).chunk(2, 1)
             return self.word((cosines**2 + sines**2 + 1e-4).log())
 
-    del features  # there is but the sound
     return Heard()
 
 
@@ -54,11 +50,11 @@ pipeline = Pipeline(
     event=Event(Utterance, id="event_id", key="voice", time="at"),
     features=[],
     inputs=[Audio("sound", field="sound", samples=7680, rate=11_025)],
-    model=Model(network, outputs=10, parameters={"batch_size": 32, "epochs": 30}),
+    model=Model(network, outputs=10, parameters={"batch_size": 32, "epochs": 15}),
     decision=Decision(classes=WORDS),
     feedback=Feedback(horizon="5m", keep="1h", classes=WORDS),
     policies=Policies(
-        retrain=Retrain("5m", "2h", "2m", "2m", least_examples=300, least_positives=10),
-        gate=Gate(metric="accuracy", least_support=3, margin=0.1),
+        retrain=Retrain("10m", "2h", "2m", "2m", least_examples=300, least_positives=10),
+        gate=Gate("accuracy", margin=0.1, least_support=3),
     ),
 )

@@ -39,7 +39,9 @@ def test_what_is_written_passes_check_and_its_own_test(kind: Kind, tmp_path: Pat
 
 def test_nothing_is_overwritten() -> None:
     Path("returns.py").write_text("mine")
-    with pytest.raises(ConfigurationError, match=r"returns\.py is there already - use another name"):
+    with pytest.raises(
+        ConfigurationError, match=r"returns\.py is there already - use another name"
+    ):
         new("returns", Kind.fraud)
     assert Path("returns.py").read_text() == "mine"
     assert not Path("test_returns.py").exists()
