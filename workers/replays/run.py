@@ -76,7 +76,7 @@ def replay(plan: Plan) -> Outcome | None:
     """Run it; None where it was cut short by a signal.
 
     Raises:
-        ConfigurationError, Unavailable: in one line.
+        ConfigurationError, Unavailable: in one line; the demo runs already, say.
         NothingServed: no version has come to serve.
     """
     return asyncio.run(_replay(plan))
@@ -84,7 +84,8 @@ def replay(plan: Plan) -> Outcome | None:
 
 async def _replay(plan: Plan) -> Outcome | None:
     stop = stop_on_signals()
-    work = asyncio.create_task(_stream(plan))
+    settings = own_settings(find_pipeline(plan.module).name)
+    work = asyncio.create_task(stream(plan, settings))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
@@ -97,13 +98,16 @@ async def _replay(plan: Plan) -> Outcome | None:
     return work.result()
 
 
-async def _stream(plan: Plan) -> Outcome:
+async def stream(plan: Plan, settings: Settings) -> Outcome:
+    """Run it on the servers that the settings name, and on servers of its own in place of others.
+
+    Raises as `replay`.
+    """
     pipeline = find_pipeline(plan.module)
     world = find_world(plan.world or pipeline.name.replace("-", "_"))
-    settings = own_settings(pipeline.name)
     made = world_records(pipeline, world, settings.cache_dir, note, plan.limit)
     note(f"{world.name}: {world.schema}; times: {world.times}; licence: {world.licence}")
-    note("starting Kafka, Triton, Valkey and the workers")
+    note("starting the workers, and what servers they need")
     async with running_loop(settings, plan.module, 1, note) as loop:
         return await _feed(plan, pipeline, loop, made)
 

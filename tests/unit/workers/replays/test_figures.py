@@ -16,7 +16,7 @@ from workers.releases.repository import Repository
 from workers.replays.figures import NothingServed, early, figures, outcome
 
 PIPELINE = declare()
-LIMITS = np.full(4, 0.5)
+LIMITS = np.full(4, 0.5, np.float32)
 
 
 def floats(*rows: object) -> NDArray[np.float32]:
@@ -48,7 +48,9 @@ def test_two_classes_have_accuracy_by_what_decided_and_two_ranks() -> None:
     scores, labels = floats([0.9], [0.4], [0.6], [0.1]), floats(1, 1, 0, 0)
     found = figures(PIPELINE, scores, labels, LIMITS)
     assert found == pytest.approx({"accuracy": 0.5, "AUC": 0.75, "AP": (1 + 2 / 3) / 2})
-    assert figures(PIPELINE, scores, labels, LIMITS - 0.15)["accuracy"] == pytest.approx(0.75)
+    assert figures(PIPELINE, scores, labels, LIMITS - np.float32(0.15))[
+        "accuracy"
+    ] == pytest.approx(0.75)
     assert figures(PIPELINE, scores, floats(1, 1, 1, 1), LIMITS) == {"accuracy": 0.5}
 
 
