@@ -7,7 +7,8 @@
 
 PYTHON   ?= python3
 VENV     ?= .venv
-PIPELINE ?= streams.pipelines.card_fraud
+FRAUD := streams.pipelines.card_fraud
+PIPELINE ?= $(FRAUD)
 ARGS     ?=
 BENCH    ?= throughput
 
@@ -57,7 +58,7 @@ setup: $(READY) ## make the environment (.venv) that the others use
 	$(say) 'driftloop is in $(BIN): next, `. $(BIN)/activate` and `driftloop --help`'
 
 demo: $(READY) ## run the whole loop on real servers, about 5 minutes (PIPELINE=digits: another one)
-	@exec $(BIN)/driftloop demo --pipeline $(PIPELINE) $(ARGS)
+	@exec $(BIN)/driftloop demo $(strip $(if $(filter-out $(FRAUD),$(PIPELINE)),--pipeline $(PIPELINE)) $(ARGS))
 
 up: $(READY) ## run a pipeline until Ctrl-C (PIPELINE=streams.pipelines.card_fraud)
 	@exec $(BIN)/driftloop up $(PIPELINE) $(ARGS)

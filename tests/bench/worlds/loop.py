@@ -21,7 +21,8 @@ def measure(name: str, limit: int | None = None) -> Figures:
         file = Path(home) / "outcome.json"
         options = ["--pipeline", name, "--since", str(SINCE[name]), "--json", str(file)]
         options += ["--limit", str(limit)] if limit else []
-        subprocess.run([sys.executable, "-m", "workers.cli", "demo", *options], check=True)
+        command = [sys.executable, "-m", "workers.cli", "demo", *options]
+        subprocess.run(command, check=True, stdout=sys.stderr)
         found = json.loads(file.read_text())
     everything, *quarters = found["spans"]
     sent = f"{found['events']:,} events, {found['judged']:,} judged"
