@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from rich.table import Table
 
 from streams.errors import ConfigurationError
+from workers.terminal import out
+
+if TYPE_CHECKING:
+    from workers.replays.figures import Figures, Outcome
 
 _SIMULATED = ("card_fraud", "streams.pipelines.card_fraud")
 
@@ -53,13 +58,36 @@ def demo(
 
 
 def _replay(module: str, world: str, limit: int | None, since: float, json: Path | None) -> None:
-    from workers.replays.run import Plan, print_outcome, replay
+    from workers.replays.run import Plan, replay
 
     found = replay(Plan(module, world, limit, since))
     if found is None:
         raise typer.Exit(1)
-    print_outcome(found)
+    _print(found)
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     if found.early:
         raise typer.Exit(1)
+
+
+def _print(found: Outcome) -> None:
+    """A table of what was served beside the first version."""
+    [everything, *_] = found.spans
+    title = (
+        f"{found.events:,} events, {found.judged:,} of them judged; "
+        f"{len(found.promoted)} versions became champion"
+    )
+    table = Table(title=title, title_justify="left")
+    for column in ("events", "", *everything.loop):
+        table.add_column(column, justify="right" if column else "left")
+    for span in found.spans:
+        for who, figures in (("the loop", span.loop), ("first version alone", span.alone)):
+            name = f"{span.name}: {span.events:,}" if who == "the loop" else ""
+            table.add_row(name, who, *(_shown(figures, one) for one in everything.loop))
+    out.print(table)
+    said = "none" if not found.early else f"{found.early:,}"
+    out.print(f"served by a version that had learnt a label before it was known: {said}")
+
+
+def _shown(figures: Figures, name: str) -> str:
+    return f"{figures[name]:.4f}" if name in figures else ""

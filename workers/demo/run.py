@@ -25,7 +25,7 @@ from workers.demo.progress import Plan, Watched, table, world_start
 from workers.demo.source import DAY, SLOTS_PER_DAY, Feeder, Source
 from workers.devstack.servers import free_port
 from workers.environment import find_pipeline
-from workers.processes.loop import Loop, running_loop, stop_on_signals
+from workers.processes.loop import Loop, running_loop, unless_stopped
 from workers.replays.run import own_settings
 from workers.terminal import console, note
 from workers.worlds.card_fraud import World, load
@@ -40,29 +40,14 @@ _RATE_SAMPLES = 20
 
 def run_demo(plan: Plan) -> bool:
     """Run the demo; True when every check of its summary holds."""
-    return asyncio.run(_run(plan))
-
-
-async def _run(plan: Plan) -> bool:
-    stop = stop_on_signals()
     settings = own_settings("")
     console.print("simulating the world")
     world = load(World(), settings.cache_dir / "worlds")
     world = world[world["day"] < plan.days]
-    demo = asyncio.create_task(_stream_andjudge(plan, settings, world))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({demo, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not demo.done():
-        console.print("stopping")
-        demo.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await demo
-        return False
-    stopped.cancel()
-    return demo.result()
+    return bool(asyncio.run(unless_stopped(_stream_and_judge(plan, settings, world))))
 
 
-async def _stream_andjudge(plan: Plan, settings: Settings, world: pd.DataFrame) -> bool:
+async def _stream_and_judge(plan: Plan, settings: Settings, world: pd.DataFrame) -> bool:
     pipeline, metrics_port = find_pipeline(MODULE), free_port()
     ports = {"score-1": {"DRIFTLOOP_METRICS_PORT": str(metrics_port)}}
     console.print("starting Kafka, Triton, Valkey and the workers")

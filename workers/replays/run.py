@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import time
 from collections.abc import Iterable
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 
 import msgspec
 from pydantic import SecretStr
-from rich.table import Table
 
 from streams.errors import ConfigurationError
 from streams.kafka import connection
@@ -26,12 +24,12 @@ from workers.environment import find_pipeline
 from workers.examples.reading import columns
 from workers.operations.files import TimedRecord
 from workers.operations.worlds import world_records
-from workers.processes.loop import Loop, running_loop, stop_on_signals
+from workers.processes.loop import Loop, running_loop, unless_stopped
 from workers.releases.repository import Repository
 from workers.replays.feeding import Sent, feed
-from workers.replays.figures import Figures, Outcome, outcome
+from workers.replays.figures import Outcome, outcome
 from workers.replays.pacing import pacing
-from workers.terminal import StatusLine, note, out
+from workers.terminal import StatusLine, note
 from workers.worlds.catalogue import find_world
 
 
@@ -79,23 +77,8 @@ def replay(plan: Plan) -> Outcome | None:
         ConfigurationError, Unavailable: in one line; the demo runs already, say.
         NothingServed: no version has come to serve.
     """
-    return asyncio.run(_replay(plan))
-
-
-async def _replay(plan: Plan) -> Outcome | None:
-    stop = stop_on_signals()
     settings = own_settings(find_pipeline(plan.module).name)
-    work = asyncio.create_task(stream(plan, settings))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not work.done():
-        note("stopping")
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-        return None
-    stopped.cancel()
-    return work.result()
+    return asyncio.run(unless_stopped(stream(plan, settings)))
 
 
 async def stream(plan: Plan, settings: Settings) -> Outcome:
@@ -140,26 +123,3 @@ async def _feed(
     promoted = [one.manifest for one in champions if one.manifest]
     repository = Repository(settings.model_repository, pipeline.name)
     return outcome(pipeline, repository, promoted, examples, sent.events, plan.since)
-
-
-def print_outcome(found: Outcome) -> None:
-    """A table of what was served beside the first version."""
-    [everything, *_] = found.spans
-    title = (
-        f"{found.events:,} events, {found.judged:,} of them judged; "
-        f"{len(found.promoted)} versions became champion"
-    )
-    table = Table(title=title, title_justify="left")
-    for column in ("events", "", *everything.loop):
-        table.add_column(column, justify="right" if column else "left")
-    for span in found.spans:
-        for who, figures in (("the loop", span.loop), ("first version alone", span.alone)):
-            name = f"{span.name}: {span.events:,}" if who == "the loop" else ""
-            table.add_row(name, who, *(_shown(figures, one) for one in everything.loop))
-    out.print(table)
-    said = "none" if not found.early else f"{found.early:,}"
-    out.print(f"served by a version that had learnt a label before it was known: {said}")
-
-
-def _shown(figures: Figures, name: str) -> str:
-    return f"{figures[name]:.4f}" if name in figures else ""
