@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DIGITS = tuple("0123456789")
 
 
-class Scan(BaseModel):
+class ScannedDigit(BaseModel):
     """One digit, as the scanner saw it."""
 
     event_id: str
@@ -38,7 +38,7 @@ def network(features: int) -> nn.Module:
 
 pipeline = Pipeline(
     name="digits",
-    event=Event(Scan, id="event_id", key="scanner", time="at"),
+    event=Event(ScannedDigit, id="event_id", key="scanner", time="at"),
     features=[],
     inputs=[Image("image", field="image", shape=(28, 28))],
     model=Model(

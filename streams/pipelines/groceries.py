@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from streams import Derived, Event, Feedback, Mean, Model, OneHot, Pipeline, Policies, Retrain
 
 
-class Day(BaseModel):
+class CategoryDay(BaseModel):
     """What a category sold until the shops closed; the weekday is tomorrow's."""
 
     event_id: str
@@ -46,7 +46,7 @@ DAYS = [Mean("category", over, field="amount") for over in ("1d", "7d", "28d", "
 WEEKDAYS = tuple(one.names[0] for one in WEEKS)
 pipeline = Pipeline(
     name="groceries",
-    event=Event(Day, id="event_id", key="category", time="at"),
+    event=Event(CategoryDay, id="event_id", key="category", time="at"),
     features=[
         Derived("usual", WEEKDAYS, lambda of: np.mean([*of.values()], axis=0)),
         *(*WEEKS, *DAYS),

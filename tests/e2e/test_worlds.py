@@ -18,7 +18,7 @@ import pytest
 from streams.kafka.reading import read_topic
 from streams.records import Prediction, decoder
 from streams.settings import Settings
-from workers.replays.run import Plan, stream
+from workers.replays.run import ReplayPlan, stream
 from workers.worlds.catalogue import WORLDS
 from workers.worlds.digits import read_small
 from workers.worlds.machine import MACHINE
@@ -87,7 +87,7 @@ async def test_a_version_is_promoted_and_answers(
 
     packages = MACHINE.packages if name == "machine" else ()
     monkeypatch.setitem(WORLDS, name, replace(WORLDS[name], read=read, packages=packages))
-    found = await stream(Plan(str(module), name, EVENTS, since=0.0), settings)
+    found = await stream(ReplayPlan(str(module), name, EVENTS, since=0.0), settings)
     assert found.events == EVENTS
     assert found.early == 0
     first, *_ = found.promoted

@@ -58,9 +58,9 @@ def demo(
 
 
 def _replay(module: str, world: str, limit: int | None, since: float, json: Path | None) -> None:
-    from workers.replays.run import Plan, replay
+    from workers.replays.run import ReplayPlan, replay
 
-    found = replay(Plan(module, world, limit, since))
+    found = replay(ReplayPlan(module, world, limit, since))
     if found is None:
         raise typer.Exit(1)
     _print(found)

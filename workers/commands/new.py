@@ -30,7 +30,7 @@ def test_each_event_is_answered():
 '''
 
 
-class Kind(StrEnum):
+class StarterKind(StrEnum):
     """What is to be predicted, and from what."""
 
     fraud = "fraud"
@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 def new(
     name: Annotated[str, typer.Argument(help="Of the pipeline, as in `returns`.")],
-    kind: Annotated[Kind, typer.Option(help="What it is most like.")] = Kind.fraud,
+    kind: Annotated[StarterKind, typer.Option(help="What it is most like.")] = StarterKind.fraud,
 ) -> None:
     """Write a pipeline to begin with, and its test, into this directory; nothing is overwritten."""
     if not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", name):

@@ -33,18 +33,18 @@ class Sent:
 
 
 @dataclass
-class Slot:
+class ReplaySlot:
     """Records of some event time."""
 
     events: list[TimedRecord] = field(default_factory=list)
     labels: list[TimedRecord] = field(default_factory=list)
 
 
-def slots(pipeline: Pipeline, records: Iterable[TimedRecord]) -> Iterator[Slot]:
+def slots(pipeline: Pipeline, records: Iterable[TimedRecord]) -> Iterator[ReplaySlot]:
     """Records, which are in the order of their times, by slot; none is empty."""
     span = pipeline.policies.retrain.every_seconds / _SLOTS
     for _, found in groupby(records, lambda record: record.at // span):
-        slot = Slot()
+        slot = ReplaySlot()
         for record in found:
             events = record.topic == pipeline.topics.events
             (slot.events if events else slot.labels).append(record)

@@ -34,7 +34,7 @@ from workers.worlds.catalogue import find_world
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """What to replay."""
 
     module: str
@@ -70,7 +70,7 @@ def own_settings(name: str) -> Settings:
     return fresh
 
 
-def replay(plan: Plan) -> Outcome | None:
+def replay(plan: ReplayPlan) -> Outcome | None:
     """Run it; None where it was cut short by a signal.
 
     Raises:
@@ -81,7 +81,7 @@ def replay(plan: Plan) -> Outcome | None:
     return asyncio.run(unless_stopped(stream(plan, settings)))
 
 
-async def stream(plan: Plan, settings: Settings) -> Outcome:
+async def stream(plan: ReplayPlan, settings: Settings) -> Outcome:
     """Run it on the servers that the settings name, and on servers of its own in place of others.
 
     Raises as `replay`.
@@ -96,7 +96,7 @@ async def stream(plan: Plan, settings: Settings) -> Outcome:
 
 
 async def _feed(
-    plan: Plan, pipeline: Pipeline, loop: Loop, records: Iterable[TimedRecord]
+    plan: ReplayPlan, pipeline: Pipeline, loop: Loop, records: Iterable[TimedRecord]
 ) -> Outcome:
     settings, begun = loop.settings, time.monotonic()
     async with (

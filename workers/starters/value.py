@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from streams import Column, Event, Feedback, Mean, Model, Pipeline, Policies, Retrain
 
 
-class Day(BaseModel):
+class ShopDay(BaseModel):
     """What a shop took today."""
 
     day_id: str
@@ -28,7 +28,7 @@ def network(features: int) -> Any:
 
 pipeline = Pipeline(
     name="starter",
-    event=Event(Day, id="day_id", key="shop", time="closed_at"),
+    event=Event(ShopDay, id="day_id", key="shop", time="closed_at"),
     features=[
         Column("amount"),
         Mean(key="shop", over="7d", field="amount"),

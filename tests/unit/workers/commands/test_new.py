@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from streams.errors import ConfigurationError
 from workers.cli import app
-from workers.commands.new import Kind, new
+from workers.commands.new import StarterKind, new
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_what_is_written_passes_check_and_its_own_test(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", list(StarterKind))
+def test_what_is_written_passes_check_and_its_own_test(kind: StarterKind, tmp_path: Path) -> None:
     written = CliRunner().invoke(app, ["new", f"my-{kind}", "--kind", kind])
     assert written.exit_code == 0, written.output
     module = f"my_{kind}"
@@ -42,7 +42,7 @@ def test_nothing_is_overwritten() -> None:
     with pytest.raises(
         ConfigurationError, match=r"returns\.py is there already - use another name"
     ):
-        new("returns", Kind.fraud)
+        new("returns", StarterKind.fraud)
     assert Path("returns.py").read_text() == "mine"
     assert not Path("test_returns.py").exists()
 
@@ -50,5 +50,5 @@ def test_nothing_is_overwritten() -> None:
 @pytest.mark.parametrize("name", ["Returns", "1st", "a b", "../up"])
 def test_a_name_that_cannot_name_topics_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot name topics"):
-        new(name, Kind.fraud)
+        new(name, StarterKind.fraud)
     assert not list(Path().iterdir())
