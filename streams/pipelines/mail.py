@@ -53,7 +53,7 @@ pipeline = Pipeline(
     decision=Decision(threshold=0.5, classes=("mail", "spam")),
     feedback=Feedback(horizon="1d", keep="30d", classes=("mail", "spam")),
     policies=Policies(
-        retrain=Retrain("7d", window="540d", validate="14d", evaluate="14d", least_examples=300),
+        retrain=Retrain("7d", "540d", validate="14d", evaluate="14d", least_positives=200),
         gate=Gate("roc_auc", least_support=3, alerts=20.0, calibration=20.0),
     ),
 )

@@ -27,7 +27,7 @@ from workers.training.schedule import due
 
 _LOOK = 0.05
 """Seconds between two looks."""
-_PATIENCE = 300.0
+_PATIENCE = 1200.0
 """Seconds after which a candidate that is due is taken to have failed."""
 
 
