@@ -35,9 +35,11 @@ from streams.pipelines.{name} import pipeline as whole
 
 retrain = Retrain("300s", "1h", "60s", "60s", least_examples=100{positives})
 gate = replace(whole.policies.gate, least_support=1)
+parameters = {{**whole.model.parameters, "batch_size": 16, "learning_rate": 3e-3, "epochs": 40}}
 pipeline = replace(
     whole,
     name="small-{name}",
+    model=replace(whole.model, parameters=parameters),
     feedback=replace(whole.feedback, horizon="60s"),
     policies=replace(whole.policies, retrain=retrain, gate=gate),
 )
