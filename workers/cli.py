@@ -19,6 +19,7 @@ from workers.commands import (
     diff,
     dlq,
     models,
+    new,
     pipeline,
     planning,
     produce,
@@ -42,6 +43,7 @@ app = typer.Typer(
     "new model versions published while traffic flows.",
     epilog="Start with `driftloop check MODULE`, then `driftloop up MODULE`.",
 )
+app.command()(new.new)
 app.command()(checking.check)
 app.command()(running.up)
 app.command()(demo.demo)
