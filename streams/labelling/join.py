@@ -23,16 +23,14 @@ from msgspec.structs import replace
 
 from streams.dead_letters import Rejected
 from streams.errors import BadRecord, DriftloopError
+from streams.labelling.examples import example_of
 from streams.labelling.overlay import Overlay, confirmed, labelled
 from streams.labelling.reading import FeedbackReader, read_served
 from streams.ports.batches import OutputRecord, SourceRecord
 from streams.ports.labels import Changes, EventName, Label, LabelStore, ServedEvent
-from streams.records import Example, Scored, decoder, encode
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
-
-_decode_scored = decoder(Scored).decode
 
 
 class LabelChange(NamedTuple):
@@ -109,6 +107,22 @@ class Join:
             log.error("a record could not be joined, setting it aside", exc_info=error)
             bad = BadRecord("failed", f"{type(error).__name__}: {error}")
             return Joined([], [], [(record, bad) for record in records], [])
+
+    def advance(self, watermark: float) -> list[OutputRecord]:
+        """Let what was served mature as if an event had happened then; returns its examples."""
+        self._watermark = max(self._watermark, watermark)
+        return self._matured()
+
+    def served(self, records: Iterable[SourceRecord]) -> list[ServedEvent | None]:
+        """What was served for the events that labels name, in order; None where nothing was."""
+        names: list[EventName | None] = []
+        for record in records:
+            name = None
+            with suppress(BadRecord):
+                name = self._reader.name(record)
+            names.append(name)
+        self._overlay.load([name for name in names if name is not None])
+        return [None if name is None else self._overlay.served.get(name) for name in names]
 
     def replay(self, topic: str, records: Sequence[SourceRecord]) -> list[LabelChange]:
         """Join consecutive records whose outputs were written before; returns labels' changes."""
@@ -208,11 +222,11 @@ class Join:
         examples = []
         for served in self._mature():
             if served.labels:
-                examples.append(_example(served, served.labels[-1], "feedback"))
+                examples.append(example_of(served, served.labels[-1], "feedback"))
             elif self._feedback.missing is not None:
                 known = served.event_time + self._feedback.horizon_seconds
                 absent = Label(-1, float(self._feedback.missing), known)
-                examples.append(_example(served, absent, "horizon"))
+                examples.append(example_of(served, absent, "horizon"))
         return examples
 
     def _mature(self) -> list[ServedEvent]:
@@ -262,7 +276,7 @@ class Join:
         missing = self._feedback.missing
         if served.matured and (before is not None or label.value != missing):
             known = before.value if before else missing
-            corrections.append(_example(changed, label, "correction", known))
+            corrections.append(example_of(changed, label, "correction", known))
 
     def _check_store(self, error: Exception) -> None:
         """Raise the error where the store does not answer: no record is at fault."""
@@ -271,26 +285,3 @@ class Join:
             self._store.due(0.0)
         except Exception:
             raise error from None
-
-
-def _example(
-    served: ServedEvent, label: Label, origin: str, previous: float | None = None
-) -> OutputRecord:
-    scored = _decode_scored(served.payload)
-    example = Example(
-        event_id=served.event_id,
-        event_time=served.event_time,
-        vector=scored.vector,
-        score=scored.score,
-        version=scored.version,
-        label=label.value,
-        labelled_at=label.known_at,
-        origin=origin,
-        key=served.key.decode(errors="replace"),
-        schema=scored.schema,
-        decision=scored.decision,
-        previous=previous,
-        arm=scored.arm,
-        propensity=scored.propensity,
-    )
-    return served.key, encode(example), []
