@@ -16,6 +16,7 @@ from streams.kafka import history
 from streams.kafka.connection import producer, unavailable
 from streams.kafka.topic_ids import together, topic_ids
 from streams.kafka.topics import ensure_topics
+from streams.ports.batches import TopicPartition
 from streams.settings import Settings
 from streams.spec import Pipeline
 
@@ -115,7 +116,7 @@ async def backfill(
 
 
 def _require_all(
-    kept: Mapping[history.TopicPartition, history.Kept], writer: history.HistoryWriter
+    kept: Mapping[TopicPartition, history.Kept], writer: history.HistoryWriter
 ) -> None:
     """See that history is no shorter than what was there. Raises `ConfigurationError`."""
     for at, found in kept.items():

@@ -70,8 +70,8 @@ class Block:
 
     def holds(self, partition: int, event: Happened) -> bool:
         """Whether an event of a partition is among the block's."""
-        events = self.events.get(partition)
-        return bool(events) and event.offset >= events[0].offset
+        events = self.events.get(partition, ())
+        return len(events) > 0 and event.offset >= events[0].offset
 
 
 class _Inside(NamedTuple):
@@ -97,9 +97,8 @@ class Planner:
         self._find_served = find_served
         self._ages = [one.label_age for one in plan.keys if one.labels]
         shared = [one for one in plan.keys if one.edges and one.key != key]
-        self._span = min(
-            [min(_delay(one) or math.inf, one.lag or math.inf) for one in shared], default=math.inf
-        )
+        apart = [min(_delay(one) or math.inf, one.lag or math.inf) for one in shared]
+        self._span = min(apart, default=math.inf)
         """Seconds of event time that partitions may be apart: what windows do not see."""
         self._at_once = [one.key for one in shared if not _delay(one)]
         """Shared keys of which an event sees the one before it."""
@@ -187,7 +186,8 @@ class Planner:
         decoded = self._decoder.decode([one for one in chunk if one.topic == self._topics.events])
         keys = dict.fromkeys((*self._label_keys, *self._at_once))
         names = {key: decoded.entities[key] for key in keys}
-        events, touching = {}, {}
+        events = dict[EventName, Happened]()
+        touching = dict[tuple[int, int], tuple[EventName, Sequence[Entity]]]()
         for i, (record, event_id) in enumerate(zip(decoded.records, decoded.ids, strict=True)):
             entities = [(key, names[key][i]) for key in names]
             takes = [one for one in entities if one[0] in self._label_keys]
@@ -212,10 +212,8 @@ class Planner:
         """Whether a label may not come before the events that the block has so far."""
         if not block.events:
             return False
-        if (
-            block.holds(label.partition, event)
-            and event.at + self._horizon < self._watermarks[label.partition]
-        ):
+        ripe = event.at + self._horizon < self._watermarks[label.partition]
+        if ripe and block.holds(label.partition, event):
             return True  # its event may have to mature before it
         if self._free(label.at, event.at):
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
@@ -64,9 +65,7 @@ class Replay:
         self._parts = {
             number: _Parts(
                 self._scoring.partition(number),
-                Labelling(
-                    pipeline, number, lambda at=number: open_store(at), state, _lost, topic_ids
-                ),
+                Labelling(pipeline, number, partial(open_store, number), state, _lost, topic_ids),
             )
             for number in range(partitions)
         }

@@ -146,7 +146,7 @@ async def require_none_under_way(settings: Settings, pipeline: Pipeline) -> None
 
 
 async def begin(settings: Settings, pipeline: Pipeline, partitions: int, written: int) -> None:
-    """Note that a backfill is under way, whose records are written at `written`. Raises as `end`."""
+    """Note that a backfill is under way, whose records are of `written`. Raises as `end`."""
     events = pipeline.topics.events
     offsets = {TopicPartition(events, number): 0 for number in range(partitions)}
     await _commit(settings, group_id(pipeline.name, "score"), offsets, f"{_UNDER_WAY}{written}")

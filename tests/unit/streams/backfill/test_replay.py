@@ -94,8 +94,8 @@ def pipelines() -> dict[str, Pipeline]:
     }
 
 
-def history(pipeline: Pipeline, seed: int, events: int = 600) -> list[Told]:
-    """Orders over three days, and labels soon or late, of known and unknown events, some changed."""
+def history(pipeline: Pipeline, seed: int, events: int = 400) -> list[Told]:
+    """Orders over three days, and labels soon or late, of known and unknown events."""
     chance, told, at = random.Random(seed), list[Told](), T0
     for number in range(events):
         at += chance.expovariate(1 / 400)
@@ -138,10 +138,9 @@ def by_event(examples: Sequence[Example]) -> dict[str, list[Example]]:
 
 
 @pytest.mark.parametrize("name", list(pipelines()))
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_it_is_what_streaming_leaves(name: str, seed: int) -> None:
+async def test_it_is_what_streaming_leaves(name: str) -> None:
     pipeline = pipelines()[name]
-    told = history(pipeline, seed)
+    told = history(pipeline, 1)
     topics = await replayed(pipeline, told, 1, 200)
     rehearsal = Rehearsal(pipeline)
     scored, examples, letters = list[Scored](), list[Example](), 0
@@ -156,7 +155,7 @@ async def test_it_is_what_streaming_leaves(name: str, seed: int) -> None:
         examples += made.examples
         letters += len(made.dead_letters)
     ours = topics.of(pipeline.topics.scored, Scored, 0)
-    assert len(scored) > 500
+    assert len(scored) > 350
     assert letters == len(topics.held[pipeline.topics.dead_letters, 0]) > 0
     assert ours == scored
     found = topics.of(pipeline.topics.examples, Example, 0)
@@ -169,9 +168,9 @@ async def test_it_is_what_streaming_leaves(name: str, seed: int) -> None:
 @pytest.mark.parametrize("name", list(pipelines()))
 async def test_partitions_side_by_side_come_to_the_same(name: str) -> None:
     pipeline = pipelines()[name]
-    told = history(pipeline, 3, events=800)
+    told = history(pipeline, 3, events=500)
     one_by_one = await replayed(pipeline, told, 3, 1)
-    together = await replayed(pipeline, told, 3, 300)
+    together = await replayed(pipeline, told, 3, 250)
     assert len(together.held[pipeline.topics.scored, 0]) > 100
     for topic in (pipeline.topics.events, pipeline.topics.feedback, pipeline.topics.scored):
         for number in range(3):
