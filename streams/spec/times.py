@@ -51,11 +51,14 @@ def parse(at: str | float) -> float:
         ValueError: it is no time.
     """
     try:
-        return float(epoch([float(at)])[0])  # a number may be written as text
+        number = float(at)  # a number may be written as text
     except ValueError:
-        return float(epoch([datetime.fromisoformat(str(at))])[0])
+        found = datetime.fromisoformat(str(at))
+        return (found.replace(tzinfo=found.tzinfo or UTC) - _EPOCH).total_seconds()
     except OverflowError:
         return math.inf
+    size = abs(number)
+    return next((number / per_second for least, per_second in _UNITS if size >= least), number)
 
 
 class TimeRange:
@@ -78,6 +81,11 @@ class TimeRange:
         latest = np.where(since > 0, np.minimum(since + self._ahead, LATEST), LATEST)
         rows = np.flatnonzero(~((at >= self._earliest) & (at <= latest))).tolist()
         return {row: self._complaint(float(at[row]), float(latest[row])) for row in rows}
+
+    def complaint(self, at: float, written: float) -> str:
+        """As `outside`, of one time; empty where it is in range."""
+        latest = min(written + self._ahead, LATEST) if written > 0 else LATEST
+        return "" if self._earliest <= at <= latest else self._complaint(at, latest)
 
     def _complaint(self, at: float, latest: float) -> str:
         until = readable(latest)

@@ -177,12 +177,20 @@ def _json(path: Path, reading: Reading) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = _row(line)
             except ValueError as error:
                 raise ConfigurationError(f"{path}, line {number}: no JSON ({error})") from None
             if not isinstance(row, dict):
                 raise ConfigurationError(f"{path}, line {number}: no JSON object")
             yield row
+
+
+def _row(line: bytes) -> Any:
+    """The JSON of a line. Raises `ValueError`."""
+    try:
+        return msgspec.json.decode(line)
+    except ValueError:
+        return json.loads(line)  # Python's has NaN, and says where an error is
 
 
 def _csv(path: Path, reading: Reading) -> Iterator[Row]:
