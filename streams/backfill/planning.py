@@ -226,6 +226,8 @@ class Planner:
         self._come[record.partition] = record.offset + 1
         happened = min(record.at, record.timestamp / 1000) if record.timestamp else record.at
         self._watermarks[record.partition] = max(self._watermarks[record.partition], happened)
+        if not inside.touching:
+            return
         name, touching = inside.touching.get((record.partition, record.offset), (None, ()))
         block.touched.update(dict.fromkeys(touching, record.partition))
         if name in self._early:  # the label reaches windows once the block has been worked off

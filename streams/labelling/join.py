@@ -184,13 +184,13 @@ class Join:
             entries.append(served)
             watermark = max(watermark, happened)
         overlay = self._overlay
-        overlay.load([served.name for served in entries])
+        names = [served.name for served in entries]
+        overlay.load(names)
         changes: list[LabelChange] = []
-        for served in entries:
-            name = served.name
+        for name, served in zip(names, entries, strict=True):
             if name in overlay.served:  # written twice under at_least_once
                 continue
-            overlay.put(served)
+            overlay.put(name, served)
             labels = overlay.early.get(name, ())
             if labels:
                 overlay.put_early(name, ())
@@ -236,10 +236,10 @@ class Join:
         due.update(
             {k: s for k, s in self._overlay.served.items() if s.matured or s.event_time < before}
         )
-        ripe = [served for served in due.values() if not served.matured]
-        for served in ripe:
-            self._overlay.put(replace(served, matured=True))
-        return sorted(ripe, key=attrgetter("event_time", "event_id"))
+        ripe = [(name, served) for name, served in due.items() if not served.matured]
+        for name, served in ripe:
+            self._overlay.put(name, replace(served, matured=True))
+        return sorted((served for _, served in ripe), key=attrgetter("event_time", "event_id"))
 
     def _expire(self) -> None:
         before = self._watermark - self._feedback.keep_seconds
@@ -263,14 +263,14 @@ class Join:
         before = served.labels[-1] if served.labels else None
         if before is not None and before.value == label.value:
             if label.known_at > before.known_at:
-                overlay.put(confirmed(served, label.known_at))
+                overlay.put(name, confirmed(served, label.known_at))
             self._outcomes["duplicate"] += 1
             return
         if before is not None and before.known_at > label.known_at:
             self._outcomes["stale"] += 1
             return
         changed = labelled(served, label)
-        overlay.put(changed)
+        overlay.put(name, changed)
         changes.append(LabelChange(changed, before.value if before else 0.0, label.value))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
         missing = self._feedback.missing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,11 +51,13 @@ def parse(at: str | float) -> float:
     Raises:
         ValueError: it is no time.
     """
+    if isinstance(at, str) and at[4:5] == "-":  # the usual case, without an error on the way
+        with suppress(ValueError):
+            return _since_epoch(datetime.fromisoformat(at))
     try:
         number = float(at)  # a number may be written as text
     except ValueError:
-        found = datetime.fromisoformat(str(at))
-        return (found.replace(tzinfo=found.tzinfo or UTC) - _EPOCH).total_seconds()
+        return _since_epoch(datetime.fromisoformat(str(at)))
     except OverflowError:
         return math.inf
     size = abs(number)
@@ -92,6 +95,11 @@ class TimeRange:
         if latest < LATEST:
             until += f", {text(self._ahead)} after the record was written"
         return f"{readable(at)} is out of range, which is {readable(self._earliest)} to {until}"
+
+
+def _since_epoch(at: datetime) -> float:
+    zoned = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return (zoned - _EPOCH).total_seconds()
 
 
 def numbers(values: Sequence[Any]) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
     python -m tests.bench.backfill                   # the Handbook's world, 1.75 M events
     python -m tests.bench.backfill --days 30 --stream
 
-Frauds have labels, known a week later; with `--every-label` all payments do. The files are written first; timed is all the rest:
-reading, features, what was served, the join, examples, and that the brokers have it. With
-`--stream` the same events are written to a topic of another pipeline, and scored by a worker
+Frauds have labels, known a week later; with `--every-label` all payments do. The files are written
+first; timed is all the rest: reading, features, what was served, the join, examples, and that the
+brokers have it. With `--stream` the same events are written to a topic of another pipeline, and scored by a worker
 without labels.
 """
 
