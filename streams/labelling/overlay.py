@@ -23,7 +23,7 @@ class Overlay:
         self.served: dict[EventName, ServedEvent] = {}
         self.early: dict[EventName, tuple[Label, ...]] = {}
         self._undo: list[tuple[dict[EventName, Any], EventName, Any]] = []
-        """The latest changes, in their order: where, and what was there before; None for nothing."""
+        """The latest changes, in their order: where, and what was there; None for nothing."""
 
     def load(self, names: Sequence[EventName]) -> None:
         """Read the store's entries for these events, before they are changed."""
