@@ -5,8 +5,8 @@
 
 Frauds have labels, known a week later; with `--every-label` all payments do. The files are written
 first; timed is all the rest: reading, features, what was served, the join, examples, and that the
-brokers have it. With `--stream` a scoring worker works off as many events of another pipeline, which
-is the part of that work without files, labels and examples.
+brokers have it. With `--stream` a scoring worker works off as many events of another pipeline: that
+work without files, labels and examples.
 """
 
 from __future__ import annotations
