@@ -89,12 +89,12 @@ def check_examples(
         and one.event_time < latest[homes[keys[one.event_id]]] - DELAY
     }
     assert Counter(one.event_id for _, one in examples) == Counter(list(mature))
-    for _, one in examples:
-        assert one.vector == served[one.event_id].vector
-        assert one.label == frauds[one.event_id]
-        assert one.labelled_at == one.event_time + DELAY
-        assert one.origin == ("feedback" if one.label else "horizon")
-    assert sum(one.label for _, one in examples) > 20
+    for _, example in examples:
+        assert example.vector == served[example.event_id].vector
+        assert example.label == frauds[example.event_id]
+        assert example.labelled_at == example.event_time + DELAY
+        assert example.origin == ("feedback" if example.label else "horizon")
+    assert sum(example.label for _, example in examples) > 20
 
 
 async def test_history_becomes_a_pipeline(settings: Settings, tmp_path: Path) -> None:
