@@ -13,6 +13,7 @@ import typer
 from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
 from workers.commands import (
+    backfilling,
     checking,
     costs,
     demo,
@@ -64,6 +65,7 @@ app.command()(planning.plan)
 app.command()(report.report)
 app.command()(costs.costs)
 app.command()(sending.send)
+app.command()(backfilling.backfill)
 app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)
