@@ -6,13 +6,10 @@ fields that they do not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from streams.distributions import Reference
 from streams.sums import ErrorSums, Histogram
@@ -281,21 +278,6 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     decided_on: int | None = None
     """`LedgerState.length` when it was decided: on a ledger that has grown since, it counts for
     nothing. None of an entry that counts in any case, as an operator's does."""
-
-
-_FLOAT = np.dtype("<f4")
-
-
-def pack(vectors: NDArray[np.float32]) -> list[bytes]:
-    """The rows of float32 [n, features] as records hold them."""
-    data, width = vectors.astype(_FLOAT, copy=False).tobytes(), vectors.shape[1] * _FLOAT.itemsize
-    return [data[start : start + width] for start in range(0, len(data), width)]
-
-
-def unpack(vectors: Sequence[bytes]) -> NDArray[np.float32]:
-    """Float32 [n, features] of vectors as records hold them; all of one width."""
-    found = np.frombuffer(bytearray().join(vectors), _FLOAT)
-    return found.reshape(len(vectors), -1) if vectors else found.reshape(0, 0)
 
 
 encode = msgspec.json.Encoder().encode

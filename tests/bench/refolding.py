@@ -13,7 +13,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiokafka import ConsumerRecord
@@ -33,14 +33,14 @@ async def refold(url: str, count: int) -> float:
     """Seconds that it takes to fold so many events again."""
     events = sample_events(pipeline, count)
     topic = pipeline.topics.events
-    records = [
+    records: list[SourceRecord] = [
         ConsumerRecord(topic, 0, number, 0, 0, b"", json.dumps(one).encode(), 0, 0, None, ())
         for number, one in enumerate(events)
     ]
 
     async def read(
         topic: str, partition: int, first: int, end: int
-    ) -> AsyncIterator[Sequence[SourceRecord]]:
+    ) -> AsyncIterator[list[SourceRecord]]:
         for start in range(first, end, _BATCH):
             yield records[start : min(start + _BATCH, end)]
 
