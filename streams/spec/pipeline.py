@@ -22,7 +22,7 @@ from streams.spec.events import Cleaning, Columns, Event
 from streams.spec.features import Block, Feature
 from streams.spec.feedback import Feedback
 from streams.spec.fields import optional, require_default
-from streams.spec.inputs import LARGEST_ROW, Input
+from streams.spec.inputs import LARGEST_ROW, Input, check_inputs
 from streams.spec.layout import Layout, Rows
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
@@ -110,17 +110,7 @@ class Pipeline:
                 known.append(feature.name)
 
     def _check_inputs(self) -> None:
-        for one in self.inputs:
-            if not hasattr(one, "tensor"):
-                raise PipelineError(
-                    "inputs", f"{one!r} is no input", "use Array, Image, Text, Audio or LastN"
-                )
-            one.validate(self.event.schema)
-        names = [one.name for one in self.inputs]
-        if repeated := {name for name in names if names.count(name) > 1}:
-            raise PipelineError(
-                f"inputs.{min(repeated)}", "is declared twice", "name one differently"
-            )
+        check_inputs(self.inputs, self.event.schema)
         if self.inputs and self.model.fit is not None:
             raise PipelineError(
                 "inputs", "are for a network, and model.fit takes features", "give network=factory"

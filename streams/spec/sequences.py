@@ -26,8 +26,8 @@ _MOST = 1000
 class LastN:
     """A field's values in the entity's last events before this one, the newest first.
 
-    With a `vocabulary` they are categories, hashed to 1 up to `vocabulary` - 1, with 0 after the
-    last: the network gets int64 [n, last]. Without one they are numbers, float32 [n, last].
+    With a `vocabulary` they are categories, hashed to 1 up to `vocabulary` - 1, 0 after the last,
+    and the network gets int64 [n, last]. Without one they are numbers, float32 [n, last].
     """
 
     name: str
