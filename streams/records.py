@@ -202,7 +202,7 @@ class Manifest(msgspec.Struct, frozen=True):
     code: str
     """Version of Driftloop, and a hash of the pipeline module's source."""
     environment: dict[str, str]
-    """Versions of python, torch, onnx and numpy."""
+    """Versions of python, onnx, numpy and of what it learned by; device, threads."""
     normalisation: dict[str, list[float]]
     """`mean` and `scale` by column, as fitted on the training slice."""
     threshold: float

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
@@ -18,14 +19,15 @@ from streams.spec.agreement import TaskParts, check_agreement, settled
 from streams.spec.derived import Derived
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
-from streams.spec.features import Feature
+from streams.spec.features import Block, Feature
 from streams.spec.feedback import Feedback
 from streams.spec.fields import optional, require_default
-from streams.spec.inputs import LARGEST_ROW, Input
-from streams.spec.layout import Layout
+from streams.spec.inputs import LARGEST_ROW, Input, check_inputs
+from streams.spec.layout import Layout, Rows
 from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
+from streams.spec.sequences import LastN
 from streams.spec.tasks import Task, TaskName
 from streams.spec.topics import Topics
 from streams.spec.vectors import Vectors
@@ -47,11 +49,11 @@ class Pipeline:
     features: Sequence[Feature]
     """What the model sees, in this order; may be empty where there are inputs."""
     model: Model
-    """The network, or an ONNX file."""
+    """The network, what fits another model, or an ONNX file."""
     feedback: Feedback
     """What a label is, and how late it may come."""
-    inputs: Sequence[Input] = ()
-    """Arrays, images, texts and sounds that the network sees beside the features, by name."""
+    inputs: Sequence[Input | LastN] = ()
+    """Arrays, images, texts, sounds, sequences: the network sees them beside the features."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     """What becomes of values that are missing or absurd, and of events that come twice."""
     decision: Decision = field(default_factory=Decision)
@@ -70,6 +72,8 @@ class Pipeline:
                 "use lower-case letters, digits and -, starting with a letter",
             )
         _check_parts(self)
+        for name, part in settled(self.predicts, self._parts).items():
+            object.__setattr__(self, name, part)
         if not self.features and not self.inputs:
             raise PipelineError("features", "are empty", "declare at least one, or an input")
         self.cleaning.validate(self.event.schema)
@@ -85,8 +89,6 @@ class Pipeline:
         self._check_inputs()
         self._check_missing()
         self._check_labels()
-        for name, part in settled(self.predicts, self._parts).items():
-            object.__setattr__(self, name, part)
         check_agreement(self.predicts, self._parts)
         compile_slices(self.policies.evaluate.slices, self.feature_names)
 
@@ -108,16 +110,10 @@ class Pipeline:
                 known.append(feature.name)
 
     def _check_inputs(self) -> None:
-        for one in self.inputs:
-            if not hasattr(one, "tensor"):
-                raise PipelineError(
-                    "inputs", f"{one!r} is no input", "use Array, Image, Text or Audio"
-                )
-            one.validate(self.event.schema)
-        names = [one.name for one in self.inputs]
-        if repeated := {name for name in names if names.count(name) > 1}:
+        check_inputs(self.inputs, self.event.schema)
+        if self.inputs and self.model.fit is not None:
             raise PipelineError(
-                f"inputs.{min(repeated)}", "is declared twice", "name one differently"
+                "inputs", "are for a network, and model.fit takes features", "give network=factory"
             )
         if self.layout.size > LARGEST_ROW:
             raise PipelineError(
@@ -164,6 +160,12 @@ class Pipeline:
         """What is predicted, and what that means to every other part."""
         return Task.of(self.task, self.model.outputs, self.model.quantiles)
 
+    @cached_property
+    def training(self) -> Mapping[str, float | int | str]:
+        """Training parameters that mean anything to the task, with defaults filled in."""
+        every = self.model.training().items()
+        return {name: value for name, value in every if self.predicts.trains_with(name)}
+
     @property
     def _parts(self) -> TaskParts:
         return TaskParts(self.model, self.feedback, self.decision, self.policies)
@@ -180,8 +182,9 @@ class Pipeline:
 
     @cached_property
     def windows(self) -> tuple[Window, ...]:
-        """The window features."""
-        return tuple(feature for feature in self.features if isinstance(feature, Window))
+        """The window features, and the windows of inputs."""
+        features = [feature for feature in self.features if isinstance(feature, Window)]
+        return (*features, *(one for seen in self._sequences for one in seen.windows))
 
     @cached_property
     def plan(self) -> FoldPlan:
@@ -190,7 +193,7 @@ class Pipeline:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """TaskParts of the events whose quality is followed by itself."""
+        """Parts of the events whose quality is followed by itself."""
         return compile_slices(self.policies.evaluate.slices, self.feature_names)
 
     @cached_property
@@ -252,9 +255,27 @@ class Pipeline:
         """Each input's tensors by name, [n, *shape]; by row what is wrong with events."""
         found, bad = dict[str, NDArray[Any]](), dict[int, str]()
         for one in self.inputs:
-            found[one.name], wrong = one.read(columns[one.field])
-            bad |= {row: f"{one.field}: {said}" for row, said in wrong.items()}
+            if not isinstance(one, LastN):
+                found[one.name], wrong = one.read(columns[one.field])
+                bad |= {row: f"{one.field}: {said}" for row, said in wrong.items()}
         return found, bad
+
+    def rows(
+        self,
+        stateless: Mapping[int, Block],
+        inputs: Mapping[str, NDArray[Any]],
+        folded: NDArray[np.float64],
+    ) -> Rows:
+        """What a version sees of events: of what was read of them, and a fold's [n, plan.width].
+
+        Raises as `Vectors.of`.
+        """
+        before = {one.name: one.found(self.plan, folded) for one in self._sequences}
+        return self.layout.rows(self.vectors.of(stateless, folded), {**inputs, **before})
+
+    @cached_property
+    def _sequences(self) -> tuple[LastN, ...]:
+        return tuple(one for one in self.inputs if isinstance(one, LastN))
 
 
 def _check_parts(pipeline: Pipeline) -> None:

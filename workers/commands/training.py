@@ -55,7 +55,7 @@ def train(
     if sum(choice is not None for choice in (last, offsets, from_version)) > 1:
         raise ConfigurationError("give one of --last, --offsets and --from-version")
     from workers.training.job import help_run
-    from workers.training.launched import given_rank
+    from workers.training.launched import given_rank, given_ranks
 
     pipeline, settings = find_pipeline(module), connected_settings(module)
     asyncio.run(ensure_topics(settings, pipeline))  # before the first event there are none
@@ -64,6 +64,8 @@ def train(
         return
     if last is not None and seconds(last, "--last") == 0:
         raise ConfigurationError("--last 0 leaves nothing to learn from - give 14d")
+    if pipeline.model.fit is not None and given_ranks() > 1:
+        raise ConfigurationError("model.fit is fitted by one process - train without torchrun")
     if given_rank():
         asyncio.run(help_run(settings, settings.pipeline))
         return
@@ -218,7 +220,7 @@ def _reporter(bar: Progress) -> OnStep:
 
     def report(step: Step) -> None:
         if step.stage == "read":
-            bar.update(task, description=f"{step.examples} examples; starting torch")
+            bar.update(task, description=f"{step.examples} examples; training")
         elif step.stage == "train":
             said = f"epoch {step.epoch}: loss {step.loss:.4f}, validation {step.metric:.4f}"
             bar.update(task, description=said, total=step.epochs, completed=step.epoch)

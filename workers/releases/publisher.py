@@ -95,7 +95,7 @@ class Publisher:
         files = {
             MODEL: data,
             MANIFEST: msgspec.json.format(encode(manifest)),
-            CARD: model_card(manifest, decision).encode(),
+            CARD: model_card(manifest, decision, self._pipeline.predicts).encode(),
         }
         self.repository.add(manifest.version, files)
 

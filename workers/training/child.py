@@ -45,7 +45,7 @@ from workers.training.launched import LOST, RankLost, given_rank, given_ranks
 from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
 
 if TYPE_CHECKING:
-    from workers.training.fit import Candidate
+    from workers.training.candidate import Candidate
 
 log = structlog.get_logger(__name__)
 

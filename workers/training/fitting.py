@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
+from streams.errors import ModelError
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.examples.reading import Examples, OffsetRanges, Reading
 from workers.releases.manifests import blank
+from workers.releases.repository import Repository
 from workers.training.job import Job, OnStep, Step
 from workers.training.launched import RankLost, given_ranks
 from workers.training.ranks import OneRank, Ranks
@@ -23,8 +26,10 @@ from workers.training.shards import read_together
 from workers.training.slices import Spans
 
 if TYPE_CHECKING:
+    from workers.training.candidate import Candidate
     from workers.training.epochs import Epoch, How, OnEpoch
-    from workers.training.fit import Candidate
+
+log = structlog.get_logger(__name__)
 
 
 def join(meeting: str | None) -> Ranks:
@@ -85,6 +90,9 @@ class Fitting:
         self, own: Examples, examples: Examples, spans: Spans, report: OnStep
     ) -> Candidate:
         """The part of the first rank, with its own examples and all. Raises as `train`."""
+        champion = self._champion()
+        if self.pipeline.model.fit is not None:
+            return self._fitted(examples, spans, champion, report)
         import torch
 
         from workers.training.fit import train
@@ -97,9 +105,39 @@ class Fitting:
             said = (now.epoch, now.epochs, now.loss, now.metric, now.seconds, gpus)
             report(Step("train", 0, *said))
 
-        found = train(self.pipeline, examples, spans, self._how(tell), own.between(*spans.train))
+        own = own.between(*spans.train)
+        found = train(self.pipeline, examples, spans, self._how(tell), own, champion)
         self.ranks.leave()
         report(Step("judge", gpus=gpus))
+        return found
+
+    def _champion(self) -> bytes | None:
+        """The champion's file, where the candidate begins from it."""
+        job, said = self.job, self.job.champion_manifest
+        if not self.pipeline.policies.retrain.warm_start or not job.champion:
+            return None
+        try:
+            if said is not None and said.schema_hash != self.pipeline.schema_hash:
+                raise ModelError("it takes other features")
+            repository = Repository(self.settings.model_repository, self.pipeline.name)
+            return repository.model(job.champion, said.model_sha256 if said else "")
+        except ModelError as error:
+            log.warning(
+                "the candidate begins anew, not from the champion",
+                champion=job.champion,
+                error=str(error),
+            )
+            return None
+
+    def _fitted(
+        self, examples: Examples, spans: Spans, champion: bytes | None, report: OnStep
+    ) -> Candidate:
+        """What `model.fit` makes of all examples: one process does."""
+        from workers.training.estimators.learning import train
+
+        report(Step("start"))
+        found = train(self.pipeline, examples, spans, self.job.threads, champion)
+        report(Step("judge"))
         return found
 
     def _how(self, tell: OnEpoch) -> How:
@@ -116,11 +154,12 @@ class Fitting:
         same = {
             "code": blank(self.pipeline).code,
             "schema": self.pipeline.schema_hash,
-            "parameters": self.pipeline.model.training(),
+            "parameters": self.pipeline.training,
             "offsets": job.offsets,
             "slices": job.slices,
             "watermark": job.label_watermark,
             "rank": [ranks.rank, ranks.size],
+            "champion": job.champion if self.pipeline.policies.retrain.warm_start else 0,
             "threads": job.threads,
             "torch": [str(torch.__version__), str(device)],
         }

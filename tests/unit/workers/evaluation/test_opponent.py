@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from streams.records import Example
+from streams.spec.tasks import BINARY
 from tests.models import linear, manifest
 from tests.synthetic import in_columns, made, pipeline
 from workers.evaluation.opponent import opponent, threshold
@@ -78,6 +79,6 @@ def test_the_card_names_every_rule_with_its_number() -> None:
         ("worse", "failed", "-0.02", "0"),
         ("threshold", "passed", "-", "-"),
     ]
-    card = model_card(manifest(pipeline, 1, b"", metrics=metrics), "The gate said reject.")
+    card = model_card(manifest(pipeline, 1, b"", metrics=metrics), "The gate said reject.", BINARY)
     assert "| worse | failed | -0.02 | 0 |" in card
     assert "gate.worse" not in card
