@@ -217,13 +217,11 @@ class Manifest(msgspec.Struct, frozen=True):
     cause: str = ""
     """The drift that it was made for; empty where it was made because its time had come."""
     columns: dict[str, str] = {}
-    """What each of its features means, by name, in the order in which it takes them
-    (`Pipeline.column_meanings`); empty in older manifests, as `inputs`."""
+    """What each of its features means, by name, in its order; empty in older manifests."""
     inputs: dict[str, str] = {}
     """What each of its inputs means, by name."""
     row: dict[str, str] = {}
-    """As `columns`, of all features of the rows that it was made from, which `schema_hash` names;
-    empty where they are its own."""
+    """As `columns`, of all features of the rows it was made from; empty where they are its own."""
     policies: dict[str, str] = {}
     """What the pipeline's policies were, by name."""
     model: str = ""
@@ -283,18 +281,14 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     nothing. None of an entry that counts in any case, as an operator's does."""
 
 
-_FLOAT = np.dtype("<f4")
-
-
 def pack(vectors: NDArray[np.float32]) -> list[bytes]:
     """The rows of float32 [n, features] as records hold them."""
-    data, width = vectors.astype(_FLOAT, copy=False).tobytes(), vectors.shape[1] * _FLOAT.itemsize
-    return [data[start : start + width] for start in range(0, len(data), width)]
+    return [row.tobytes() for row in vectors.astype("<f4", copy=False)]
 
 
 def unpack(vectors: Sequence[bytes]) -> NDArray[np.float32]:
     """Float32 [n, features] of vectors as records hold them; all of one width."""
-    found = np.frombuffer(bytearray().join(vectors), _FLOAT)
+    found = np.frombuffer(bytearray().join(vectors), "<f4")
     return found.reshape(len(vectors), -1) if vectors else found.reshape(0, 0)
 
 
