@@ -29,8 +29,9 @@ from tests.waiting import until
 from workers.worlds.card_fraud import World, simulate
 from workers.worlds.card_fraud.records import event_records, feedback_records
 
-WORLD = World(customers=180, terminals=150, days=52, radius=20.0)
+WORLD = World(customers=180, terminals=150, days=49, radius=20.0)
 HISTORY = 48 * DAY
+"""A day is left: partitions may be so far apart, and a backlog of more would be out of step."""
 
 
 @dataclass
