@@ -13,7 +13,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiokafka import ConsumerRecord
@@ -40,7 +40,7 @@ async def refold(url: str, count: int) -> float:
 
     async def read(
         topic: str, partition: int, first: int, end: int
-    ) -> AsyncIterator[Sequence[SourceRecord]]:
+    ) -> AsyncIterator[list[SourceRecord]]:
         for start in range(first, end, _BATCH):
             yield records[start : min(start + _BATCH, end)]
 
