@@ -6,13 +6,10 @@ fields that they do not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from streams.distributions import Reference
 from streams.sums import ErrorSums, Histogram
@@ -196,13 +193,14 @@ class Manifest(msgspec.Struct, frozen=True):
     counts: dict[str, list[int]]
     """Slice -> [examples, positives]."""
     schema_hash: str
+    """Names what the rows mean that it was made from (`Pipeline.schema_hash`)."""
     feature_names: list[str]
     seed: int
     parameters: dict[str, float | int | str]
     code: str
     """Version of Driftloop, and a hash of the pipeline module's source."""
     environment: dict[str, str]
-    """Versions of python, torch, onnx and numpy."""
+    """Versions of python, onnx, numpy and of what it learned by; device, threads."""
     normalisation: dict[str, list[float]]
     """`mean` and `scale` by column, as fitted on the training slice."""
     threshold: float
@@ -215,6 +213,18 @@ class Manifest(msgspec.Struct, frozen=True):
     the pipeline brings."""
     cause: str = ""
     """The drift that it was made for; empty where it was made because its time had come."""
+    columns: dict[str, str] = {}
+    """What each of its features means, by name, in the order in which it takes them
+    (`Pipeline.column_meanings`); empty in older manifests, as `inputs`."""
+    inputs: dict[str, str] = {}
+    """What each of its inputs means, by name."""
+    row: dict[str, str] = {}
+    """As `columns`, of all features of the rows that it was made from, which `schema_hash` names;
+    empty where they are its own."""
+    policies: dict[str, str] = {}
+    """What the pipeline's policies were, by name."""
+    model: str = ""
+    """Its model in Triton; empty for the pipeline's first, which has the pipeline's name."""
 
 
 class Action(StrEnum):
@@ -268,21 +278,6 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     decided_on: int | None = None
     """`LedgerState.length` when it was decided: on a ledger that has grown since, it counts for
     nothing. None of an entry that counts in any case, as an operator's does."""
-
-
-_FLOAT = np.dtype("<f4")
-
-
-def pack(vectors: NDArray[np.float32]) -> list[bytes]:
-    """The rows of float32 [n, features] as records hold them."""
-    data, width = vectors.astype(_FLOAT, copy=False).tobytes(), vectors.shape[1] * _FLOAT.itemsize
-    return [data[start : start + width] for start in range(0, len(data), width)]
-
-
-def unpack(vectors: Sequence[bytes]) -> NDArray[np.float32]:
-    """Float32 [n, features] of vectors as records hold them; all of one width."""
-    found = np.frombuffer(bytearray().join(vectors), _FLOAT)
-    return found.reshape(len(vectors), -1) if vectors else found.reshape(0, 0)
 
 
 encode = msgspec.json.Encoder().encode

@@ -17,8 +17,10 @@ from workers.commands import (
     checking,
     costs,
     demo,
+    diff,
     dlq,
     models,
+    new,
     pipeline,
     planning,
     produce,
@@ -42,6 +44,7 @@ app = typer.Typer(
     "new model versions published while traffic flows.",
     epilog="Start with `driftloop check MODULE`, then `driftloop up MODULE`.",
 )
+app.command()(new.new)
 app.command()(checking.check)
 app.command()(running.up)
 app.command()(demo.demo)
@@ -57,6 +60,7 @@ app.command()(models.promote)
 app.command()(models.rollback)
 app.command()(models.freeze)
 app.command()(models.thaw)
+app.command()(diff.diff)
 app.command()(planning.plan)
 app.command()(report.report)
 app.command()(costs.costs)

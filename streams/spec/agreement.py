@@ -7,7 +7,9 @@ from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from streams.errors import PipelineError
+from streams.spec.estimators import Ready, Sklearn
 from streams.spec.feedback import Feedback
+from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
 from streams.spec.rollout import Gate
@@ -52,6 +54,8 @@ def settled(task: Task, parts: TaskParts) -> dict[str, Any]:
 def check_agreement(task: Task, parts: TaskParts) -> None:
     """Raise a `PipelineError` unless these parts are what the task can work with."""
     _check_training(task, parts.model)
+    if parts.model.fit is not None:
+        _check_fit(task, parts.model, parts.policies.retrain)
     _check_gate(task, parts.policies.gate)
     _check_labels(task, parts.feedback)
     low, high = (0.0, 1.0) if task.classes else (float("-inf"), float("inf"))
@@ -66,11 +70,32 @@ def check_agreement(task: Task, parts: TaskParts) -> None:
 
 
 def _check_training(task: Task, model: Model) -> None:
-    for name, of_classes in (("positive_weight", True), ("point_loss", False)):
-        if name in model.parameters and of_classes != bool(task.classes):
+    for name in model.parameters:
+        if not task.trains_with(name):
             raise PipelineError(
                 f"model.parameters.{name}", f"means nothing to task={task.name!r}", "leave it out"
             )
+
+
+def _check_fit(task: Task, model: Model, retrain: Retrain) -> None:
+    if task.quantiles and isinstance(model.fit, Ready):
+        raise PipelineError(
+            "model.quantiles",
+            f"are not predicted by {type(model.fit).__name__}",
+            "leave them out, or give network=factory",
+        )
+    if retrain.warm_start and isinstance(model.fit, Sklearn):
+        raise PipelineError(
+            "policies.retrain.warm_start",
+            "is for networks, boosted trees and functions; Sklearn's begin anew",
+            "leave it out",
+        )
+    if retrain.processes > 1:
+        raise PipelineError(
+            "policies.retrain.processes",
+            f"{retrain.processes} train a network together, and model.fit is fitted by one",
+            "leave it out",
+        )
 
 
 def _check_gate(task: Task, gate: Gate) -> None:

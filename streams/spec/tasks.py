@@ -87,6 +87,11 @@ class Task:
         """What versions can be compared by, the usual one first."""
         return tuple(one for one in _METRICS[self.name] if one != "pinball" or self.quantiles)
 
+    def trains_with(self, parameter: str) -> bool:
+        """Whether a training parameter means anything to it."""
+        of_classes = {"positive_weight": True, "point_loss": False}.get(parameter)
+        return of_classes is None or of_classes == (self.classes > 0)
+
     def is_label(self, label: float) -> bool:
         """Whether this can be a label."""
         return label in range(self.classes) if self.classes else math.isfinite(label)

@@ -18,9 +18,10 @@ from streams.kafka.offsets import offsets_client
 from streams.kafka.reading import read_topic
 from streams.kafka.topics import group_id
 from streams.kafka.writing import send_all
-from streams.records import Example, Scored, decoder, unpack
+from streams.records import Example, Scored, decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.layout import unpack
 from tests.bench.backfill import write_files
 from tests.faults.harness import Workers, card_fraud_module
 from tests.reference.handbook_features import DAY, DELAY, fast_features
