@@ -116,7 +116,7 @@ async def backfill(
 
 
 def _require_all(
-    kept: Mapping[TopicPartition, history.Kept], writer: history.HistoryWriter
+    kept: Mapping[TopicPartition, history.HeldHistory], writer: history.HistoryWriter
 ) -> None:
     """See that history is no shorter than what was there. Raises `ConfigurationError`."""
     for at, found in kept.items():

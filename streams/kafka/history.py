@@ -26,7 +26,7 @@ _UNDER_WAY = "backfill "
 """Begins the note beside the scoring group's offsets; the milliseconds of its records follow."""
 
 
-class Kept:
+class HeldHistory:
     """What a partition holds already of history that was begun before."""
 
     def __init__(self, end: int, last: SourceRecord | None) -> None:
@@ -57,7 +57,7 @@ class HistoryWriter:
     def __init__(
         self,
         producer: AIOKafkaProducer,
-        kept: Mapping[TopicPartition, Kept],
+        kept: Mapping[TopicPartition, HeldHistory],
         written: int,
     ) -> None:
         """`written` is the timestamp of all records, milliseconds since 1970."""
@@ -102,16 +102,16 @@ class HistoryWriter:
 
 async def kept(
     settings: Settings, topics: Sequence[str], partitions: int
-) -> dict[TopicPartition, Kept]:
+) -> dict[TopicPartition, HeldHistory]:
     """What the topics hold, by partition; those that hold nothing are left out."""
-    found: dict[TopicPartition, Kept] = {}
+    found: dict[TopicPartition, HeldHistory] = {}
     async with offsets_client(settings) as asked:
         ends = {topic: await asked.ends(topic) for topic in topics}
     for topic, by_partition in ends.items():
         for number, end in by_partition.items():
             if end and number < partitions:
                 last = await read_last(settings, topic, number, 1)
-                found[TopicPartition(topic, number)] = Kept(end, last[-1] if last else None)
+                found[TopicPartition(topic, number)] = HeldHistory(end, last[-1] if last else None)
     return found
 
 

@@ -176,7 +176,7 @@ class StatefulParts(Parts):
 
     async def start(self) -> None:
         await super().start()
-        await require_none_under_way(self._settings, self._pipeline)
+        await self._connected(lambda: require_none_under_way(self._settings, self._pipeline))
         events = self._topics.id_of(self._pipeline.topics.events)
         self._opened = await self._connected(
             lambda: RedisFeatureState.of(self._settings, self._pipeline, events)

@@ -15,7 +15,7 @@ from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.commands.training import train_recent
 from workers.environment import connected_settings, find_pipeline, make_state_dir
-from workers.operations.files import InOrder, Reading, TimedRecord, records
+from workers.operations.files import FilesRead, InOrder, TimedRecord, records
 from workers.operations.resetting import require_idle, reset
 from workers.operations.worlds import world_records
 from workers.terminal import Module, console, note, out
@@ -61,7 +61,7 @@ def backfill(
         raise ConfigurationError("--limit is of a --world: of a file, give a shorter one")
     pipeline = find_pipeline(module)
     settings = connected_settings(module, needs=("kafka", "redis", *(["triton"] if train else [])))
-    reading = Reading()
+    reading = FilesRead()
     if world is None:
         found: Iterable[TimedRecord] = records(pipeline, events, labels, reading)
     else:
@@ -78,13 +78,13 @@ def backfill(
         f"{topics.examples}, {made.of(topics.dead_letters):,} in {topics.dead_letters}"
     )
     out.print("predictions were not written: nobody was served then")
+    out.print(f"next, `driftloop up {module}`: it goes on where history ends")
     if train:
         train_recent(settings, pipeline)
-    out.print(f"next, `driftloop up {module}`: it goes on where history ends")
 
 
 async def _backfill(
-    settings: Settings, pipeline: Pipeline, found: Iterable[TimedRecord], reading: Reading
+    settings: Settings, pipeline: Pipeline, found: Iterable[TimedRecord], reading: FilesRead
 ) -> Made:
     from streams.backfill.history import backfill, written_at
 

@@ -35,7 +35,7 @@ class TimedRecord(NamedTuple):
     value: bytes
 
 
-class Reading:
+class FilesRead:
     """How far files have been read."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ ToRecord = Callable[[Pipeline, Row, str, float], TimedRecord]
 
 
 def records(
-    pipeline: Pipeline, events: Path | None, labels: Path | None, reading: Reading | None = None
+    pipeline: Pipeline, events: Path | None, labels: Path | None, reading: FilesRead | None = None
 ) -> Iterator[TimedRecord]:
     """The records of both files, by time; each file is taken to be in the order of its times.
 
@@ -98,7 +98,7 @@ def records(
     Raises:
         ConfigurationError: a file cannot be read, is of no known kind, or lacks a column; where.
     """
-    reading, made = reading or Reading(), []
+    reading, made = reading or FilesRead(), []
     for record, path in ((label_record, labels), (event_record, events)):
         if path is not None:
             reading.expect(path)
@@ -107,7 +107,7 @@ def records(
 
 
 def _made(
-    record: ToRecord, pipeline: Pipeline, path: Path, reading: Reading
+    record: ToRecord, pipeline: Pipeline, path: Path, reading: FilesRead
 ) -> Iterator[TimedRecord]:
     before = 0.0
     for place, row in _rows(path, reading):
@@ -157,7 +157,7 @@ def _time(given: Any, before: float) -> float:
     return before
 
 
-def _rows(path: Path, reading: Reading) -> Iterable[tuple[int, Row]]:
+def _rows(path: Path, reading: FilesRead) -> Iterable[tuple[int, Row]]:
     """The rows, numbered from 1; cells of a CSV are text, which pipelines read as what they are."""
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -170,7 +170,7 @@ def _rows(path: Path, reading: Reading) -> Iterable[tuple[int, Row]]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _json(path: Path, reading: Reading) -> Iterator[Row]:
+def _json(path: Path, reading: FilesRead) -> Iterator[Row]:
     with path.open("rb") as lines:
         reading.begun(lines)
         for number, line in enumerate(lines, 1):
@@ -193,7 +193,7 @@ def _row(line: bytes) -> Any:
         return json.loads(line)  # Python's has NaN, and says where an error is
 
 
-def _csv(path: Path, reading: Reading) -> Iterator[Row]:
+def _csv(path: Path, reading: FilesRead) -> Iterator[Row]:
     with path.open("rb") as opened:
         reading.begun(opened)
         lines = io.TextIOWrapper(opened, encoding="utf-8-sig", newline="")
@@ -202,7 +202,7 @@ def _csv(path: Path, reading: Reading) -> Iterator[Row]:
             yield {name: value for name, value in row.items() if value not in ("", None)}
 
 
-_READERS: dict[str, Callable[[Path, Reading], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, FilesRead], Iterator[Row]]] = {
     ".ndjson": _json,
     ".jsonl": _json,
     ".json": _json,

@@ -8,7 +8,7 @@ import pytest
 
 from streams.errors import ConfigurationError
 from tests.unit.pipelines import declare
-from workers.operations.files import InOrder, Reading, records
+from workers.operations.files import FilesRead, InOrder, records
 
 PIPELINE = declare()
 
@@ -27,7 +27,7 @@ def event(number: int, at: object) -> str:
 def test_a_label_known_at_an_events_time_comes_before_it(tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("event_id,shopper,label,labelled_at\no0,ann,1,2000\n")
-    reading = Reading()
+    reading = FilesRead()
     found = list(
         records(PIPELINE, written(tmp_path, event(0, 1000), event(1, 2000)), labels, reading)
     )
