@@ -23,16 +23,14 @@ from msgspec.structs import replace
 
 from streams.dead_letters import Rejected
 from streams.errors import BadRecord, DriftloopError
+from streams.labelling.examples import ExampleMaker, is_candidate
 from streams.labelling.overlay import Overlay, confirmed, labelled
 from streams.labelling.reading import FeedbackReader, read_served
 from streams.ports.batches import OutputRecord, SourceRecord
 from streams.ports.labels import Changes, EventName, Label, LabelStore, ServedEvent
-from streams.records import Example, Scored, decoder, encode
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
-
-_decode_scored = decoder(Scored).decode
 
 
 class LabelChange(NamedTuple):
@@ -77,6 +75,7 @@ class Join:
         self._topics = pipeline.topics
         self._feedback = pipeline.feedback
         self._reader = FeedbackReader(pipeline)
+        self._examples = ExampleMaker(pipeline.feedback)
         self._store = store
         self._overlay = Overlay(store)
         self._watermark = store.watermark
@@ -205,15 +204,8 @@ class Join:
 
     def _matured(self) -> list[OutputRecord]:
         """The examples of events whose horizon has passed, in the order of event time."""
-        examples = []
-        for served in self._mature():
-            if served.labels:
-                examples.append(_example(served, served.labels[-1], "feedback"))
-            elif self._feedback.missing is not None:
-                known = served.event_time + self._feedback.horizon_seconds
-                absent = Label(-1, float(self._feedback.missing), known)
-                examples.append(_example(served, absent, "horizon"))
-        return examples
+        found = map(self._examples.matured, self._mature())
+        return [example for example in found if example is not None]
 
     def _mature(self) -> list[ServedEvent]:
         """Mark the events whose horizon has passed; returns them in the order of event time."""
@@ -246,10 +238,14 @@ class Join:
             overlay.put_early(name, (*overlay.early.get(name, ()), label))
             self._outcomes["unmatched"] += 1
             return
-        before = served.labels[-1] if served.labels else None
+        if label.item and not is_candidate(served, label.item):
+            self._outcomes["no_candidate"] += 1
+            return
+        same = (one for one in reversed(served.labels) if one.item == label.item)
+        before = next(same, None)
         if before is not None and before.value == label.value:
             if label.known_at > before.known_at:
-                overlay.put(confirmed(served, label.known_at))
+                overlay.put(confirmed(served, before, label.known_at))
             self._outcomes["duplicate"] += 1
             return
         if before is not None and before.known_at > label.known_at:
@@ -259,10 +255,9 @@ class Join:
         overlay.put(changed)
         changes.append(LabelChange(changed, before.value if before else 0.0, label.value))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
-        missing = self._feedback.missing
-        if served.matured and (before is not None or label.value != missing):
-            known = before.value if before else missing
-            corrections.append(_example(changed, label, "correction", known))
+        if served.matured:
+            correction = self._examples.corrected(served, changed, before)
+            corrections += [] if correction is None else [correction]
 
     def _check_store(self, error: Exception) -> None:
         """Raise the error where the store does not answer: no record is at fault."""
@@ -271,26 +266,3 @@ class Join:
             self._store.due(0.0)
         except Exception:
             raise error from None
-
-
-def _example(
-    served: ServedEvent, label: Label, origin: str, previous: float | None = None
-) -> OutputRecord:
-    scored = _decode_scored(served.payload)
-    example = Example(
-        event_id=served.event_id,
-        event_time=served.event_time,
-        vector=scored.vector,
-        score=scored.score,
-        version=scored.version,
-        label=label.value,
-        labelled_at=label.known_at,
-        origin=origin,
-        key=served.key.decode(errors="replace"),
-        schema=scored.schema,
-        decision=scored.decision,
-        previous=previous,
-        arm=scored.arm,
-        propensity=scored.propensity,
-    )
-    return served.key, encode(example), []

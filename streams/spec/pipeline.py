@@ -13,8 +13,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
-from streams.spec.aggregates import LabelRate, Window
-from streams.spec.agreement import TaskParts, check_agreement, settled
+from streams.spec.aggregates import Window
+from streams.spec.agreement import (
+    TaskParts,
+    check_agreement,
+    check_label_rates,
+    settled,
+    task_of,
+)
+from streams.spec.candidates import Candidates
 from streams.spec.derived import Derived
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
@@ -59,8 +66,10 @@ class Pipeline:
     policies: Policies = field(default_factory=Policies)
     """Delivery, fallback, retraining and the gate."""
     task: TaskName | None = None
-    """What is predicted: `binary` and `multiclass` are classes, `value` is a number. `None`: by the
-    model's outputs, binary where there is one."""
+    """What is predicted: `binary` and `multiclass` are classes, `value` is a number, `ranking` an
+    order of candidates. `None`: by the model's outputs, binary where there is one."""
+    candidates: Candidates | None = None
+    """Of a ranking: what is ranked."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
@@ -70,7 +79,7 @@ class Pipeline:
                 "use lower-case letters, digits and -, starting with a letter",
             )
         _check_parts(self)
-        if not self.features and not self.inputs:
+        if not self.features and not self.all_inputs:
             raise PipelineError("features", "are empty", "declare at least one, or an input")
         self.cleaning.validate(self.event.schema)
         for feature in self.features:
@@ -84,7 +93,7 @@ class Pipeline:
         self._check_names()
         self._check_inputs()
         self._check_missing()
-        self._check_labels()
+        check_label_rates(self.windows, self.feedback, self.candidates)
         for name, part in settled(self.predicts, self._parts).items():
             object.__setattr__(self, name, part)
         check_agreement(self.predicts, self._parts)
@@ -108,13 +117,13 @@ class Pipeline:
                 known.append(feature.name)
 
     def _check_inputs(self) -> None:
-        for one in self.inputs:
+        for one in self.all_inputs:
             if not hasattr(one, "tensor"):
                 raise PipelineError(
-                    "inputs", f"{one!r} is no input", "use Array, Image, Text or Audio"
+                    "inputs", f"{one!r} is no input", "use Array, Image, Text, Audio or Indices"
                 )
             one.validate(self.event.schema)
-        names = [one.name for one in self.inputs]
+        names = [one.name for one in self.all_inputs]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise PipelineError(
                 f"inputs.{min(repeated)}", "is declared twice", "name one differently"
@@ -123,7 +132,7 @@ class Pipeline:
             raise PipelineError(
                 "inputs",
                 f"make rows of {self.layout.size:,} bytes, more than {LARGEST_ROW:,}",
-                "make an image smaller, a text shorter, or a sound's rate lower",
+                "make an image smaller, a text shorter, a sound's rate or candidates.most lower",
             )
 
     def _check_missing(self) -> None:
@@ -143,30 +152,19 @@ class Pipeline:
             if name in self.event.schema.model_fields:
                 require_default(self.event.schema, name)
 
-    def _check_labels(self) -> None:
-        for window in self.windows:
-            if isinstance(window, LabelRate) and window.newest < self.feedback.horizon_seconds:
-                raise PipelineError(
-                    f"features.{window.label}.delay",
-                    f"{window.delay} is shorter than feedback.horizon",
-                    "labels are not known earlier: use the horizon or more",
-                )
-            number = window.class_ if isinstance(window, LabelRate) else None
-            if number is not None and number >= (named := len(self.feedback.classes)):
-                raise PipelineError(
-                    f"features.{window.label}.class_",
-                    f"feedback.classes names {named}, and none is {number}",
-                    "use the index of one of them, from 0 on",
-                )
-
     @cached_property
     def predicts(self) -> Task:
-        """What is predicted, and what that means to every other part."""
-        return Task.of(self.task, self.model.outputs, self.model.quantiles)
+        """What is predicted, and what that means to every other part. Raises `PipelineError`."""
+        return task_of(self.task, self.model, self.candidates)
 
     @property
     def _parts(self) -> TaskParts:
         return TaskParts(self.model, self.feedback, self.decision, self.policies)
+
+    @cached_property
+    def all_inputs(self) -> tuple[Input, ...]:
+        """The inputs, and the candidates as the last."""
+        return (*self.inputs, *([self.candidates] if self.candidates is not None else []))
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -221,8 +219,8 @@ class Pipeline:
         said = [self.feature_names, self.normalised, plan, stateless, cleaned]
         if found := revisions(self.windows):
             said.append(found)
-        if self.inputs:
-            said.append([[list(one.tensor), one.meaning] for one in self.inputs])
+        if self.all_inputs:
+            said.append([[list(one.tensor), one.meaning] for one in self.all_inputs])
         text = json.dumps(said)
         return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
@@ -235,7 +233,7 @@ class Pipeline:
         event = self.event
         named = [getattr(feature, "field", None) for feature in self.features]
         keys = [window.key for window in self.windows]
-        named += [one.field for one in self.inputs]
+        named += [one.field for one in self.all_inputs]
         return frozenset(filter(None, [event.id, event.key, event.time, *keys, *named]))
 
     @cached_property
@@ -246,12 +244,12 @@ class Pipeline:
     @cached_property
     def layout(self) -> Layout:
         """What a version sees of an event: the features, and the inputs after them."""
-        return Layout.of(len(self.feature_names), [one.tensor for one in self.inputs])
+        return Layout.of(len(self.feature_names), [one.tensor for one in self.all_inputs])
 
     def read_inputs(self, columns: Columns) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
         """Each input's tensors by name, [n, *shape]; by row what is wrong with events."""
         found, bad = dict[str, NDArray[Any]](), dict[int, str]()
-        for one in self.inputs:
+        for one in self.all_inputs:
             found[one.name], wrong = one.read(columns[one.field])
             bad |= {row: f"{one.field}: {said}" for row, said in wrong.items()}
         return found, bad

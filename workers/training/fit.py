@@ -66,7 +66,7 @@ def train(
     how = how or How()
     parameters = pipeline.model.training()
     sliced = cut(examples, slices)
-    require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
+    require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
     seed = int(parameters["seed"])
     mean, scale = statistics(sliced.train.vector, pipeline.normalised)
     normalise = Normalise(mean, scale)
@@ -81,7 +81,7 @@ def train(
         data = export(served, pipeline.layout)
         verify(data, served, sliced.validate.rows[:2048])
         scores = logits(served, as_tensors(sliced.validate.rows))
-    label = {} if pipeline.predicts.classes else {"label": numbers}
+    label = {"label": numbers} if pipeline.predicts.numeric else {}
     return Candidate(
         onnx=data,
         threshold=_threshold(pipeline, scores, sliced.validate.label),
