@@ -1,0 +1,75 @@
+"""Films: order a hundred of them for a user by what he has rated before, and learn from his choice.
+
+The network knows a user by the films that he has seen, so that it serves one who came after it was
+trained.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from streams import (
+    Candidates,
+    Column,
+    Event,
+    Feedback,
+    Gate,
+    Indices,
+    Model,
+    Pipeline,
+    Policies,
+    Retrain,
+)
+
+FILMS = 2048
+
+
+class Request(BaseModel):
+    """Someone wants to choose: the films that he has rated, oldest first, and those on offer."""
+
+    event_id: str
+    user: str
+    at: float
+    seen: list[int]
+    films: list[int]
+
+
+def network(features: int) -> Any:
+    import torch
+    from torch import nn
+
+    class Choice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen = nn.Embedding(FILMS, 64, padding_idx=0)
+            self.film = nn.Embedding(FILMS, 64)
+            self.liked = nn.Embedding(FILMS, 1)
+            self.kept = nn.Dropout1d(0.5)
+            for table in (self.seen, self.film, self.liked):
+                nn.init.normal_(table.weight, std=0.05)
+
+        def forward(self, seen: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
+            film = candidates[:, :, 1].long().clamp(0, FILMS - 1)
+            known = (seen > 0).sum(dim=1, keepdim=True).clamp(min=1)
+            user = self.kept(self.seen(seen)).sum(dim=1) / known**0.5
+            return (self.film(film) @ user.unsqueeze(2) + self.liked(film)).squeeze(2)
+
+    return Choice()
+
+
+pipeline = Pipeline(
+    name="films",
+    event=Event(Request, id="event_id", key="user", time="at"),
+    features=[],
+    inputs=[Indices("seen", field="seen", length=128, most=FILMS)],
+    candidates=Candidates("films", key="film", features=[Column("film", False)], explore=0.05),
+    model=Model(network, parameters={"learning_rate": 5e-3, "weight_decay": 0.1, "epochs": 12}),
+    task="ranking",
+    feedback=Feedback(horizon="1h", keep="1h"),
+    policies=Policies(
+        retrain=Retrain(every="7d", window="70d", validate="7d", evaluate="7d"),
+        gate=Gate(resample="entity"),
+    ),
+)
