@@ -1,33 +1,20 @@
-"""Films: order a hundred of them for a user by what he has rated before, and learn from his choice.
+"""Films: order a hundred of them for a user by what he has rated before, and learn what he takes.
 
-The network knows a user by the films that he has seen, so that it serves one who came after it was
-trained.
+The network knows a user by the films that he has seen, so that it serves who came after it.
 """
 
-from __future__ import annotations
-
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
-from streams import (
-    Candidates,
-    Column,
-    Event,
-    Feedback,
-    Gate,
-    Indices,
-    Model,
-    Pipeline,
-    Policies,
-    Retrain,
-)
+import streams as s
 
 FILMS = 2048
 
 
 class Request(BaseModel):
-    """Someone wants to choose: the films that he has rated, oldest first, and those on offer."""
+    """The films that a user has rated, oldest first, and those on offer."""
 
     event_id: str
     user: str
@@ -43,10 +30,8 @@ def network(features: int) -> Any:
     class Choice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.seen = nn.Embedding(FILMS, 64, padding_idx=0)
-            self.film = nn.Embedding(FILMS, 64)
-            self.liked = nn.Embedding(FILMS, 1)
-            self.kept = nn.Dropout1d(0.5)
+            self.seen, self.film = nn.Embedding(FILMS, 64, padding_idx=0), nn.Embedding(FILMS, 64)
+            self.liked, self.kept = nn.Embedding(FILMS, 1), nn.Dropout1d(0.5)
             for table in (self.seen, self.film, self.liked):
                 nn.init.normal_(table.weight, std=0.05)
 
@@ -59,17 +44,15 @@ def network(features: int) -> Any:
     return Choice()
 
 
-pipeline = Pipeline(
+pipeline = s.Pipeline(
     name="films",
-    event=Event(Request, id="event_id", key="user", time="at"),
+    event=s.Event(Request, id="event_id", key="user", time="at"),
+    cleaning=s.Cleaning(earliest=datetime(1997, 1, 1)),
     features=[],
-    inputs=[Indices("seen", field="seen", length=128, most=FILMS)],
-    candidates=Candidates("films", key="film", features=[Column("film", False)], explore=0.05),
-    model=Model(network, parameters={"learning_rate": 5e-3, "weight_decay": 0.1, "epochs": 12}),
+    inputs=[s.Indices("seen", field="seen", length=128, most=FILMS)],
+    candidates=s.Candidates("films", key="film", features=[s.Column("film", False)], explore=0.05),
+    model=s.Model(network, parameters={"learning_rate": 5e-3, "weight_decay": 0.1, "epochs": 12}),
     task="ranking",
-    feedback=Feedback(horizon="1h", keep="1h"),
-    policies=Policies(
-        retrain=Retrain(every="7d", window="70d", validate="7d", evaluate="7d"),
-        gate=Gate(resample="entity"),
-    ),
+    feedback=s.Feedback(horizon="1h", keep="1h"),
+    policies=s.Policies(retrain=s.Retrain(every="7d", window="70d", validate="7d", evaluate="7d")),
 )
