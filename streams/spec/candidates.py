@@ -120,7 +120,12 @@ class Candidates:
 
     def ids(self, value: Sequence[Any]) -> list[str]:
         """The ids of a request's candidates, in its order."""
-        return [spelt(getattr(one, self.key, one)) for one in value]
+        kinds = set(map(type, value))
+        if kinds == {str}:
+            return list(value)
+        if kinds == {int}:
+            return list(map(str, value))
+        return [spelt(getattr(one, self.key)) for one in value]
 
     def sample(self, random: np.random.Generator) -> Any:
         """Some small ids, as texts."""
