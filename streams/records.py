@@ -176,13 +176,14 @@ class Manifest(msgspec.Struct, frozen=True):
     counts: dict[str, list[int]]
     """Slice -> [examples, positives]."""
     schema_hash: str
+    """Names what the rows mean that it was made from (`Pipeline.schema_hash`)."""
     feature_names: list[str]
     seed: int
     parameters: dict[str, float | int | str]
     code: str
     """Version of Driftloop, and a hash of the pipeline module's source."""
     environment: dict[str, str]
-    """Versions of python, torch, onnx and numpy."""
+    """Versions of python, onnx, numpy and of what it learned by; device, threads."""
     normalisation: dict[str, list[float]]
     """`mean` and `scale` by column, as fitted on the training slice."""
     threshold: float
@@ -195,6 +196,18 @@ class Manifest(msgspec.Struct, frozen=True):
     the pipeline brings."""
     cause: str = ""
     """The drift that it was made for; empty where it was made because its time had come."""
+    columns: dict[str, str] = {}
+    """What each of its features means, by name, in the order in which it takes them
+    (`Pipeline.column_meanings`); empty in older manifests, as `inputs`."""
+    inputs: dict[str, str] = {}
+    """What each of its inputs means, by name."""
+    row: dict[str, str] = {}
+    """As `columns`, of all features of the rows that it was made from, which `schema_hash` names;
+    empty where they are its own."""
+    policies: dict[str, str] = {}
+    """What the pipeline's policies were, by name."""
+    model: str = ""
+    """Its model in Triton; empty for the pipeline's first, which has the pipeline's name."""
 
 
 class Action(StrEnum):

@@ -193,9 +193,12 @@ class Evaluation:
         masks = {"": np.ones(len(examples), bool)}
         if not self._pipeline.slices:
             return masks
-        size = self._layout.size
-        ours = np.array([len(one.vector) == size for one in examples])
-        rows = [one.vector if len(one.vector) == size else bytes(size) for one in examples]
+        size, known = self._layout.size, ("", self._pipeline.schema_hash)
+        ours = np.array([one.schema in known and len(one.vector) == size for one in examples])
+        rows = [
+            one.vector if is_ours else bytes(size)
+            for one, is_ours in zip(examples, ours.tolist(), strict=True)
+        ]
         vectors = features_of(self._layout.unpack(rows))
         return masks | {one.name: one.mask(vectors) & ours for one in self._pipeline.slices}
 

@@ -139,6 +139,7 @@ class ServedCounts:
         if not self._ranks:  # a candidate's score is nothing without those of the others
             scores = np.array([one.score for one in ours], np.float32)
         vectors = features_of(self._layout.unpack([one.vector for one in ours]))
+        vectors = vectors[:, list(map(self._pipeline.feature_names.index, binning.features))]
         binning.add(cell, binning.columns(vectors, scores.reshape(len(ours), -1)))
 
     async def _binning(self, version: int) -> Binning | None:

@@ -109,6 +109,22 @@ class Join:
             bad = BadRecord("failed", f"{type(error).__name__}: {error}")
             return Joined([], [], [(record, bad) for record in records], [])
 
+    def advance(self, watermark: float) -> list[OutputRecord]:
+        """Let what was served mature as if an event had happened then; returns its examples."""
+        self._watermark = max(self._watermark, watermark)
+        return self._matured()
+
+    def served(self, records: Iterable[SourceRecord]) -> list[ServedEvent | None]:
+        """What was served for the events that labels name, in order; None where nothing was."""
+        names: list[EventName | None] = []
+        for record in records:
+            name = None
+            with suppress(BadRecord):
+                name = self._reader.name(record)
+            names.append(name)
+        self._overlay.load([name for name in names if name is not None])
+        return [None if name is None else self._overlay.served.get(name) for name in names]
+
     def replay(self, topic: str, records: Sequence[SourceRecord]) -> list[LabelChange]:
         """Join consecutive records whose outputs were written before; returns labels' changes."""
         changes = self.take(records).changes
@@ -169,13 +185,13 @@ class Join:
             entries.append(served)
             watermark = max(watermark, happened)
         overlay = self._overlay
-        overlay.load([served.name for served in entries])
+        names = [served.name for served in entries]
+        overlay.load(names)
         changes: list[LabelChange] = []
-        for served in entries:
-            name = served.name
+        for name, served in zip(names, entries, strict=True):
             if name in overlay.served:  # written twice under at_least_once
                 continue
-            overlay.put(served)
+            overlay.put(name, served)
             labels = overlay.early.get(name, ())
             if labels:
                 overlay.put_early(name, ())
@@ -214,10 +230,10 @@ class Join:
         due.update(
             {k: s for k, s in self._overlay.served.items() if s.matured or s.event_time < before}
         )
-        ripe = [served for served in due.values() if not served.matured]
-        for served in ripe:
-            self._overlay.put(replace(served, matured=True))
-        return sorted(ripe, key=attrgetter("event_time", "event_id"))
+        ripe = [(name, served) for name, served in due.items() if not served.matured]
+        for name, served in ripe:
+            self._overlay.put(name, replace(served, matured=True))
+        return sorted((served for _, served in ripe), key=attrgetter("event_time", "event_id"))
 
     def _expire(self) -> None:
         before = self._watermark - self._feedback.keep_seconds
@@ -245,14 +261,14 @@ class Join:
         before = next(same, None)
         if before is not None and before.value == label.value:
             if label.known_at > before.known_at:
-                overlay.put(confirmed(served, before, label.known_at))
+                overlay.put(name, confirmed(served, before, label.known_at))
             self._outcomes["duplicate"] += 1
             return
         if before is not None and before.known_at > label.known_at:
             self._outcomes["stale"] += 1
             return
         changed = labelled(served, label)
-        overlay.put(changed)
+        overlay.put(name, changed)
         changes.append(LabelChange(changed, before.value if before else 0.0, label.value))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
         if served.matured:

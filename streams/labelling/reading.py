@@ -46,6 +46,7 @@ class FeedbackReader:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._indices = {name: float(i) for i, name in enumerate(pipeline.feedback.classes)}
+        self._numbers = pipeline.predicts.classes == 0
         self._times = pipeline.cleaning.times
         self._ranks = pipeline.predicts.ranks
 
@@ -76,11 +77,12 @@ class FeedbackReader:
 
     def _value(self, label: float | bool | str) -> float:
         """A label as a number: of a class, its index."""
+        if self._numbers:
+            label = _number(label)
         if isinstance(label, str):
             if label not in self._indices:
-                known = ", ".join(self._indices)
-                said = f"no class, those are {known}" if known else "no number, and none is named"
-                raise BadRecord("label", f"{label!r} is {said}")
+                known = ", ".join(self._indices) or "declared: feedback.classes is empty"
+                raise BadRecord("label", f"{label!r} is no class, those are {known}")
             return self._indices[label]
         label = float(label)
         if self._indices and label not in range(len(self._indices)):
@@ -96,9 +98,19 @@ class FeedbackReader:
             raise BadRecord(
                 "time", f"labelled_at {feedback.labelled_at!r} is neither ISO 8601 nor a number"
             ) from None
-        for complaint in self._times.outside([at], [record.timestamp / 1000]).values():
+        if complaint := self._times.complaint(at, record.timestamp / 1000):
             raise BadRecord("time", f"labelled_at {complaint}")
         return at
+
+
+def _number(label: float | bool | str) -> float:
+    """A number, which in a CSV is a text. Raises `BadRecord`."""
+    try:
+        if not isinstance(label, bool):
+            return float(label)
+    except ValueError:
+        pass
+    raise BadRecord("label", f"{label!r} is no number")
 
 
 def _decoded(decode: Any, record: SourceRecord) -> Any:

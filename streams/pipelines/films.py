@@ -39,7 +39,8 @@ def network(features: int) -> Any:
             film = candidates[:, :, 1].long().clamp(0, FILMS - 1)
             known = (seen > 0).sum(dim=1, keepdim=True).clamp(min=1)
             user = self.kept(self.seen(seen)).sum(dim=1) / known**0.5
-            return (self.film(film) @ user.unsqueeze(2) + self.liked(film)).squeeze(2)
+            found: torch.Tensor = self.film(film) @ user.unsqueeze(2) + self.liked(film)
+            return found.squeeze(2)
 
     return Choice()
 

@@ -42,7 +42,7 @@ from streams.scoring.partition import JointScoring, PartitionScoring
 from streams.scoring.restoration import Restoration
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
-from streams.spec.layout import Rows
+from streams.spec.layout import Rows, features_of
 
 log = structlog.get_logger(__name__)
 
@@ -211,9 +211,9 @@ class Scoring:
 
         An event is finite before it is folded (`decoding`); what older state holds may not be.
         """
-        vectors = self._pipeline.vectors.of(decoded.features, folded.aggregates)
-        rows = self._pipeline.layout.rows(vectors, decoded.inputs)
-        keep = (finite := np.isfinite(vectors).all(axis=1)) & ~folded.duplicate
+        rows = self._pipeline.rows(decoded.features, decoded.inputs, folded.aggregates)
+        finite = np.isfinite(features_of(rows)).all(axis=1)
+        keep = finite & ~folded.duplicate
         if keep.all():
             return decoded, rows
         rejected = [

@@ -20,6 +20,7 @@ from streams.spec.budget import Budget
 from streams.spec.candidates import Candidates
 from streams.spec.derived import Derived
 from streams.spec.drift import Drift
+from streams.spec.estimators import LabelledRows, LightGBM, Sklearn, Training, XGBoost
 from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
 from streams.spec.features import Bucket, Column, Feature, OneHot, Transform
@@ -33,6 +34,7 @@ from streams.spec.pipeline import Pipeline
 from streams.spec.policy import Policies
 from streams.spec.rollout import Gate, RollOut
 from streams.spec.scaling import Scale
+from streams.spec.sequences import LastN
 from streams.spec.serving import Decision, Fallback, Invalid
 from streams.spec.sounds import Audio
 from streams.spec.texts import Text
@@ -65,8 +67,11 @@ __all__ = [
     "Infer",
     "Invalid",
     "LabelRate",
+    "LabelledRows",
     "Lag",
     "Last",
+    "LastN",
+    "LightGBM",
     "Max",
     "Mean",
     "Min",
@@ -77,10 +82,13 @@ __all__ = [
     "Retrain",
     "RollOut",
     "Scale",
+    "Sklearn",
     "Slices",
     "Std",
     "Sum",
     "Text",
     "TimeSince",
+    "Training",
     "Transform",
+    "XGBoost",
 ]

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from streams.errors import PipelineError
 from streams.spec.aggregates import LabelRate, Window
 from streams.spec.candidates import Candidates
+from streams.spec.estimators import Ready, Sklearn
 from streams.spec.feedback import Feedback
+from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
 from streams.spec.rollout import Gate
@@ -107,6 +109,8 @@ def settled(task: Task, parts: TaskParts) -> dict[str, Any]:
 def check_agreement(task: Task, parts: TaskParts) -> None:
     """Raise a `PipelineError` unless these parts are what the task can work with."""
     _check_training(task, parts.model)
+    if parts.model.fit is not None:
+        _check_fit(task, parts.model, parts.policies.retrain)
     _check_gate(task, parts.policies.gate)
     _check_labels(task, parts.feedback)
     low, high = (0.0, 1.0) if task.classes else (float("-inf"), float("inf"))
@@ -123,11 +127,32 @@ def check_agreement(task: Task, parts: TaskParts) -> None:
 
 
 def _check_training(task: Task, model: Model) -> None:
-    for name, meant in (("positive_weight", task.classes > 0), ("point_loss", task.numeric)):
-        if name in model.parameters and not meant:
+    for name in model.parameters:
+        if not task.trains_with(name):
             raise PipelineError(
                 f"model.parameters.{name}", f"means nothing to task={task.name!r}", "leave it out"
             )
+
+
+def _check_fit(task: Task, model: Model, retrain: Retrain) -> None:
+    if task.quantiles and isinstance(model.fit, Ready):
+        raise PipelineError(
+            "model.quantiles",
+            f"are not predicted by {type(model.fit).__name__}",
+            "leave them out, or give network=factory",
+        )
+    if retrain.warm_start and isinstance(model.fit, Sklearn):
+        raise PipelineError(
+            "policies.retrain.warm_start",
+            "is for networks, boosted trees and functions; Sklearn's begin anew",
+            "leave it out",
+        )
+    if retrain.processes > 1:
+        raise PipelineError(
+            "policies.retrain.processes",
+            f"{retrain.processes} train a network together, and model.fit is fitted by one",
+            "leave it out",
+        )
 
 
 def _check_gate(task: Task, gate: Gate) -> None:
@@ -212,6 +237,10 @@ def _check_no_classes(task: Task, parts: TaskParts) -> None:
 
 
 def _check_ranking(parts: TaskParts) -> None:
+    if parts.model.fit is not None:
+        raise PipelineError(
+            "model.fit", "learns one label an event, and a ranking has several", "give network="
+        )
     if parts.policies.rollout.gradual:
         raise PipelineError(
             "policies.rollout",

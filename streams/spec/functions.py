@@ -9,9 +9,13 @@ from typing import Any
 
 from streams.errors import PipelineError
 
+_COUNTS = ("no argument", "one argument")
 
-def check_function(function: Any, where: str, mend: str) -> None:
-    """See that a function takes one argument and returns at once; `mend` says what it should be.
+
+def check_function(function: Any, where: str, mend: str, arguments: int = 1) -> None:
+    """See that a function takes so many arguments, and returns at once.
+
+    `mend` says what it should be.
 
     Raises:
         PipelineError: it cannot be called so.
@@ -26,10 +30,12 @@ def check_function(function: Any, where: str, mend: str) -> None:
     except (TypeError, ValueError):  # of C, and says nothing
         return
     try:
-        signature.bind(None)
+        signature.bind(*[None] * arguments)
     except TypeError as error:
         raise PipelineError(
-            where, f"cannot be called with one argument ({error}, of {signature})", mend
+            where,
+            f"cannot be called with {_COUNTS[arguments]} ({error}, of {signature})",
+            mend,
         ) from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -65,6 +65,32 @@ class Input(Protocol):
     def sample(self, random: np.random.Generator) -> Any:
         """A value that a field may have, as JSON has it."""
         ...
+
+
+class Declared(Protocol):
+    """What every input has, whatever it reads."""
+
+    @property
+    def name(self) -> str:
+        """Of the tensor."""
+        ...
+
+    def validate(self, schema: type[BaseModel]) -> None:
+        """Raise a `PipelineError` where the declaration does not fit the event's schema."""
+        ...
+
+
+def check_inputs(inputs: Sequence[Declared], schema: type[BaseModel]) -> None:
+    """Raise a `PipelineError` where one does not fit the schema, or two have one name."""
+    for one in inputs:
+        if not hasattr(one, "tensor"):
+            raise PipelineError(
+                "inputs", f"{one!r} is no input", "use Array, Image, Text, Audio, Indices or LastN"
+            )
+        one.validate(schema)
+    names = [one.name for one in inputs]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise PipelineError(f"inputs.{min(repeated)}", "is declared twice", "name one differently")
 
 
 def each(values: Values, tensor: Tensor, read: Callable[[Any], NDArray[Any]]) -> Read:

@@ -27,6 +27,9 @@ class Retrain:
     """No candidate is made from fewer examples of the rarest class."""
     processes: int = 1
     """Processes that train a candidate together on one machine; with GPUs, one on each."""
+    warm_start: bool = False
+    """Whether a candidate begins from the champion: a network with its weights, boosted trees with
+    its trees. Its file then carries them, too."""
 
     def __post_init__(self) -> None:
         check_fields(self, "policies.retrain")

@@ -1,4 +1,4 @@
-"""The model: a network factory or an ONNX file, its tensors, and how Triton is told about it."""
+"""The model: a network, what fits another one, or an ONNX file; its tensors and parameters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
+from streams.spec.estimators import BOOSTED_LOSSES, Fit, Ready, Sklearn, Value
 from streams.spec.functions import check_function
 from streams.spec.tasks import check_quantiles
 
 INPUT = "features"
 OUTPUT = "scores"
+_FITS = "pass a function Training -> bytes, Sklearn(factory), XGBoost(...) or LightGBM(...)"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Model:
 
     The network maps float32 [n, features], already normalised, to logits [n, outputs]. Its
     normalisation and its final sigmoid or softmax are part of the exported model, so the vector
-    that is served, logged and trained on is the plain one.
+    that is served, logged and trained on is the plain one. A `fit` gets the plain one, and gives
+    probabilities, or numbers in the label's unit.
     """
 
     network: Callable[[int], Any] | None = None
@@ -36,9 +39,13 @@ class Model:
     quantiles: tuple[float, ...] = ()
     """Of a value: quantiles of the label that are predicted beside the point, as `(0.5, 0.95)`. The
     network returns [n, 1 + quantiles], the point first."""
-    parameters: Mapping[str, float | int | str] = field(default_factory=dict)
-    """Training parameters: learning_rate, batch_size, epochs, patience, weight_decay, seed;
-    positive_weight of classes, point_loss of a value (huber, squared or absolute)."""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    """Of training a network: learning_rate, batch_size, epochs, patience, weight_decay, seed;
+    positive_weight of classes, point_loss of a value (huber, squared or absolute). Of a `fit`:
+    seed, positive_weight and point_loss, and of a function's any others."""
+    fit: Fit | Ready | None = None
+    """Or what learns otherwise: a function `Training -> bytes` (an ONNX file), or
+    `Sklearn(factory)`, `XGBoost(...)`, `LightGBM(...)`."""
 
     def __post_init__(self) -> None:
         check_fields(self, "model")
@@ -48,40 +55,56 @@ class Model:
             raise PipelineError(
                 "model.onnx", f"{self.onnx!r} is no path", 'write Path("model.onnx")'
             )
-        if (self.network is None) == (self.onnx is None):
+        if sum(one is not None for one in (self.network, self.fit, self.onnx)) != 1:
             raise PipelineError(
                 "model",
-                "needs a network or an onnx file, not both",
-                "give network=factory, or onnx=Path(...)",
+                "needs one of a network, a fit and an onnx file",
+                "give network=factory, fit=XGBoost(...) or onnx=Path(...)",
             )
         if self.network is not None:
             mend = "pass a function: number of features -> nn.Module"
             if hasattr(type(self.network), "forward"):
                 raise PipelineError("model.network", "is a network, and not what builds one", mend)
             check_function(self.network, "model.network", mend)
+        if self.fit is not None and not isinstance(self.fit, Ready):
+            check_function(self.fit, "model.fit", _FITS)
         if self.outputs < 1:
             raise PipelineError("model.outputs", f"{self.outputs} is not positive", "use 1 or more")
         check_quantiles(self.quantiles)
         if self.quantiles and self.outputs == 1:
             object.__setattr__(self, "outputs", 1 + len(self.quantiles))
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
         if not isinstance(self.parameters, Mapping):
             raise PipelineError(
                 "model.parameters", f"{self.parameters!r} is no mapping", 'write {"epochs": 10}'
             )
-        unknown = set(self.parameters) - set(TRAINING_DEFAULTS)
-        if unknown:
-            raise PipelineError(
-                f"model.parameters.{min(unknown, key=str)}",
-                "is not known",
-                f"use: {', '.join(TRAINING_DEFAULTS)}",
-            )
+        known = FIT_DEFAULTS if self.fit is not None else TRAINING_DEFAULTS
         for name, value in self.parameters.items():
-            if complaint := _complaint(name, value):
+            if name in known:
+                complaint = _complaint(name, value) or self._not_fitted(name, value)
+            elif self.fit is None or isinstance(self.fit, Ready):
+                inside = "" if self.fit is None else f"; {type(self.fit).__name__} takes its own"
+                raise PipelineError(
+                    f"model.parameters.{name}", "is not known", f"use: {', '.join(known)}{inside}"
+                )
+            else:
+                complaint = "" if isinstance(value, Value) else "use a number or a text"
+            if complaint:
                 raise PipelineError(f"model.parameters.{name}", f"{value!r} cannot be", complaint)
 
-    def training(self) -> dict[str, float | int | str]:
+    def _not_fitted(self, name: str, value: object) -> str:
+        """What else a known parameter must be, for what is fitted; empty where it is."""
+        if name != "point_loss" or not isinstance(self.fit, Ready):
+            return ""
+        if isinstance(self.fit, Sklearn):
+            return "leave it out: the regressor that the factory builds has its own"
+        return "" if value in BOOSTED_LOSSES else f"use {' or '.join(BOOSTED_LOSSES)}"
+
+    def training(self) -> dict[str, Value]:
         """Training parameters with defaults filled in."""
-        return {**TRAINING_DEFAULTS, **self.parameters}
+        return {**(TRAINING_DEFAULTS if self.fit is None else FIT_DEFAULTS), **self.parameters}
 
 
 def _complaint(name: str, value: object) -> str:
@@ -114,7 +137,7 @@ _LARGEST = float(1 << 63)
 POINT_LOSSES = ("huber", "squared", "absolute")
 """How far off a point is: Huber's loss counts errors beyond one standard deviation of the label
 linearly, so that a few amounts do not decide every step."""
-TRAINING_DEFAULTS: dict[str, float | int | str] = {
+TRAINING_DEFAULTS: dict[str, Value] = {
     "learning_rate": 1e-3,
     "batch_size": 256,
     "epochs": 20,
@@ -124,3 +147,9 @@ TRAINING_DEFAULTS: dict[str, float | int | str] = {
     "point_loss": "huber",
     "seed": 7,
 }
+FIT_DEFAULTS: dict[str, Value] = {
+    "positive_weight": 1,
+    "point_loss": "squared",
+    "seed": TRAINING_DEFAULTS["seed"],
+}
+"""Nothing is weighted unless it is asked for: a function may not look at weights."""

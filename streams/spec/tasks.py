@@ -116,6 +116,11 @@ class Task:
         """What versions can be compared by, the usual one first."""
         return tuple(one for one in _METRICS[self.name] if one != "pinball" or self.quantiles)
 
+    def trains_with(self, parameter: str) -> bool:
+        """Whether a training parameter means anything to it."""
+        meant = {"positive_weight": self.classes > 0, "point_loss": self.numeric}
+        return meant.get(parameter, True)
+
     def is_label(self, label: float | Sequence[float]) -> bool:
         """Whether this can be a label."""
         if self.ranks:

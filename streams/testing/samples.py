@@ -25,6 +25,7 @@ from streams.spec import CountDistinct, OneHot, Pipeline
 from streams.spec.fields import base_type, json_name, numeric, optional, plain
 from streams.spec.inputs import Input
 from streams.spec.loading import explained
+from streams.spec.sequences import LastN
 
 _START = datetime(2024, 1, 1, tzinfo=UTC)
 _ATTEMPTS = 40
@@ -155,7 +156,7 @@ class _Sampler:
         if name in {plan.key for plan in windows} and not self._known(name):
             return self._named(name, lambda _: self._random.randrange(self._entities))
         for one in self._pipeline.all_inputs:
-            if one.field == name:
+            if not isinstance(one, LastN) and one.field == name:
                 noise = np.random.default_rng(self._random.randrange(1 << 32))
                 return [partial(_noise, one, noise)]
         made = self._known(name) or self._plausible(name)
@@ -168,7 +169,7 @@ class _Sampler:
 
     def _known(self, name: str) -> list[Make]:
         """Categories that a feature names."""
-        for feature in self._pipeline.features:
+        for feature in self._pipeline.computed:
             if isinstance(feature, OneHot) and feature.field == name:
                 return [self._one_of([plain(value) for value in feature.values])]
         return []

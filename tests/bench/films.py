@@ -22,8 +22,6 @@ from streams.testing import Rehearsal
 from tests.bench.worlds.films import (
     TOP,
     TRAIN,
-    Floats,
-    Ints,
     Ratings,
     popular,
     random_split,
@@ -31,13 +29,14 @@ from tests.bench.worlds.films import (
     ratings,
     together,
 )
+from tests.bench.worlds.stream import Floats, Ints
 from workers.examples.reading import Examples
 from workers.releases.onnx_files import run, session
 from workers.training.epochs import How
 from workers.training.fit import train
 from workers.training.slices import Spans
 
-ASKED = pipeline.candidates
+MOST = pipeline.model.outputs
 KNOWN = "SAR .382, NCF .396, BPR .442, BiVAE .475 (Microsoft's Recommenders, at random by user)"
 ROUNDS = 14
 """Requests that are made of each user's ratings."""
@@ -90,8 +89,8 @@ def _requests(
             continue
         chosen = np.zeros(len(seen), bool)
         chosen[random.permutation(len(seen))[: min(20, max(1, len(seen) // 4))]] = True
-        others = np.setdiff1d(random.permutation(films)[: 4 * ASKED.most] + 1, seen)
-        others = random.permutation(others)[: ASKED.most - int(chosen.sum())]
+        others = np.setdiff1d(random.permutation(films)[: 4 * MOST] + 1, seen)
+        others = random.permutation(others)[: MOST - int(chosen.sum())]
         candidates = np.concatenate([seen[chosen], others])
         label = np.repeat([1.0, 0.0], [int(chosen.sum()), len(others)])
         yield at, seen[~chosen], candidates, label
@@ -108,7 +107,7 @@ def _rows(seen: list[Ints], candidates: list[Ints]) -> Rows:
 
 def _examples(made: list[Request]) -> Examples:
     count = len(made)
-    label = np.full((count, ASKED.most), np.nan, np.float32)
+    label = np.full((count, MOST), np.nan, np.float32)
     for row, (_, _, _, labels) in enumerate(made):
         label[row, : len(labels)] = labels
     at = np.array([one[0] for one in made])
@@ -120,7 +119,7 @@ def _examples(made: list[Request]) -> Examples:
         label=label,
         labelled_at=at,
         version=np.zeros(count, np.int64),
-        score=np.zeros((count, ASKED.most), np.float32),
+        score=np.zeros((count, MOST), np.float32),
         origin=np.full(count, "feedback", object),
     )
 
@@ -129,8 +128,8 @@ def _all_films(onnx: bytes, histories: list[Ints], found: Ratings) -> Floats:
     """Logarithms of shares [users, films], a page at a time; film 1, on each page, joins them."""
     films, loaded = int(found.film.max()) + 1, session(onnx)
     scores = np.zeros((len(histories), films))
-    for first in range(2, films + 1, ASKED.most - 1):
-        page = np.arange(first, min(first + ASKED.most - 1, films + 1))
+    for first in range(2, films + 1, MOST - 1):
+        page = np.arange(first, min(first + MOST - 1, films + 1))
         page = np.concatenate([[1], page])
         shares = run(loaded, _rows(histories, [page] * len(histories)))[:, : len(page)]
         odds = np.log(np.maximum(shares, 1e-38).astype(np.float64))

@@ -4,9 +4,9 @@
 
 Each kind is declared beside a `Count` over the same window of the same entities, whose windows are
 full: they hold as many events as the row says. Events come in time order, one a second, evenly over
-the entities, 256 to a call. `server` is the CPU time of the server alone, `call` the time from a
-fold's begin to its answer, both per event; `beside` is what the kind adds to the server's time for
-the count alone, measured in the same run.
+the entities: with 40 of them and 256 events to a call, an entity has six in a call. `server` is the
+CPU time of the server alone, `call` the time from a fold's begin to its answer, both per event;
+`beside` is what the kind adds to the server's time for the count alone, measured in the same run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from streams.spec.aggregates import Window
 from streams.spec.windows import compile_plan
 from tests.valkey import Valkey
 
-BATCH = 256
 START = 1_500_000_000
 
 
@@ -83,19 +82,19 @@ KINDS: dict[str, Declare] = {
 class Load:
     """Payments, one a second, evenly over the cards."""
 
-    def __init__(self, cards: int, fields: tuple[str, ...]) -> None:
+    def __init__(self, cards: int, fields: tuple[str, ...], size: int) -> None:
         self._rng = np.random.default_rng(1)
-        self._cards, self._fields = cards, fields
+        self._cards, self._fields, self._size = cards, fields, size
         self._offset = 0
 
     def batch(self) -> FoldBatch:
         """The next payments."""
-        first, rng = self._offset, self._rng
-        self._offset += BATCH
+        first, rng, size = self._offset, self._rng, self._size
+        self._offset += size
         rows = np.arange(first, self._offset)
         drawn = {
-            "amount": np.round(rng.gamma(2.0, 27.0, BATCH), 2),
-            "shop": np.floor(rng.integers(0, 50, BATCH) * 1e14),  # as large as hashes are
+            "amount": np.round(rng.gamma(2.0, 27.0, size), 2),
+            "shop": np.floor(rng.integers(0, 50, size) * 1e14),  # as large as hashes are
         }
         return FoldBatch(
             partition=0,
@@ -107,26 +106,25 @@ class Load:
             entities=[[b"%d" % card for card in (rows % self._cards).tolist()]],
             values=np.stack([drawn[name] for name in self._fields], 1)
             if self._fields
-            else np.empty((BATCH, 0)),
+            else np.empty((size, 0)),
             committed=first,
         )
 
 
 async def measure(
-    server: Valkey, declare: Declare, kept: int, cards: int, timed: int
-) -> tuple[float, float, float]:
-    """Microseconds of the server and of a call, per event; bytes of an entity."""
+    server: Valkey, declare: Declare, kept: int, options: argparse.Namespace
+) -> tuple[float, float]:
+    """Microseconds of the server and of a call, per event."""
+    cards, size = options.entities, options.batch
     over = f"{kept * cards}s"
     plan = compile_plan(EVENT, [Count(key="card", over=over), *declare(over)], 0)
     with server.client() as client:
         client.flushall()
-        empty = int(client.info("memory")["used_memory"])
         state = await RedisFeatureState.connect(server.url, "bench", plan, 60.0)
-        load = Load(cards, plan.values)
-        for _ in range(-(-kept * cards // BATCH) + 1):
+        load = Load(cards, plan.values, size)
+        for _ in range(-(-kept * cards // size) + 1):
             await state.fold(load.batch())
-        size = (int(client.info("memory")["used_memory"]) - empty) / cards
-        spent, cpu, calls = 0.0, _cpu(client), -(-timed // BATCH)
+        spent, cpu, calls = 0.0, _cpu(client), -(-options.timed // size)
         for _ in range(calls):
             batch = load.batch()
             begin = time.perf_counter()
@@ -135,7 +133,7 @@ async def measure(
         server_seconds = _cpu(client) - cpu
         await state.close()
     assert (folded.aggregates[:, 0] == kept).all(), "windows are full, and no more"
-    return server_seconds / calls / BATCH * 1e6, spent / calls / BATCH * 1e6, size
+    return server_seconds / calls / size * 1e6, spent / calls / size * 1e6
 
 
 def _cpu(client: Any) -> float:
@@ -149,14 +147,12 @@ async def run(server: Valkey, options: argparse.Namespace) -> None:
     print("| Beside a Count |" + "".join(f" {n:,} events: server | beside | call |" for n in sizes))
     print("|---|" + "---|---|---|" * len(sizes))
     alone = dict.fromkeys(sizes, 0.0)
-    for name, declare in KINDS.items():
+    for name in options.kinds or KINDS:
+        declare = KINDS[name]
         row = [name]
         for kept in sizes:
-            rounds = [
-                await measure(server, declare, kept, options.entities, options.timed)
-                for _ in range(options.rounds)
-            ]
-            spent, call, _ = (min(column) for column in zip(*rounds, strict=True))
+            rounds = [await measure(server, declare, kept, options) for _ in range(options.rounds)]
+            spent, call = (min(column) for column in zip(*rounds, strict=True))
             alone[kept] = alone[kept] or spent
             row += [f"{spent:.1f} µs", f"{spent - alone[kept]:+.1f} µs", f"{call:.1f} µs"]
         print(f"| {' | '.join(row)} |", flush=True)
@@ -166,6 +162,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--entities", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=256, help="events to a call")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="only these; the first is alone")
     parser.add_argument("--timed", type=int, default=10_000, help="events, per kind and size")
     parser.add_argument("--rounds", type=int, default=3, help="of which the quickest counts")
     with tempfile.TemporaryDirectory() as directory, Valkey(Path(directory)) as server:

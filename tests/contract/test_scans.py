@@ -81,12 +81,16 @@ async def opened(kind: str, request: pytest.FixtureRequest, library: Library) ->
 
 
 @pytest.mark.parametrize("money", [(1.0, 20.25, -3.5), (1 / 3, 1e12, -2e-9)], ids=["money", "any"])
-@pytest.mark.parametrize("kind", ["memory", "redis"])
+@pytest.mark.parametrize(
+    ("kind", "library"),
+    [("memory", Library.of()), ("redis", Library.of()), ("redis", Library.of(block=16))],
+    ids=["memory", "redis", "redis-small-blocks"],
+)
 async def test_windows_of_hundreds_of_events(
-    kind: str, money: Sequence[float], request: pytest.FixtureRequest
+    kind: str, library: Library, money: Sequence[float], request: pytest.FixtureRequest
 ) -> None:
     events, truth = stream(700, money), BruteForce(PLAN)
-    state, first = await opened(kind, request, Library.of()), 0
+    state, first = await opened(kind, request, library), 0
     most = 0.0
     for size in itertools.cycle([1, 150, 40]):
         if not (some := events[first : first + size]):
@@ -113,7 +117,7 @@ async def test_an_entity_that_has_too_many_events_finds_among_its_latest(
     monkeypatch.setattr(memory_state, "MOST_EVENTS", 64)
     monkeypatch.setattr(memory_state, "LEFT_EVENTS", 48)
     memory = await opened("memory", request, Library.of())
-    redis = await opened("redis", request, Library.of(64, 48))
+    redis = await opened("redis", request, Library.of(64, 48, block=8))
     events = stream(400, (1.0, 2.0))
     for first in range(0, len(events), 30):
         batch = fold_batch(events[first : first + 30], first)

@@ -69,6 +69,16 @@ class Fixed(nn.Module):
         return x[:, :1]
 """
 
+FITS = """\
+def fit(training):
+    return training.features.onnx
+
+
+def margins():
+    from sklearn.linear_model import SGDClassifier
+    return SGDClassifier()
+"""
+
 
 def check(folder: Path, model: str, before: str = "", source: str = SOURCE) -> tuple[int, str]:
     """Exit code and standard error."""
@@ -115,6 +125,21 @@ def check(folder: Path, model: str, before: str = "", source: str = SOURCE) -> t
             ["orders.py: model.onnx: cannot read gone.onnx", "check the pipeline's model.onnx"],
         ),
         ('Model(onnx="other.onnx")', "", ["the ONNX file takes", "expected one input"]),
+        (
+            "Model(fit=fit)",
+            FITS,
+            ["orders.py, line 17: model.fit fails on [200, 2]", "no attribute 'onnx'"],
+        ),
+        (
+            "Model(fit=Sklearn(margins))",
+            FITS,
+            ["orders.py, line 20: model.fit: SGDClassifier has no predict_proba"],
+        ),
+        (
+            "Model(fit=XGBoost(max_dept=3))",
+            "",
+            ["model.fit.max_dept: is not used by XGBoost - did you mean max_depth?"],
+        ),
     ],
     ids=[
         "fails",
@@ -125,6 +150,9 @@ def check(folder: Path, model: str, before: str = "", source: str = SOURCE) -> t
         "not-exported",
         "no-file",
         "other-features",
+        "fit-fails",
+        "no-probabilities",
+        "unused",
     ],
 )
 def test_what_is_wrong_with_the_model_is_one_line(
@@ -145,6 +173,11 @@ def test_a_network_is_tried_where_its_file_does_not_load_torch(tmp_path: Path) -
     assert code == 1
     assert said.startswith("error: orders.py, line 20: the network cannot be exported to ONNX")
     assert said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize("fit", ["XGBoost(n_estimators=9)", "LightGBM(early_stopping_rounds=4)"])
+def test_trees_that_can_be_served_pass(fit: str, tmp_path: Path) -> None:
+    assert check(tmp_path, f"Model(fit={fit})") == (0, "")
 
 
 def test_a_model_that_works_passes(tmp_path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from streams.kafka.topics import ensure_topics
 from streams.ledger.state import LedgerState
@@ -17,6 +15,7 @@ from streams.ledger.topic import append, new_entry
 from streams.records import Action, Example, Scored, encode, unpack
 from streams.settings import Settings
 from streams.spec import Pipeline
+from tests.commands import shown
 from tests.faults.harness import Record, Workers, card_fraud_module, caught_up, publish
 from tests.faults.quality import wrong_drift
 from tests.integration.test_trainer import decided, trainer
@@ -25,11 +24,9 @@ from tests.reference.served import a_reference
 from tests.shadowing import T0, vectors
 from tests.synthetic import DAY, START, made, write_examples
 from tests.waiting import until
-from workers.cli import app
-from workers.environment import environment, find_pipeline
+from workers.environment import find_pipeline
 from workers.releases.onnx_files import run, session
 from workers.releases.repository import Repository
-from workers.terminal import out
 
 EVENTS = 4000
 MODULE = """\
@@ -160,23 +157,6 @@ async def test_a_drift_makes_one_candidate_that_says_why(
     assert "a (mean 2.98" in candidate.cause
     assert "constant" not in candidate.cause
     assert [number for number, one in now.versions.items() if one.cause] == [2]
-    shown = _shown(settings, monkeypatch)
-    assert "alarm" in shown
-    assert candidate.cause[:30] in _shown(settings, monkeypatch, "show", "2")
-
-
-def _shown(settings: Settings, monkeypatch: pytest.MonkeyPatch, *asked: str) -> str:
-    for name, value in environment(settings).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(out, "width", 200)
-    found = []
-
-    def invoke() -> None:  # the command has an event loop of its own
-        found.append(CliRunner().invoke(app, ["models", *(asked or ("drift",)), "drifting"]))
-
-    thread = threading.Thread(target=invoke)
-    thread.start()
-    thread.join()
-    assert found[0].exit_code == 0, found[0].output
-    said: str = found[0].output
-    return said
+    assert "alarm" in shown(settings, monkeypatch, "models", "drift", "drifting")
+    said = shown(settings, monkeypatch, "models", "show", "2", "drifting")
+    assert candidate.cause[:30] in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,20 +10,19 @@ import msgspec
 import numpy as np
 import pytest
 from aiokafka import ConsumerRecord
-from typer.testing import CliRunner
 
 from streams.evaluation.totals import Total
 from streams.kafka.topics import ensure_topics
 from streams.records import Prediction, decoder
 from streams.settings import Settings
 from tests import amounts
+from tests.commands import shown
 from tests.faults.harness import Output, Record, Workers, caught_up, publish
-from tests.faults.quality import wrong_cells
+from tests.faults.quality import wrong_cells, wrong_drift
 from tests.integration.test_trainer import decided, trainer
 from tests.synthetic import DAY, START, write_examples
 from tests.waiting import until
-from workers.cli import app
-from workers.environment import environment, find_pipeline
+from workers.environment import find_pipeline
 from workers.evaluation.progressive import read_cells
 from workers.releases.onnx_files import run, session
 from workers.releases.repository import Repository
@@ -34,7 +32,7 @@ from tests.amounts import declare
 
 pipeline = declare("served-values")
 """
-EVENTS = 3000
+EVENTS = 1500
 VECTORS, LABELS = amounts.drawn(EVENTS, seed=41)
 BEGINS = START + 7 * DAY
 
@@ -51,7 +49,7 @@ def event(name: str, machine: int, at: float, vector: list[float]) -> Record:
 
 def events() -> list[Record]:
     """Half a day of events that no training saw."""
-    return [event(f"e{n}", n % 7, BEGINS + n * 14, v) for n, v in enumerate(VECTORS.tolist())]
+    return [event(f"e{n}", n % 7, BEGINS + n * 28, v) for n, v in enumerate(VECTORS.tolist())]
 
 
 def later() -> list[Record]:
@@ -61,7 +59,7 @@ def later() -> list[Record]:
 
 def labels() -> list[Record]:
     said = [
-        {"event_id": f"e{n}", "label": label, "labelled_at": BEGINS + n * 14 + 3600}
+        {"event_id": f"e{n}", "label": label, "labelled_at": BEGINS + n * 28 + 3600}
         for n, label in enumerate(LABELS.tolist())
     ]
     return [(b"machine-%d" % (n % 7), msgspec.json.encode(one)) for n, one in enumerate(said)]
@@ -86,9 +84,11 @@ async def test_an_amount_is_learnt_served_with_its_quantiles_and_measured(
 
     with Workers(settings, pipeline, tmp_path) as workers:
         running = [workers.start(role) for role in ("score", "label", "evaluate")]
+        for one in running:
+            await until(one.joined, "it works", within=60.0, said=one.said)
         async with Output(settings, topics.predictions) as out:
             await publish(settings, topics.events, events())
-            await out.wait(EVENTS)
+            await out.wait(EVENTS, timeout=60.0)
         await publish(settings, topics.feedback, labels())
         await until(
             lambda: caught_up(settings, pipeline, "label", topics.feedback),
@@ -97,8 +97,9 @@ async def test_an_amount_is_learnt_served_with_its_quantiles_and_measured(
         )
         await publish(settings, topics.events, later())
         async with Output(settings, topics.examples) as examples:
-            await examples.wait(len(trained) + EVENTS)
+            await examples.wait(len(trained) + EVENTS, timeout=60.0)
         assert await wrong_cells(settings, pipeline) == []
+        assert await wrong_drift(settings, pipeline) == []
         assert all(one.alive for one in running), [one.said() for one in running]
 
     data = Repository(settings.model_repository, pipeline.name).model(1, made.model_sha256)
@@ -108,9 +109,9 @@ async def test_an_amount_is_learnt_served_with_its_quantiles_and_measured(
     assert sum(cell.events for cell in cells) == EVENTS
     assert 0.92 <= found["below_0.95"] <= 0.98
     assert found["coverage"] == 1.0
-    shown = _shown(settings, monkeypatch)
-    assert f"{found['mae']:.4g}" in shown
-    assert f"{found['below_0.95']:.1%}" in shown
+    said = shown(settings, monkeypatch, "models", "quality", "served_values")
+    assert f"{found['mae']:.4g}" in said
+    assert f"{found['below_0.95']:.1%}" in said
 
 
 def _served_is_what_the_file_says(records: Sequence[ConsumerRecord], data: bytes) -> None:
@@ -122,20 +123,3 @@ def _served_is_what_the_file_says(records: Sequence[ConsumerRecord], data: bytes
     served = np.array([scores[f"e{n}"] for n in range(EVENTS)])
     assert served == pytest.approx(said, rel=1e-5)
     assert (np.diff(served[:, 1:], axis=1) >= 0).all()
-
-
-def _shown(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `driftloop models quality` prints."""
-    for name, value in environment(settings).items():
-        monkeypatch.setenv(name, value)
-    found = []
-
-    def invoke() -> None:  # the command has an event loop of its own
-        found.append(CliRunner().invoke(app, ["models", "quality", "served_values"]))
-
-    thread = threading.Thread(target=invoke)
-    thread.start()
-    thread.join()
-    assert found[0].exit_code == 0, found[0].output
-    said: str = found[0].output
-    return said

@@ -14,12 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.adapters.memory.state import MemoryFeatureState
-from streams.adapters.redis.state import RedisFeatureState
+from streams.adapters.redis.state import Library, RedisFeatureState
 from streams.ports.features import FeatureState, Folded, LabelsFolded
 from streams.spec.windows import FoldPlan, KeyPlan, Kind, Scan
 from tests.folds import E, L, fold_batch, label_batch
 from tests.reference.brute_force import BruteForce
 from tests.valkey import Valkey
+
+_SMALL = Library.of(block=4)
+"""Windows of some events are several blocks of a scan."""
 
 names = (f"random-{number}" for number in itertools.count())
 
@@ -138,7 +141,7 @@ async def opened(kind: str, server: Valkey, plan: FoldPlan) -> AsyncIterator[Fea
     """A fresh state; closed also where hypothesis ends an example half way."""
     state: FeatureState = MemoryFeatureState(plan)
     if kind == "redis":
-        state = await RedisFeatureState.connect(server.url, next(names), plan)
+        state = await RedisFeatureState.connect(server.url, next(names), plan, library=_SMALL)
     try:
         yield state
     finally:
@@ -172,7 +175,7 @@ def close(one: Folded, aggregates: np.ndarray, duplicate: np.ndarray, case: Case
 
 
 @given(cases())
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 def test_memory_equals_brute_force(case: Case) -> None:
     answers, counts = asyncio.run(play(MemoryFeatureState(case.plan), case))
     truth = BruteForce(case.plan)
@@ -184,7 +187,7 @@ def test_memory_equals_brute_force(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 def test_redis_equals_memory(server: Valkey, case: Case) -> None:
     async def both() -> None:
         async with opened("redis", server, case.plan) as state:
@@ -198,7 +201,7 @@ def test_redis_equals_memory(server: Valkey, case: Case) -> None:
 
 
 @given(cases(), st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @pytest.mark.parametrize("kind", ["memory", "redis"])
 def test_a_replay_with_any_boundaries_equals_the_first_time(
     server: Valkey, kind: str, case: Case, data: st.DataObject

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from workers.evaluation.case import Case, Contender
 from workers.evaluation.estimates import deviations
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.metrics import Labels, Scores, metric, point
-from workers.evaluation.resampling import resampled
 
 GATE = Gate(resamples=100, least_support=2, alerts=1e9, calibration=1e9)
 SKLEARN = {"average_precision": average_precision_score, "roc_auc": roc_auc_score}
@@ -130,14 +128,3 @@ def test_the_interval_covers_the_true_gain() -> None:
         gain = found.evidence.champion.gain
         covered += gain.low(z) <= truth <= gain.high(z)
     assert 0.85 <= covered / 300 <= 0.95
-
-
-def test_thirty_thousand_rows_are_judged_in_seconds() -> None:
-    random = np.random.default_rng(1)
-    labels = (random.random(30_000) < 0.01).astype(np.float32)
-    scores = (random.random((30_000, 2)) + labels[:, None]).astype(np.float32)
-    metrics = [metric("average_precision", scores[:, i], labels) for i in range(2)]
-    begun = time.monotonic()
-    found = resampled(metrics, labels, 500, seed=1)
-    assert found.shape == (500, 2)
-    assert time.monotonic() - begun < 5

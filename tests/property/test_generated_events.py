@@ -26,7 +26,7 @@ async def test_every_generated_record_is_accounted_for_once(seed: int) -> None:
     assert {"malformed", "invalid", "empty", "missing-key", "time"} <= set(account.causes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     values=st.lists(
         st.binary() | json_values.map(lambda v: repr(v).encode()), min_size=1, max_size=20

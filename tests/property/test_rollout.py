@@ -126,7 +126,7 @@ def disturbed(world: list[Moment], data: st.DataObject) -> Ledger:
     return ledger
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(WORLDS, st.data())
 def test_whatever_befalls_the_controllers_the_ledger_says_the_same(
     world: list[Moment], data: st.DataObject
@@ -136,7 +136,7 @@ def test_whatever_befalls_the_controllers_the_ledger_says_the_same(
     assert found.state == expected.state
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(WORLDS)
 def test_no_version_skips_a_step_or_goes_on_after_its_end(world: list[Moment]) -> None:
     way: dict[int, list[tuple[Stage, float]]] = {}
@@ -156,7 +156,7 @@ def test_no_version_skips_a_step_or_goes_on_after_its_end(world: list[Moment]) -
     assert all(steps == whole[: len(steps)] for steps in way.values())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(WORLDS)
 def test_nothing_that_was_proven_worse_or_failed_is_on_its_way_at_the_end(
     world: list[Moment],

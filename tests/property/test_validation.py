@@ -80,7 +80,7 @@ def same(ours: Any, theirs: Any) -> bool:
     return type(ours) is type(theirs) and repr(ours) == repr(theirs)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(record=good, changes=st.dictionaries(st.sampled_from([*NAMES, "other"]), values, max_size=2))
 @example(record={}, changes={"at": "2020-01-01T23:59:59.9999999Z"})
 @pytest.mark.parametrize("schema", [Everything, Strict])
@@ -98,7 +98,7 @@ def test_the_struct_accepts_only_what_the_model_accepts(
     assert all(same(getattr(found[0], name), expected[name]) for name in schema.model_fields)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(record=good)
 def test_good_records_take_the_fast_path(record: dict[str, Any]) -> None:
     # a whole number beyond 64 bits is left to the model
@@ -106,7 +106,7 @@ def test_good_records_take_the_fast_path(record: dict[str, Any]) -> None:
         assert Validator(Everything).all([json.dumps(record).encode()]) is not None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(record=good, changes=st.dictionaries(st.sampled_from(NAMES), values, max_size=2))
 def test_a_record_is_judged_the_same_whatever_came_before(
     record: dict[str, Any], changes: dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.distributions import PARTS, Distribution, Reference
+from streams.distributions import PARTS, Distribution, Reference, is_score
 from streams.records import Scored
 from streams.spec import Pipeline
 from workers.evaluation.reference import SliceColumns, reference_of
@@ -57,6 +57,10 @@ def _happened(one: Scored) -> float:
     return one.event_time if one.written is None else one.written
 
 
+def _score(one: Scored, place: int) -> Any:
+    return np.float32(one.score[place] if isinstance(one.score, list) else one.score)
+
+
 def _problem(cell: Distribution | None, served: list[Scored], reference: Reference | None) -> str:
     """What is wrong with a cell; empty for nothing."""
     if cell is None or not served:
@@ -70,8 +74,8 @@ def _problem(cell: Distribution | None, served: list[Scored], reference: Referen
         return "columns" if cell.counts or cell.sums or cell.outside else ""
     for number, (name, column) in enumerate(reference.columns.items()):
         values: list[Any] = [
-            np.float32(one.score)  # type: ignore[arg-type]
-            if name == "score"
+            _score(one, number - reference.features)
+            if is_score(name)
             else np.frombuffer(one.vector, "<f4")[number]
             for one in served
         ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
+from streams.errors import PipelineError
 from streams.spec import (
     Cleaning,
     Clip,
@@ -52,9 +54,17 @@ def declare(**changes: Any) -> Pipeline:
     return Pipeline(**{**parts, **changes})
 
 
+def refused(**changes: Any) -> str:
+    """The one line that says why such a pipeline cannot be."""
+    with pytest.raises(PipelineError) as caught:
+        declare(**changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def order(number: int, at: float, **changes: Any) -> dict[str, Any]:
     """One order of shopper `ann`."""
     return {"order_id": f"o{number}", "shopper": "ann", "amount": 10.0, "at": at, **changes}
 
 
-__all__ = ["Order", "declare", "order", "replace"]
+__all__ = ["Order", "declare", "order", "refused", "replace"]

@@ -16,6 +16,7 @@ from streams.ledger.topic import read_entries
 from streams.records import Action, LedgerEntry, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.tasks import Task
 from workers.commands.drift import drift
 from workers.commands.quality import quality
 from workers.environment import connected_settings, find_pipeline
@@ -48,7 +49,9 @@ def list_models(module: Module) -> None:
     on_disk = Repository(settings.model_repository, pipeline.name).versions()
     metric = pipeline.policies.gate.metric
     for version, latest in sorted(_latest(entries).items()):
-        table.add_row(*_row(version, latest, now, metric, version in on_disk))
+        threshold = f"{latest.threshold:.3f}" if pipeline.predicts.thresholds else "-"
+        row = _row(version, latest, now, metric, version in on_disk)
+        table.add_row(*row, threshold, plain(latest.reason))
     out.print(table)
     out.print(
         f"champion: version {now.champion}" if now.champion else "no version serves: fallback"
@@ -76,7 +79,7 @@ def show_model(version: Version, module: Module) -> None:
                 f"{pipeline.name} has no version {version} - see `driftloop models list {module}`"
             )
         manifest = repository.manifest(version)
-    _describe(manifest)
+    _describe(manifest, pipeline.predicts)
     for entry in entries:
         out.print(f"{_time(entry.at)}  {entry.action} by {_by(entry)}: {plain(entry.reason)}")
 
@@ -205,12 +208,10 @@ def _row(
         f"{latest.action} ({plain(latest.by)})",
         _time(manifest.label_watermark) if manifest and manifest.label_watermark else "-",
         "-" if value is None else f"{value:.4f}",
-        f"{latest.threshold:.3f}",
-        plain(latest.reason),
     )
 
 
-def _describe(manifest: Manifest) -> None:
+def _describe(manifest: Manifest, task: Task) -> None:
     table = Table(
         title=f"{manifest.pipeline} version {manifest.version}",
         show_header=False,
@@ -222,11 +223,11 @@ def _describe(manifest: Manifest) -> None:
         table.add_row("made for", plain(manifest.cause))
     for name, span in manifest.slices.items():
         count, positives = manifest.counts.get(name, [0, 0])
-        table.add_row(
-            name, f"{_time(span[0])} to {_time(span[1])}: {count} examples, {positives} positive"
-        )
+        of_class = f", {positives} positive" if task.classes else ""
+        table.add_row(name, f"{_time(span[0])} to {_time(span[1])}: {count} examples{of_class}")
     table.add_row("offsets", _offsets(manifest))
-    table.add_row("threshold", f"{manifest.threshold:.4f}")
+    if task.thresholds:
+        table.add_row("threshold", f"{manifest.threshold:.4f}")
     for name, value in plain_metrics(manifest.metrics).items():
         table.add_row(name, f"{value:g}")
     for rule, verdict, number, bound in gate_rules(manifest.metrics):

@@ -14,10 +14,12 @@ from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.durations import seconds
+from streams.versions import Logged, earlier_rows
 from workers.environment import connected_settings, find_pipeline
 from workers.terminal import Module, console, out, plain
 
 if TYPE_CHECKING:
+    from streams.ledger.state import LedgerState
     from streams.records import LedgerEntry
     from workers.releases.candidate import Judged
     from workers.training.accounting import RunMeter
@@ -55,7 +57,7 @@ def train(
     if sum(choice is not None for choice in (last, offsets, from_version)) > 1:
         raise ConfigurationError("give one of --last, --offsets and --from-version")
     from workers.training.job import help_run
-    from workers.training.launched import given_rank
+    from workers.training.launched import given_rank, given_ranks
 
     pipeline, settings = find_pipeline(module), connected_settings(module)
     asyncio.run(ensure_topics(settings, pipeline))  # before the first event there are none
@@ -64,6 +66,8 @@ def train(
         return
     if last is not None and seconds(last, "--last") == 0:
         raise ConfigurationError("--last 0 leaves nothing to learn from - give 14d")
+    if pipeline.model.fit is not None and given_ranks() > 1:
+        raise ConfigurationError("model.fit is fitted by one process - train without torchrun")
     if given_rank():
         asyncio.run(help_run(settings, settings.pipeline))
         return
@@ -71,6 +75,14 @@ def train(
         asyncio.run(_repeat(settings, pipeline, from_version))
         return
     asyncio.run(_train(settings, pipeline, (last, offsets, publish, threads)))
+
+
+def train_recent(settings: Settings, pipeline: Pipeline) -> None:
+    """A first version from the most recent examples, as `driftloop train` makes one."""
+    if pipeline.model.onnx is not None:
+        _publish_file(settings, pipeline, publish=True)
+        return
+    asyncio.run(_train(settings, pipeline, (None, None, True, 1)))
 
 
 async def _train(
@@ -89,7 +101,7 @@ async def _train(
     if offsets is not None:
         job = Job(settings.pipeline, parse_ranges(topic, offsets).offsets(topic))
     else:
-        job = await _recent(settings, pipeline, last)
+        job = await _recent(settings, pipeline, last, now)
     processes = pipeline.policies.retrain.processes
     job = against(job, pipeline, now)
     job = msgspec.structs.replace(job, threads=threads, processes=processes)
@@ -125,7 +137,9 @@ async def _release(
         await life.close()
 
 
-async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> Job:
+async def _recent(
+    settings: Settings, pipeline: Pipeline, last: str | None, now: LedgerState
+) -> Job:
     """The job on the most recent examples: the retrain policy's window, or another length."""
     from workers.examples.index import ExampleFollower
     from workers.training.job import Job
@@ -133,6 +147,7 @@ async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> J
 
     policy = pipeline.policies.retrain
     tail = ExampleFollower(settings, pipeline)
+    tail.logged = Logged(pipeline, now.versions.values())
     with console.status(f"reading {pipeline.topics.examples}"):
         try:
             await tail.start()
@@ -182,6 +197,7 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
         champion_manifest=now.versions.get(manifest.parent),
         threads=int(manifest.environment.get("threads", "1")),
         processes=int(manifest.environment.get("processes", "1")),
+        rows=earlier_rows(pipeline, now.versions.values()),
     )
     meter = RunMeter(settings, pipeline)
     try:
@@ -218,7 +234,7 @@ def _reporter(bar: Progress) -> OnStep:
 
     def report(step: Step) -> None:
         if step.stage == "read":
-            bar.update(task, description=f"{step.examples} examples; starting torch")
+            bar.update(task, description=f"{step.examples} examples; training")
         elif step.stage == "train":
             said = f"epoch {step.epoch}: loss {step.loss:.4f}, validation {step.metric:.4f}"
             bar.update(task, description=said, total=step.epochs, completed=step.epoch)

@@ -16,6 +16,7 @@ from streams.ports.models import Scorer
 from streams.records import Manifest
 from streams.spec import Pipeline
 from streams.spec.layout import Rows
+from streams.versions import pick
 from workers.releases.onnx_files import run, session
 from workers.releases.probes import probes
 
@@ -38,7 +39,7 @@ async def check_answers(
         Unavailable: Triton is away; `NotServing` where it does not serve the version.
     """
     rows = probes(pipeline, manifest)
-    expected = run(session(data), rows)
+    expected = run(session(data), pick(pipeline, manifest).of(rows))
     size = float(np.abs(expected).max()) if pipeline.predicts.numeric else 1.0
 
     async def answer(scorer: Scorer, part: Rows) -> NDArray[np.float32]:

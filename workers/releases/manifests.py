@@ -12,6 +12,7 @@ from pathlib import Path
 
 from streams.records import Manifest
 from streams.spec import Pipeline
+from streams.spec.tasks import Task
 
 
 def code_version(pipeline: Pipeline) -> str:
@@ -39,7 +40,11 @@ def blank(pipeline: Pipeline) -> Manifest:
         slices={},
         counts={},
         schema_hash=pipeline.schema_hash,
-        feature_names=list(pipeline.feature_names),
+        feature_names=list(pipeline.learned.feature_names),
+        columns=pipeline.learned.column_meanings,
+        inputs=pipeline.input_meanings,
+        policies=pipeline.policies.said(),
+        row=pipeline.column_meanings if pipeline.retiring else {},
         seed=0,
         parameters={},
         code=code_version(pipeline),
@@ -81,8 +86,10 @@ def plain_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith(RULE)}
 
 
-def model_card(manifest: Manifest, decision: str) -> str:
+def model_card(manifest: Manifest, decision: str, task: Task) -> str:
     """The manifest in words, as Markdown."""
+    counted = ("Examples", "Positives")[: 2 if task.classes else 1]
+    decides = f"Decides for class 1 from a score of {manifest.threshold:.4f}. "
     lines = [
         f"# {manifest.pipeline}, version {manifest.version}",
         "",
@@ -96,9 +103,12 @@ def model_card(manifest: Manifest, decision: str) -> str:
         else "An ONNX file that the pipeline brings; nothing was trained here.",
         "",
         *_table(
-            ("Slice", "From", "To", "Examples", "Positives"),
+            ("Slice", "From", "To", *counted),
             [
-                (name, _time(span[0]), _time(span[1]), *map(str, manifest.counts.get(name, [])))
+                (
+                    *(name, _time(span[0]), _time(span[1])),
+                    *map(str, manifest.counts.get(name, [])[: len(counted)]),
+                )
                 for name, span in manifest.slices.items()
             ],
         ),
@@ -113,7 +123,7 @@ def model_card(manifest: Manifest, decision: str) -> str:
             [(name, f"{value:g}") for name, value in plain_metrics(manifest.metrics).items()],
         ),
         *_table(("Gate's rule", "Verdict", "Number", "Bound"), gate_rules(manifest.metrics)),
-        f"Decides for class 1 from a score of {manifest.threshold:.4f}. Compared with "
+        f"{decides if task.thresholds else ''}Compared with "
         + (f"version {manifest.parent}." if manifest.parent else "no earlier version."),
         "",
         "## Takes",

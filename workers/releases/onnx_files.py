@@ -12,6 +12,7 @@ from streams.errors import ModelError
 from streams.spec.layout import MEANT, Layout, Rows, tensors_of
 from streams.spec.model import OUTPUT
 
+_FLOAT = "tensor(float)"
 _EXTERNAL = "session.model_external_initializers_file_folder_path"
 
 
@@ -74,9 +75,12 @@ def check_signature(data: bytes, layout: Layout, outputs: int) -> None:
             f"the ONNX file takes {inputs}, expected {_listed(wanted)} "
             "with a batch dimension before it"
         )
-    if OUTPUT not in [one.name for one in loaded.get_outputs()]:
-        names = ", ".join(one.name for one in loaded.get_outputs())
+    given = {one.name: one.type for one in loaded.get_outputs()}
+    if OUTPUT not in given:
+        names = ", ".join(given)
         raise ModelError(f"the ONNX file gives {names}, expected an output named {OUTPUT!r}")
+    if given[OUTPUT] != _FLOAT:
+        raise ModelError(f"the ONNX file gives {OUTPUT} as {given[OUTPUT]}, expected {_FLOAT}")
     for rows in (1, 3):
         shape = run(loaded, layout.zeros(rows)).shape
         if shape != (rows, outputs):

@@ -26,6 +26,7 @@ from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.spec.tasks import Task
 from streams.telemetry import configure_logging
+from streams.versions import learned
 from workers.environment import find_pipeline
 from workers.evaluation.calibration import LEAST_BUCKETS
 from workers.evaluation.case import Case, Contender
@@ -45,7 +46,7 @@ from workers.training.launched import LOST, RankLost, given_rank, given_ranks
 from workers.training.slices import Sliced, Span, Spans, cut, largest, require_support, slices_at
 
 if TYPE_CHECKING:
-    from workers.training.fit import Candidate
+    from workers.training.candidate import Candidate
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +123,8 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         # before torch is imported, which takes seconds
         require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
     candidate = fitting.candidate(own, reading.examples, spans, report)
-    scores = evaluate(candidate.onnx, sliced.evaluate)
+    seen = cut(reading.examples.taken(learned(pipeline)), spans)
+    scores = evaluate(candidate.onnx, seen.evaluate)
     judged = pipeline.predicts, scores, sliced.evaluate.label
     repository = Repository(fitting.settings.model_repository, pipeline.name)
     case = _case(pipeline, repository, job, sliced, (scores, candidate.threshold))
@@ -134,7 +136,7 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         offsets=job.offsets,
         label_watermark=watermark,
         metrics=_metrics(pipeline.predicts, candidate, measured(*judged), decision),
-        reference=_reference(pipeline, candidate.onnx, sliced, spans, candidate.seed),
+        reference=_reference(pipeline.learned, candidate.onnx, seen, spans, candidate.seed),
         cause=job.cause,
     )
     made_for = f"; made for {job.cause}" if job.cause else ""

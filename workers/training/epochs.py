@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from streams.errors import TrainingError
 from streams.spec import Pipeline
 from workers.examples.reading import Examples
+from workers.training.begun import begin_from
 from workers.training.checkpoint import Checkpoint, FitProgress
 from workers.training.export import build
 from workers.training.losses import Loss
@@ -54,6 +55,8 @@ class How:
     threads: int = 1
     ranks: Ranks = field(default_factory=OneRank)
     checkpoint: Checkpoint | None = None
+    begins: bytes | None = None
+    """Weights that the network begins with, as `packed` makes them."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,11 @@ def fit(
     Raises:
         TrainingError: the loss is not finite.
     """
-    ranks, parameters, device = how.ranks, pipeline.model.training(), how.ranks.device()
+    ranks, parameters, device = how.ranks, pipeline.training, how.ranks.device()
     train, validate = slices
     network = build(pipeline).to(device)
+    if how.begins is not None:
+        begin_from(network, how.begins)
     if ranks.rank:  # of one seed all would drop the same units
         torch.manual_seed(int(parameters["seed"]) + ranks.rank)
     model = Logits(preparing(pipeline.layout, copy.deepcopy(normalise)), network).to(device)

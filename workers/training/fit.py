@@ -1,41 +1,37 @@
-"""Training a candidate: a pure function of examples, slices, parameters and seed."""
+"""Training a network to a candidate: a pure function of examples, slices, parameters and seed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import msgspec
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
 from streams.spec import Pipeline
 from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
+from workers.training.begun import packed
+from workers.training.candidate import (
+    Candidate,
+    choose_threshold,
+    label_numbers,
+    statistics,
+    versions,
+)
 from workers.training.epochs import How, fit, logits
 from workers.training.export import export, verify
-from workers.training.losses import label_numbers, loss_of
-from workers.training.preparing import Normalise, as_tensors, preparing, statistics
+from workers.training.kept import kept, with_kept
+from workers.training.losses import loss_of
+from workers.training.preparing import Normalise, as_tensors, preparing
 from workers.training.slices import Spans, cut, require_support
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A trained model, and everything about it that its manifest says."""
-
-    onnx: bytes
-    threshold: float
-    normalisation: dict[str, list[float]]
-    counts: dict[str, list[int]]
-    parameters: dict[str, float | int | str]
-    seed: int
-    metrics: dict[str, float]
-    environment: dict[str, str]
+_KIND = "network"
+"""Of what a file carries for the next candidate."""
 
 
 class _Plan(msgspec.Struct):
@@ -45,6 +41,8 @@ class _Plan(msgspec.Struct):
     scale: list[float]
     labels: list[float]
     """What the loss is made from."""
+    begins: bytes | None
+    """The champion's weights."""
 
 
 def train(
@@ -53,25 +51,28 @@ def train(
     slices: Spans,
     how: How | None = None,
     own: Examples | None = None,
+    champion: bytes | None = None,
 ) -> Candidate:
     """Train a candidate on the training slice; the evaluation slice is not looked at.
 
     The same arguments give the same bytes on the same machine. The first of several ranks calls
-    this with all examples, and with its own of the training slice; the others call `assist`.
+    this with all examples, and with its own of the training slice; the others call `assist`. It
+    begins with the weights that the champion's file carries, where one is given.
 
     Raises:
         TrainingError: too few examples or positives, or the loss is not finite.
         ModelError: the network cannot be exported, or its export answers otherwise.
     """
     how = how or How()
-    parameters = pipeline.model.training()
+    parameters = dict(pipeline.training)
     sliced = cut(examples, slices)
     require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
     seed = int(parameters["seed"])
     mean, scale = statistics(sliced.train.vector, pipeline.normalised)
     normalise = Normalise(mean, scale)
     numbers = label_numbers(pipeline, sliced.train.label)
-    plan, loss = _Plan(mean.tolist(), scale.tolist(), numbers), loss_of(pipeline, numbers)
+    loss, how = loss_of(pipeline, numbers), replace(how, begins=kept(champion, _KIND))
+    plan = _Plan(mean.tolist(), scale.tolist(), numbers, how.begins)
     how.ranks.broadcast(msgspec.json.encode(plan))
     with _deterministic(seed, how) as device:
         own = sliced.train if own is None else own
@@ -81,6 +82,8 @@ def train(
         data = export(served, pipeline.layout)
         verify(data, served, sliced.validate.rows[:2048])
         scores = logits(served, as_tensors(sliced.validate.rows))
+        if pipeline.policies.retrain.warm_start:
+            data = with_kept(data, _KIND, packed(found.network))
     label = {"label": numbers} if pipeline.predicts.numeric else {}
     return Candidate(
         onnx=data,
@@ -107,18 +110,9 @@ def assist(pipeline: Pipeline, own: Examples, how: How) -> None:
     """
     plan = msgspec.json.decode(how.ranks.broadcast(b""), type=_Plan)
     normalise = Normalise(np.array(plan.mean), np.array(plan.scale))
-    with _deterministic(int(pipeline.model.training()["seed"]), how):
+    with _deterministic(int(pipeline.training["seed"]), how):
+        how = replace(how, begins=plan.begins)
         fit(pipeline, normalise, loss_of(pipeline, plan.labels), (own, None), how)
-
-
-def choose_threshold(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
-    """The score with the best F1 = 2·TP / (predicted + positives)."""
-    order = np.argsort(-scores[:, 0], kind="stable")
-    ranked = scores[order, 0]
-    hits = np.cumsum(labels[order])
-    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + labels.sum())
-    f1[:-1][ranked[:-1] == ranked[1:]] = -1.0  # a threshold cannot part equal scores
-    return float(ranked[int(np.argmax(f1))])
 
 
 def _threshold(
@@ -134,10 +128,8 @@ def environment(device: torch.device, how: How) -> dict[str, str]:
     several = {"processes": str(ranks.size), "backend": ranks.backend} if ranks.size > 1 else {}
     hardware = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
-        "python": platform.python_version(),
+        **versions("onnx", "numpy"),
         "torch": str(torch.__version__),
-        "onnx": onnx.__version__,
-        "numpy": np.__version__,
         "device": hardware,
         "threads": str(how.threads),
         **several,

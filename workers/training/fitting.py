@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
+from streams.errors import ModelError
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import Logged, learned, takes_the_same
 from workers.examples.reading import Examples, OffsetRanges, Reading
 from workers.releases.manifests import blank
+from workers.releases.repository import Repository
 from workers.training.job import Job, OnStep, Step
 from workers.training.launched import RankLost, given_ranks
 from workers.training.ranks import OneRank, Ranks
@@ -23,8 +27,10 @@ from workers.training.shards import read_together
 from workers.training.slices import Spans
 
 if TYPE_CHECKING:
+    from workers.training.candidate import Candidate
     from workers.training.epochs import Epoch, How, OnEpoch
-    from workers.training.fit import Candidate
+
+log = structlog.get_logger(__name__)
 
 
 def join(meeting: str | None) -> Ranks:
@@ -55,7 +61,8 @@ class Fitting:
         window = OffsetRanges.from_offsets(self.pipeline.topics.examples, self.job.offsets)
         gc.disable()  # a million small objects, none of them garbage: collecting takes most time
         try:
-            reading = read_together(self.settings, self.pipeline, window, self.ranks)
+            logged = Logged(self.pipeline, self.job.rows)
+            reading = read_together(self.settings, self.pipeline, window, self.ranks, logged)
             return asyncio.run(reading)
         finally:
             gc.enable()
@@ -67,7 +74,8 @@ class Fitting:
         own, _ = self.read()
         if told := self.ranks.broadcast(b""):
             spans = Spans.from_manifest(msgspec.json.decode(told))
-            assist(self.pipeline, own.between(*spans.train), self._how(lambda progress: None))
+            seen = own.between(*spans.train).taken(learned(self.pipeline))
+            assist(self.pipeline.learned, seen, self._how(lambda progress: None))
         self.ranks.leave()
 
     @contextmanager
@@ -85,6 +93,9 @@ class Fitting:
         self, own: Examples, examples: Examples, spans: Spans, report: OnStep
     ) -> Candidate:
         """The part of the first rank, with its own examples and all. Raises as `train`."""
+        champion = self._champion()
+        if self.pipeline.model.fit is not None:
+            return self._fitted(examples, spans, champion, report)
         import torch
 
         from workers.training.fit import train
@@ -97,9 +108,41 @@ class Fitting:
             said = (now.epoch, now.epochs, now.loss, now.metric, now.seconds, gpus)
             report(Step("train", 0, *said))
 
-        found = train(self.pipeline, examples, spans, self._how(tell), own.between(*spans.train))
+        pick, how = learned(self.pipeline), self._how(tell)
+        mine = own.between(*spans.train).taken(pick)
+        found = train(self.pipeline.learned, examples.taken(pick), spans, how, mine, champion)
         self.ranks.leave()
         report(Step("judge", gpus=gpus))
+        return found
+
+    def _champion(self) -> bytes | None:
+        """The champion's file, where the candidate begins from it."""
+        job, said = self.job, self.job.champion_manifest
+        if not self.pipeline.policies.retrain.warm_start or not job.champion:
+            return None
+        try:
+            if said is not None and not takes_the_same(self.pipeline, said):
+                raise ModelError("it takes other features")
+            repository = Repository(self.settings.model_repository, self.pipeline.name)
+            return repository.model(job.champion, said.model_sha256 if said else "")
+        except ModelError as error:
+            log.warning(
+                "the candidate begins anew, not from the champion",
+                champion=job.champion,
+                error=str(error),
+            )
+            return None
+
+    def _fitted(
+        self, examples: Examples, spans: Spans, champion: bytes | None, report: OnStep
+    ) -> Candidate:
+        """What `model.fit` makes of all examples: one process does."""
+        from workers.training.estimators.learning import train
+
+        report(Step("start"))
+        seen = examples.taken(learned(self.pipeline))
+        found = train(self.pipeline.learned, seen, spans, self.job.threads, champion)
+        report(Step("judge"))
         return found
 
     def _how(self, tell: OnEpoch) -> How:
@@ -115,12 +158,13 @@ class Fitting:
             torch.cuda.set_per_process_memory_fraction(share, device)
         same = {
             "code": blank(self.pipeline).code,
-            "schema": self.pipeline.schema_hash,
-            "parameters": self.pipeline.model.training(),
+            "schema": [self.pipeline.schema_hash, self.pipeline.learned.schema_hash],
+            "parameters": self.pipeline.training,
             "offsets": job.offsets,
             "slices": job.slices,
             "watermark": job.label_watermark,
             "rank": [ranks.rank, ranks.size],
+            "champion": job.champion if self.pipeline.policies.retrain.warm_start else 0,
             "threads": job.threads,
             "torch": [str(torch.__version__), str(device)],
         }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,21 +25,6 @@ class Normalise(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """[n, features] -> [n, features]."""
         return (vectors - self.mean) / self.scale
-
-
-def statistics(
-    vectors: NDArray[np.float32], normalised: Iterable[bool]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation by column, [features] each.
-
-    Columns that are not normalised, and those without variance, get mean 0 or theirs, and scale 1.
-    """
-    scaled = np.fromiter(normalised, bool)
-    mean = np.where(scaled, vectors.mean(axis=0, dtype=np.float64), 0.0)
-    deviation = vectors.std(axis=0, dtype=np.float64)
-    # a constant column's deviation may come out as rounding noise
-    vary = deviation > 1e-7 * np.maximum(1.0, np.abs(mean))
-    return mean, np.where(scaled & vary, deviation, 1.0)
 
 
 class Prepare(nn.Module):

@@ -30,17 +30,17 @@ def try_model(pipeline: Pipeline, module: str, rows: Rows) -> None:
         except ModelError as error:
             mend = "" if " - " in str(error) else f" - export {pipeline.model.onnx} anew"
             raise ModelError(f"{module}: model.onnx: {error}{mend}") from None
-    elif "torch" in sys.modules:  # the author's file loaded it: a process would load it once more
-        from workers.training.trial import try_network
+    elif pipeline.model.network is not None and "torch" in sys.modules:
+        from workers.training.trial import try_here  # a process would load torch once more
 
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # torch's own long notes
-            try_network(pipeline, rows)
+            try_here(pipeline, rows)
     else:
         _try_elsewhere(module, rows)
 
 
 def _try_elsewhere(module: str, rows: Rows) -> None:
-    """Try a network in a process of its own: torch takes seconds and hundreds of megabytes."""
+    """In a process of its own: libraries take seconds and hundreds of megabytes."""
     paths = (os.environ.get("PYTHONPATH", ""), str(Path(workers.__file__).parents[1]))
     found = subprocess.run(
         # a file in the working directory hides none of Python's own modules

@@ -26,6 +26,7 @@ from streams.ledger.topic import read_state
 from streams.metering.meter import Meter
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import Logged
 from workers.costs import purse
 from workers.costs.purse import Purse
 from workers.examples.index import ExampleFollower
@@ -264,6 +265,7 @@ class Trainer:
         """Take up where the ledger is."""
         now = await read_state(self._settings, self._pipeline)
         self._decided = now.decided
+        self._tail.logged = Logged(self._pipeline, now.versions.values())
         try:
             await self._lifecycle.publisher.ensure_loaded(now)
         except ModelError as error:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
-import ctypes
-import platform
-from collections.abc import Iterator
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,34 +34,64 @@ TIMBRES = ("", "+m3", "+f2", "+f5", "+whisper", "+klatt4")
 LATER = 8
 """Voices of the 24 that speak only in the second half: what comes is not what was."""
 
-_RETRIEVAL, _UTF8, _SPEED, _PITCH, _SPREAD = 2, 1, 1, 3, 4
-"""AUDIO_OUTPUT_RETRIEVAL, espeakCHARS_UTF8, and parameters, of espeak-ng's speak_lib.h."""
-
-
-class Said(NamedTuple):
-    """How a word is said."""
-
-    word: str
-    voice: str
-    speed: int
-    """Words a minute."""
-    pitch: int
-    """0 to 100."""
-
 
 def read(home: Path) -> Iterator[Happening]:
-    """6,000 utterances of the ten digits, in the order of the made clock."""
-    speaker = Speaker(home / "espeakng_loader")
+    """6,000 utterances of the ten digits, in the order of the made clock; the same each time.
+
+    Raises:
+        ConfigurationError: the engine does not start, or ends.
+    """
     clock, draws = ticks(PER_MINUTE, seed=10), np.random.default_rng(11_025)
     voices = [accent + timbre for timbre in TIMBRES for accent in ACCENTS]
-    for number in range(UTTERANCES):
-        known = len(voices) - (LATER if number < UTTERANCES // 2 else 0)
-        digit, voice = int(draws.integers(10)), voices[int(draws.integers(known))]
-        speed, pitch = int(draws.integers(100, 301)), int(draws.integers(20, 81))
-        sound = _recorded(speaker.say(Said(WORDS[digit], voice, speed, pitch)), draws)
-        at = next(clock)
-        fields = {"sound": base64.b64encode(sound.astype("<i2").tobytes()).decode(), "rate": RATE}
-        yield Happening(f"utterance-{number}", voice, at, fields, float(digit), at + KNOWN_AFTER)
+    with _engine(home / "espeakng_loader") as say:
+        for number in range(UTTERANCES):
+            known = len(voices) - (LATER if number < UTTERANCES // 2 else 0)
+            digit, voice = int(draws.integers(10)), voices[int(draws.integers(known))]
+            speed, pitch = int(draws.integers(100, 301)), int(draws.integers(20, 81))
+            sound = _recorded(say(voice, speed, pitch, WORDS[digit]), draws)
+            at, packed = next(clock), base64.b64encode(sound.astype("<i2").tobytes()).decode()
+            fields = {"sound": packed, "rate": RATE}
+            yield Happening(
+                f"utterance-{number}", voice, at, fields, float(digit), at + KNOWN_AFTER
+            )
+
+
+@contextmanager
+def _engine(home: Path) -> Iterator[Callable[..., Samples]]:
+    """What says a word in a voice, at a speed and pitch; a process that has just begun."""
+    command = [sys.executable, str(Path(__file__).with_name("speaking.py")), str(home)]
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=said) as process,
+    ):
+        assert process.stdin
+        assert process.stdout
+        asking, answering = process.stdin, process.stdout
+
+        def say(*request: object) -> Samples:
+            try:
+                asking.write(msgspec.json.encode(request) + b"\n")
+                asking.flush()
+            except BrokenPipeError:
+                raise _ended(process, said) from None
+            length = int.from_bytes(answering.read(4), "little")
+            if not length:
+                raise _ended(process, said)
+            return np.frombuffer(answering.read(length), np.int16)
+
+        try:
+            yield say
+        finally:
+            process.kill()
+
+
+def _ended(process: subprocess.Popen[bytes], said: IO[bytes]) -> ConfigurationError:
+    process.kill()
+    process.wait()
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return ConfigurationError(f"eSpeak NG says nothing: {(lines or ['it ended'])[-1]}")
 
 
 def _recorded(sound: Samples, draws: np.random.Generator) -> Samples:
@@ -72,59 +105,10 @@ def _recorded(sound: Samples, draws: np.random.Generator) -> Samples:
     return found
 
 
-class Speaker:
-    """The engine's shared library; one for a process, which it is not safe to share by threads."""
-
-    def __init__(self, home: Path) -> None:
-        """`home` holds the library and its data.
-
-        Raises:
-            ConfigurationError: the library does not load, or speaks at another rate.
-        """
-        suffix = {"Windows": "espeak-ng.dll", "Darwin": "libespeak-ng.dylib"}
-        file = home / suffix.get(platform.system(), "libespeak-ng.so")
-        try:
-            self._engine = ctypes.CDLL(str(file))
-        except OSError as error:
-            raise ConfigurationError(f"{file} does not load: {error}") from None
-        rate = self._engine.espeak_Initialize(_RETRIEVAL, 0, str(home).encode(), 0)
-        if rate != 2 * RATE:
-            raise ConfigurationError(f"{file} speaks at a rate of {rate}, not {2 * RATE}")
-        self._heard: list[bytes] = []
-        called = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-        )
-        self._hear = called(self._keep)  # kept: the engine holds only its address
-        self._engine.espeak_SetSynthCallback(self._hear)
-
-    def say(self, said: Said) -> Samples:
-        """The sound of a word [samples], at 22,050 a second.
-
-        Raises:
-            ConfigurationError: there is no such voice, or nothing was said.
-        """
-        if self._engine.espeak_SetVoiceByName(said.voice.encode()):
-            raise ConfigurationError(f"the engine has no voice {said.voice!r}")
-        for parameter, value in ((_SPEED, said.speed), (_PITCH, said.pitch), (_SPREAD, 50)):
-            self._engine.espeak_SetParameter(parameter, value, 0)
-        self._heard.clear()
-        text = said.word.encode()
-        self._engine.espeak_Synth(text, len(text) + 1, 0, 1, 0, _UTF8, None, None)
-        self._engine.espeak_Synchronize()
-        if not self._heard:
-            raise ConfigurationError(f"the engine said nothing for {said.word!r}")
-        return np.frombuffer(b"".join(self._heard), np.int16)
-
-    def _keep(self, samples: object, count: int, _: object) -> int:
-        if count > 0:
-            self._heard.append(ctypes.string_at(samples, 2 * count))  # type: ignore[arg-type]
-        return 0
-
-
 SPEECH = DataWorld(
     name="speech",
     key="voice",
-    licence="made here by eSpeak NG (GPL-3, fetched and loaded as it is); what it says is free",
+    licence="made here by eSpeak NG (GPL-3, fetched, and run as it is); what it says is free",
     schema="sound: base64 of 16-bit PCM, little-endian, mono; rate: 11,025 a second; label: digit",
     times=(
         "synthetic: 60 utterances a minute, each labelled five minutes later; 8 of the 24 voices "

@@ -39,7 +39,7 @@ local e, values, deltas = {}, {}, {}   -- reused: one entity, one event at a tim
 local function look_at(e, head, time)
   local plan, counts = e.plan, {}
   for edge = 1, plan.edges do counts[edge] = head[ROW + 1 + (edge - 1) * plan.stride] end
-  return look(plan, e.layout, e.source, e.held, e.tail, time - e.head[1], counts)
+  return look(plan, e.layout, e.source, e.held, e.tail, time - e.head[1], counts, e.memo)
 end
 
 local function fold_event(plan, time, id, exact)

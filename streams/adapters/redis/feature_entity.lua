@@ -7,6 +7,7 @@
 
 local function load(e, plan, stored)
   e.plan, e.raw, e.tail, e.ids, e.past = plan, '', '', '', nil
+  e.memo = #plan.scans > 0 and {} or nil
   if not stored then
     e.layout, e.head, e.stored, e.source, e.held, e.count = nil, nil, nil, '', 0, 0
     return
@@ -154,7 +155,7 @@ local function cut(e)
   local plan, head = e.plan, e.head
   local gone = head[plan.oldest]
   merge(e)
-  e.past = nil
+  e.past, e.memo = nil, e.memo and {}
   e.source = sub(e.source, gone * e.layout.size + 1)
   e.count = e.count - gone
   e.held = e.count
@@ -275,6 +276,7 @@ local function insert(e, time, id, values)
   if id and before >= 0 then e.ids = sub(e.ids, 1, before) .. id .. sub(e.ids, before + 1) end
   e.count = e.count + 1
   e.held = e.count
+  if e.memo then follow(plan, e.memo, place, e.count, e.raw) end
   count_in(e, head, head[2] - head[1], offset, bytes)
   count_in(e, past, offset, offset, bytes)
   return past

@@ -16,6 +16,7 @@ return function(old, records, at, count, slot, step, answers, repeated)
   if held + count > $most then return end
   local from, total, tail, kept, ids = held * $size, held, '', '', ''
   local offset, more, $record
+  $memo
   for event = 1, count do
     $record, at = read('$read', records, at)
     if exact ~= 1 or time < last or time - base > $reach or repeated[row] $unfit then return end
@@ -59,7 +60,7 @@ local EDGE = [[
 
 local LOOK = [[
     more = look(plan, layout, old, held, tail .. pack('$entry', offset $values) $raw, offset,
-      { $counts })
+      { $counts }, memo)
 ]]
 
 local KNOWN = [[
@@ -96,7 +97,7 @@ function straight(plan, layout)
     whole = '<c0' .. sub(layout.entry, 2) .. (plan.raw > 0 and 'c' .. plan.raw or '') .. 'c0c0' .. (plan.remember > 0 and 'c8' or '') .. 'c0'
       .. sub(layout.head, 2) .. 'c0',
     from = size_of(layout.head) - size_of('<' .. HEAD) + columns, to = -columns - 1,
-    known = '', forget = '', keep = '', id = '', unfit = '', look = '', more = '', raw = '',
+    known = '', forget = '', keep = '', id = '', unfit = '', look = '', more = '', raw = '', memo = '',
     bytes = '',
   }
   names.from = -names.from
@@ -127,7 +128,7 @@ function straight(plan, layout)
   if plan.raw > 0 then names.raw, names.bytes = '.. raw', ', raw' end
   if #plan.scans > 0 then
     names.counts = list('c#', 1, edges, ', ')
-    names.look, names.more = fill(LOOK, names), '.. more'
+    names.look, names.more, names.memo = fill(LOOK, names), '.. more', 'local memo = {}'
   end
   if plan.remember > 0 then
     names.known, names.forget = KNOWN, fill(FORGET, names)

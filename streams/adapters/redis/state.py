@@ -38,6 +38,7 @@ from streams.spec import Pipeline
 from streams.spec.windows import FoldPlan
 
 _PARTS = tuple(f"feature_{part}.lua" for part in ("state", "scans", "fast", "entity", "calls"))
+_BLOCK = 256
 
 
 class Library(NamedTuple):
@@ -48,10 +49,15 @@ class Library(NamedTuple):
     source: str
 
     @classmethod
-    def of(cls, most: int = MOST_EVENTS, left: int = LEFT_EVENTS) -> Library:
-        """The functions for entities of at most so many events; `left` stay of one with more."""
+    def of(cls, most: int = MOST_EVENTS, left: int = LEFT_EVENTS, block: int = _BLOCK) -> Library:
+        """The functions for entities of at most so many events; `left` stay of one with more.
+
+        Scans remember what they find in so many events at a time, a power of 2.
+        """
         source = "\n".join(Path(__file__).with_name(part).read_text() for part in _PARTS)
-        source = source.replace("MOST_EVENTS", str(most)).replace("LEFT_EVENTS", str(left))
+        names = {"MOST_EVENTS": most, "LEFT_EVENTS": left, "BLOCK_SIZE": block}
+        for name, number in names.items():
+            source = source.replace(name, str(number))
         version = hashlib.sha256(source.encode()).hexdigest()[:8]
         return cls(version, source.replace("VERSION", version))
 

@@ -70,7 +70,7 @@ async def test_a_share_of_requests_is_shown_in_random_order_with_its_probability
     events = [ask(n, T0 + n, [0.0, 0.0, 0.0]) for n in range(2000)]
 
     def first(rows: Any) -> NDArray[np.float32]:
-        return np.tile(np.float32([0.5, 0.3, 0.2] + [0.0] * (MOST - 3)), (len(rows), 1))
+        return np.tile(np.array([0.5, 0.3, 0.2] + [0.0] * (MOST - 3), np.float32), (len(rows), 1))
 
     found = (await Rehearsal(explored, first).score(events)).predictions
     again = (await Rehearsal(explored, first).score(events[:50])).predictions

@@ -60,7 +60,7 @@ async def test_the_fallback_is_a_number_for_the_point_and_each_quantile() -> Non
 async def test_labels_are_numbers_and_so_is_what_their_absence_means() -> None:
     rehearsal = Rehearsal(valued(missing=-7.25), network)
     await rehearsal.score([order(n, T0 + n, basket=1) for n in (1, 2, 3)])
-    await rehearsal.label([label(1, 100.89, T0 + 60), label(2, 55, T0 + 61)])
+    await rehearsal.label([label(1, 100.89, T0 + 60), label(2, "55.0", T0 + 61)])
     later = await rehearsal.score([order(4, T0 + HOUR + 10, basket=1)])
     found = {one.event_id: (one.label, one.origin) for one in later.examples}
     assert found == {
@@ -76,7 +76,7 @@ async def test_labels_are_numbers_and_so_is_what_their_absence_means() -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["many", 1e300])
+@pytest.mark.parametrize("value", ["many", 1e300, True])
 async def test_what_is_no_number_is_a_dead_letter(value: Any) -> None:
     rehearsal = Rehearsal(valued(), network)
     await rehearsal.score([order(1, T0, basket=1)])

@@ -38,7 +38,7 @@ from streams.spec import (
 from streams.spec.layout import Layout
 from streams.spec.loading import load_pipeline
 from streams.spec.triton import TritonConfig
-from tests.unit.pipelines import Order, declare
+from tests.unit.pipelines import Order, declare, refused
 
 
 class Undated(BaseModel):
@@ -98,11 +98,9 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
 def test_a_mistake_names_its_field_and_the_mend(
     changes: dict[str, Any], field: str, mend: str
 ) -> None:
-    with pytest.raises(PipelineError) as caught:
-        declare(**changes)
-    assert field in str(caught.value)
-    assert mend in str(caught.value)
-    assert "\n" not in str(caught.value)
+    said = refused(**changes)
+    assert field in said
+    assert mend in said
 
 
 PARTS: list[tuple[Any, str]] = [

@@ -9,6 +9,7 @@ import pytest
 from streams.errors import ConfigurationError, ModelError
 from streams.records import encode
 from streams.spec.layout import Layout
+from streams.spec.tasks import BINARY
 from streams.spec.triton import TritonConfig
 from tests.models import linear, manifest
 from tests.synthetic import pipeline
@@ -98,7 +99,7 @@ def test_a_model_card_tells_where_the_version_comes_from() -> None:
         counts={"train": [700, 31]},
         metrics={"average_precision": 0.7125},
     )
-    card = model_card(made, "The gate said promote.")
+    card = model_card(made, "The gate said promote.", BINARY)
     for words in (
         "# synthetic, version 3",
         "| train | 1970-01-01 00:00:00 UTC | 1970-01-02 00:00:00 UTC | 700 | 31 |",

@@ -13,8 +13,9 @@ from streams.spec.layout import Layout
 from tests.models import linear
 from tests.synthetic import declare, pipeline
 from workers.releases.onnx_files import check_signature, run, session
+from workers.training.candidate import statistics
 from workers.training.export import ExportedModel, build, export, verify
-from workers.training.preparing import Normalise, statistics
+from workers.training.preparing import Normalise
 
 SAMPLE = np.random.default_rng(3).normal(5, 3, (40, 4)).astype(np.float32)
 

@@ -15,9 +15,9 @@ from tests.synthetic import DAY, START, in_columns, made, pipeline
 from workers.evaluation.metrics import calibration_error, measures, point
 from workers.evaluation.opponent import evaluate
 from workers.examples.reading import Examples
+from workers.training.candidate import Candidate, choose_threshold, class_weights
 from workers.training.epochs import Epoch, How
-from workers.training.fit import Candidate, choose_threshold, train
-from workers.training.losses import class_weights
+from workers.training.fit import train
 from workers.training.slices import cut, slices_at
 
 EXAMPLES = in_columns(made(6, per_day=1500))
@@ -27,6 +27,25 @@ SLICES = slices_at(pipeline.policies.retrain, START + 6 * DAY)
 @pytest.fixture(scope="module")
 def candidate() -> Candidate:
     return train(pipeline, EXAMPLES, SLICES)
+
+
+def test_a_candidate_begins_with_the_champions_weights() -> None:
+    policies = replace(
+        pipeline.policies, retrain=replace(pipeline.policies.retrain, warm_start=True)
+    )
+    short = replace(pipeline.model, parameters={"epochs": 1, "batch_size": 256})
+    warm = replace(pipeline, model=short, policies=policies)
+    first = train(warm, EXAMPLES, SLICES)
+    second, again = (train(warm, EXAMPLES, SLICES, champion=first.onnx) for _ in range(2))
+    assert second.onnx == again.onnx
+    assert second.metrics["validation"] > first.metrics["validation"] + 0.01
+    cold = train(replace(warm, policies=pipeline.policies), EXAMPLES, SLICES)
+    held = cut(EXAMPLES, SLICES).evaluate
+    assert (evaluate(first.onnx, held) == evaluate(cold.onnx, held)).all()
+    assert len(first.onnx) > len(cold.onnx), "it carries its weights"
+    wider = replace(warm, model=replace(short, network=lambda features: network_of(features, 1, 8)))
+    anew = train(wider, EXAMPLES, SLICES)
+    assert train(wider, EXAMPLES, SLICES, champion=first.onnx).onnx == anew.onnx
 
 
 def relabelled(examples: Examples, rows: NDArray[np.bool_], labels: Any) -> Examples:
@@ -108,10 +127,10 @@ def test_several_classes() -> None:
     assert point("accuracy", scores, held.label) > 0.85
 
 
-def network_of(features: int, outputs: int) -> object:
+def network_of(features: int, outputs: int, hidden: int = 16) -> object:
     from torch import nn
 
-    return nn.Sequential(nn.Linear(features, 16), nn.ReLU(), nn.Linear(16, outputs))
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 @pytest.mark.parametrize(

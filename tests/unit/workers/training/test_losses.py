@@ -18,9 +18,11 @@ from tests import amounts, synthetic
 from tests.synthetic import DAY, START
 from workers.examples.reading import Examples, columns
 from workers.releases.onnx_files import check_signature, run, session
+from workers.training.candidate import Candidate, label_numbers
 from workers.training.export import build, export, verify
-from workers.training.fit import Candidate, train
-from workers.training.losses import ValueLoss, label_numbers, loss_of
+from workers.training.fit import train
+from workers.training.losses import ValueLoss, loss_of
+from workers.training.network_trial import try_network
 from workers.training.preparing import Normalise
 from workers.training.slices import slices_at
 
@@ -65,6 +67,9 @@ def test_what_is_kept_of_a_value(candidate: Candidate) -> None:
     trained = EXAMPLES.between(*SLICES.train).label.astype(np.float64)
     assert (mean, scale) == pytest.approx((trained.mean(), trained.std()))
     assert candidate.threshold == 0.5
+    assert candidate.parameters["point_loss"] == "huber"
+    assert "positive_weight" not in candidate.parameters
+    assert "point_loss" not in synthetic.pipeline.training
     assert candidate.metrics["validation"] < 0
     assert train(PIPELINE, EXAMPLES, SLICES).onnx == candidate.onnx
 
@@ -117,6 +122,10 @@ def test_the_point_loss_is_a_parameter() -> None:
         declared = replace(PIPELINE, model=model)
         found = loss_of(declared, label_numbers(declared, labels))
         assert isinstance(found.get_submodule("_point_loss"), kind)
+
+
+def test_check_tries_the_network_as_training_does() -> None:
+    try_network(PIPELINE, EXAMPLES.vector[:50])
 
 
 @pytest.mark.parametrize(

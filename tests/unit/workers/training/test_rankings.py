@@ -18,7 +18,8 @@ from workers.evaluation.values import measured
 from workers.examples.reading import columns
 from workers.releases.manifests import blank
 from workers.releases.probes import probes
-from workers.training.fit import Candidate, train
+from workers.training.candidate import Candidate
+from workers.training.fit import train
 from workers.training.losses import ListLoss
 from workers.training.slices import cut, slices_at
 

@@ -1,0 +1,1 @@
+"""What `Model(fit=...)` declares, realised: functions of authors, and classifiers of libraries."""
