@@ -164,7 +164,7 @@ class Pipeline:
         return TaskParts(self.model, self.feedback, self.decision, self.policies)
 
     @cached_property
-    def all_inputs(self) -> tuple[Input, ...]:
+    def all_inputs(self) -> tuple[Input | LastN, ...]:
         """The inputs, and the candidates as the last."""
         return (*self.inputs, *([self.candidates] if self.candidates is not None else []))
 
