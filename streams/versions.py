@@ -203,7 +203,7 @@ def _read(pipeline: Pipeline, manifest: Manifest) -> tuple[Layout, Pick] | None:
         or _missing(pipeline.input_meanings, inputs)
     ):
         return None
-    tensors = {one.name: one.tensor for one in pipeline.inputs}
+    tensors = {one.name: one.tensor for one in pipeline.all_inputs}
     if set(inputs) != set(tensors):  # how large another input is, nobody knows any more
         return None
     order = list(columns)
@@ -215,7 +215,7 @@ def _read(pipeline: Pipeline, manifest: Manifest) -> tuple[Layout, Pick] | None:
 def _picked(pipeline: Pipeline, columns: Sequence[str], inputs: Sequence[str]) -> Pick:
     if tuple(columns) == pipeline.feature_names and inputs == list(pipeline.input_meanings):
         return Pick(pipeline.layout)
-    tensors = {one.name: one.tensor for one in pipeline.inputs}
+    tensors = {one.name: one.tensor for one in pipeline.all_inputs}
     places = np.array([pipeline.feature_names.index(name) for name in columns], np.intp)
     return Pick(Layout.of(len(columns), [tensors[name] for name in inputs]), places)
 

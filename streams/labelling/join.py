@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from streams.dead_letters import Rejected
 from streams.errors import BadRecord, DriftloopError
-from streams.labelling.examples import example_of
+from streams.labelling.examples import ExampleMaker, is_candidate
 from streams.labelling.overlay import Overlay, confirmed, labelled
 from streams.labelling.reading import FeedbackReader, read_served
 from streams.ports.batches import OutputRecord, SourceRecord
@@ -75,6 +75,7 @@ class Join:
         self._topics = pipeline.topics
         self._feedback = pipeline.feedback
         self._reader = FeedbackReader(pipeline)
+        self._examples = ExampleMaker(pipeline.feedback)
         self._store = store
         self._overlay = Overlay(store)
         self._watermark = store.watermark
@@ -219,15 +220,8 @@ class Join:
 
     def _matured(self) -> list[OutputRecord]:
         """The examples of events whose horizon has passed, in the order of event time."""
-        examples = []
-        for served in self._mature():
-            if served.labels:
-                examples.append(example_of(served, served.labels[-1], "feedback"))
-            elif self._feedback.missing is not None:
-                known = served.event_time + self._feedback.horizon_seconds
-                absent = Label(-1, float(self._feedback.missing), known)
-                examples.append(example_of(served, absent, "horizon"))
-        return examples
+        found = map(self._examples.matured, self._mature())
+        return [example for example in found if example is not None]
 
     def _mature(self) -> list[ServedEvent]:
         """Mark the events whose horizon has passed; returns them in the order of event time."""
@@ -260,10 +254,14 @@ class Join:
             overlay.put_early(name, (*overlay.early.get(name, ()), label))
             self._outcomes["unmatched"] += 1
             return
-        before = served.labels[-1] if served.labels else None
+        if label.item and not is_candidate(served, label.item):
+            self._outcomes["no_candidate"] += 1
+            return
+        same = (one for one in reversed(served.labels) if one.item == label.item)
+        before = next(same, None)
         if before is not None and before.value == label.value:
             if label.known_at > before.known_at:
-                overlay.put(name, confirmed(served, label.known_at))
+                overlay.put(name, confirmed(served, before, label.known_at))
             self._outcomes["duplicate"] += 1
             return
         if before is not None and before.known_at > label.known_at:
@@ -273,10 +271,9 @@ class Join:
         overlay.put(name, changed)
         changes.append(LabelChange(changed, before.value if before else 0.0, label.value))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
-        missing = self._feedback.missing
-        if served.matured and (before is not None or label.value != missing):
-            known = before.value if before else missing
-            corrections.append(example_of(changed, label, "correction", known))
+        if served.matured:
+            correction = self._examples.corrected(served, changed, before)
+            corrections += [] if correction is None else [correction]
 
     def _check_store(self, error: Exception) -> None:
         """Raise the error where the store does not answer: no record is at fault."""

@@ -10,9 +10,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams.ports.labels import EventName, Label, LabelStore, ServedEvent
+from streams.spec.candidates import MOST
 
 _KEPT_LABELS = 16
 """So many of an event's labels are kept, however often it is labelled."""
+_KEPT_EARLY_OF_ITEMS = 2 * MOST
+"""So many labels of a ranking's candidates, while the event is not known."""
 
 
 class Overlay:
@@ -42,7 +45,8 @@ class Overlay:
 
     def put_early(self, name: EventName, labels: tuple[Label, ...]) -> None:
         """Change the labels of an event that was not served yet; those known first give way."""
-        if len(labels) > _KEPT_LABELS:
+        several = bool(labels) and bool(labels[-1].item)
+        if len(labels) > (_KEPT_EARLY_OF_ITEMS if several else _KEPT_LABELS):
             first = min(labels, key=attrgetter("known_at"))
             labels = tuple(label for label in labels if label is not first)
         self._undo.append((self.early, name, self.early.get(name)))
@@ -70,14 +74,17 @@ class Overlay:
 
 
 def labelled(served: ServedEvent, label: Label) -> ServedEvent:
-    """The event with one more label."""
+    """The event with one more label; of a ranking, in place of that candidate's before."""
+    if label.item:
+        others = (one for one in served.labels if one.item != label.item)
+        return replace(served, labels=(*others, label))
     labels = (*served.labels, label)
     if len(labels) <= _KEPT_LABELS:
         return replace(served, labels=labels)
     return replace(served, labels=labels[1:], dropped=labels[0].value)
 
 
-def confirmed(served: ServedEvent, known_at: float) -> ServedEvent:
+def confirmed(served: ServedEvent, label: Label, known_at: float) -> ServedEvent:
     """The event whose label was fed back again, later: it stands against what came in between."""
-    *before, last = served.labels
-    return replace(served, labels=(*before, last._replace(known_at=known_at)))
+    labels = (one._replace(known_at=known_at) if one is label else one for one in served.labels)
+    return replace(served, labels=tuple(labels))

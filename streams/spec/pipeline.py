@@ -12,8 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
-from streams.spec.aggregates import LabelRate, Window
-from streams.spec.agreement import TaskParts, check_agreement, settled
+from streams.spec.aggregates import Window
+from streams.spec.agreement import (
+    TaskParts,
+    check_agreement,
+    check_label_rates,
+    settled,
+    task_of,
+)
+from streams.spec.candidates import Candidates
 from streams.spec.columns import column_meanings, input_meanings, row_meaning
 from streams.spec.derived import Derived
 from streams.spec.evaluation import Slice, compile_slices
@@ -61,8 +68,10 @@ class Pipeline:
     policies: Policies = field(default_factory=Policies)
     """Delivery, fallback, retraining and the gate."""
     task: TaskName | None = None
-    """What is predicted: `binary` and `multiclass` are classes, `value` is a number. `None`: by the
-    model's outputs, binary where there is one."""
+    """What is predicted: `binary` and `multiclass` are classes, `value` is a number, `ranking` an
+    order of candidates. `None`: by the model's outputs, binary where there is one."""
+    candidates: Candidates | None = None
+    """Of a ranking: what is ranked."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
@@ -74,7 +83,7 @@ class Pipeline:
         _check_parts(self)
         for name, part in settled(self.predicts, self._parts).items():
             object.__setattr__(self, name, part)
-        if not self.features and not self.inputs:
+        if not self.features and not self.all_inputs:
             raise PipelineError("features", "are empty", "declare at least one, or an input")
         self.cleaning.validate(self.event.schema)
         for feature in self.computed:
@@ -88,7 +97,7 @@ class Pipeline:
         self._check_names()
         self._check_inputs()
         self._check_missing()
-        self._check_labels()
+        check_label_rates(self.windows, self.feedback, self.candidates)
         check_agreement(self.predicts, self._parts)
         compile_slices(self.policies.evaluate.slices, self.feature_names)
 
@@ -110,8 +119,8 @@ class Pipeline:
                     known.append(feature.name)
 
     def _check_inputs(self) -> None:
-        check_inputs(self.inputs, self.event.schema)
-        if self.inputs and self.model.fit is not None:
+        check_inputs(self.all_inputs, self.event.schema)
+        if self.all_inputs and self.model.fit is not None:
             raise PipelineError(
                 "inputs", "are for a network, and model.fit takes features", "give network=factory"
             )
@@ -119,7 +128,7 @@ class Pipeline:
             raise PipelineError(
                 "inputs",
                 f"make rows of {self.layout.size:,} bytes, more than {LARGEST_ROW:,}",
-                "make an image smaller, a text shorter, or a sound's rate lower",
+                "make an image smaller, a text shorter, a sound's rate or candidates.most lower",
             )
 
     def _check_missing(self) -> None:
@@ -139,26 +148,10 @@ class Pipeline:
             if name in self.event.schema.model_fields:
                 require_default(self.event.schema, name)
 
-    def _check_labels(self) -> None:
-        for window in self.windows:
-            if isinstance(window, LabelRate) and window.newest < self.feedback.horizon_seconds:
-                raise PipelineError(
-                    f"features.{window.label}.delay",
-                    f"{window.delay} is shorter than feedback.horizon",
-                    "labels are not known earlier: use the horizon or more",
-                )
-            number = window.class_ if isinstance(window, LabelRate) else None
-            if number is not None and number >= (named := len(self.feedback.classes)):
-                raise PipelineError(
-                    f"features.{window.label}.class_",
-                    f"feedback.classes names {named}, and none is {number}",
-                    "use the index of one of them, from 0 on",
-                )
-
     @cached_property
     def predicts(self) -> Task:
-        """What is predicted, and what that means to every other part."""
-        return Task.of(self.task, self.model.outputs, self.model.quantiles)
+        """What is predicted, and what that means to every other part. Raises `PipelineError`."""
+        return task_of(self.task, self.model, self.candidates)
 
     @cached_property
     def training(self) -> Mapping[str, float | int | str]:
@@ -169,6 +162,11 @@ class Pipeline:
     @property
     def _parts(self) -> TaskParts:
         return TaskParts(self.model, self.feedback, self.decision, self.policies)
+
+    @cached_property
+    def all_inputs(self) -> tuple[Input | LastN, ...]:
+        """The inputs, and the candidates as the last."""
+        return (*self.inputs, *([self.candidates] if self.candidates is not None else []))
 
     @cached_property
     def computed(self) -> tuple[Feature, ...]:
@@ -193,7 +191,7 @@ class Pipeline:
     @cached_property
     def input_meanings(self) -> dict[str, str]:
         """What each input means, by its name, in order."""
-        return input_meanings(self.inputs, self.event, self.cleaning)
+        return input_meanings(self.all_inputs, self.event, self.cleaning)
 
     @cached_property
     def normalised(self) -> tuple[bool, ...]:
@@ -224,7 +222,7 @@ class Pipeline:
     @cached_property
     def schema_hash(self) -> str:
         """Names what the rows mean, as a whole: records carry it."""
-        return row_meaning(self.computed, self.windows, self.plan, self.cleaning, self.inputs)
+        return row_meaning(self.computed, self.windows, self.plan, self.cleaning, self.all_inputs)
 
     @cached_property
     def fields_read(self) -> frozenset[str]:
@@ -235,7 +233,7 @@ class Pipeline:
         event = self.event
         named = [getattr(feature, "field", None) for feature in self.computed]
         keys = [window.key for window in self.windows]
-        named += [one.field for one in self.inputs]
+        named += [one.field for one in self.all_inputs]
         return frozenset(filter(None, [event.id, event.key, event.time, *keys, *named]))
 
     @cached_property
@@ -246,12 +244,12 @@ class Pipeline:
     @cached_property
     def layout(self) -> Layout:
         """What a version sees of an event: the features, and the inputs after them."""
-        return Layout.of(len(self.feature_names), [one.tensor for one in self.inputs])
+        return Layout.of(len(self.feature_names), [one.tensor for one in self.all_inputs])
 
     def read_inputs(self, columns: Columns) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
         """Each input's tensors by name, [n, *shape]; by row what is wrong with events."""
         found, bad = dict[str, NDArray[Any]](), dict[int, str]()
-        for one in self.inputs:
+        for one in self.all_inputs:
             if not isinstance(one, LastN):
                 found[one.name], wrong = one.read(columns[one.field])
                 bad |= {row: f"{one.field}: {said}" for row, said in wrong.items()}

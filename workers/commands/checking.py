@@ -111,9 +111,10 @@ def _describe(pipeline: Pipeline) -> None:
     table.add_row("predicts", plain(str(pipeline.predicts)))
     if names := pipeline.feature_names:
         table.add_row("features", plain(f"{len(names)}: {', '.join(names)}"))
-    if pipeline.inputs:
+    if pipeline.all_inputs:
         shapes = [
-            f"{one.name} {list(one.shape)}" for one in (given.tensor for given in pipeline.inputs)
+            f"{one.name} {list(one.shape)}"
+            for one in (given.tensor for given in pipeline.all_inputs)
         ]
         table.add_row("inputs", plain(", ".join(shapes)))
     absent = "left out" if feedback.missing is None else f"label {feedback.missing:g}"

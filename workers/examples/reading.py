@@ -19,7 +19,9 @@ from streams.ports.batches import SourceRecord
 from streams.records import Example
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.candidates import padded
 from streams.spec.layout import Rows, features_of
+from streams.spec.tasks import Task
 from streams.spec.times import LATEST
 from streams.versions import Logged, Pick
 
@@ -76,11 +78,12 @@ class Examples:
     rows: Rows
     """[n] as served."""
     label: NDArray[np.float32]
+    """[n]; of a ranking [n, most], NaN where there is no candidate."""
     labelled_at: NDArray[np.float64]
     version: NDArray[np.int64]
     """[n] the version that scored it."""
     score: NDArray[np.float32]
-    """[n, outputs] as served."""
+    """[n, outputs] as served; of a ranking 0 where there is no candidate."""
     origin: NDArray[np.object_]
 
     def __len__(self) -> int:
@@ -131,7 +134,7 @@ def columns(found: Sequence[Example], pipeline: Pipeline, logged: Logged | None 
     Rows that were logged before the pipeline changed are left out, but for those that hold all
     that its own do: `logged` tells, and without it only its own can be read.
     """
-    outputs, logged = pipeline.model.outputs, logged or Logged(pipeline)
+    task, logged = pipeline.predicts, logged or Logged(pipeline)
     readable = [one for one in found if logged.readable(one.schema, one.vector)]
     latest = {(one.key, one.event_id): one for one in readable}
     skipped = len(found) - len(readable)
@@ -147,12 +150,10 @@ def columns(found: Sequence[Example], pipeline: Pipeline, logged: Logged | None 
         key=_objects([example.key for example in kept]),
         event_time=np.array([example.event_time for example in kept], np.float64),
         rows=logged.rows([(example.schema, example.vector) for example in kept]),
-        label=np.array([example.label for example in kept], np.float32),
+        label=_labels(task, kept),
         labelled_at=np.array([example.labelled_at for example in kept], np.float64),
         version=np.array([example.version for example in kept], np.int64),
-        score=np.array([_scores(example.score, outputs) for example in kept], np.float32).reshape(
-            -1, outputs
-        ),
+        score=_scores(task, [example.score for example in kept]),
         origin=_objects([example.origin for example in kept]),
     )
     finite = np.asarray(np.isfinite(examples.vector).all(axis=1))
@@ -248,10 +249,19 @@ async def read_examples(
     return Reading(kept, min(latest.values(), default=0.0))
 
 
-def _scores(score: float | list[float], outputs: int) -> list[float]:
+def _labels(task: Task, examples: Sequence[Example]) -> NDArray[np.float32]:
+    if task.ranks:
+        return padded([one.labels for one in examples], task.outputs, math.nan)
+    return np.array([one.label for one in examples], np.float32)
+
+
+def _scores(task: Task, scores: Sequence[float | list[float]]) -> NDArray[np.float32]:
     """One score per output; NaN where another number of outputs was served."""
-    scores = score if isinstance(score, list) else [score]
-    return scores if len(scores) == outputs else [float("nan")] * outputs
+    found, outputs = [one if isinstance(one, list) else [one] for one in scores], task.outputs
+    if task.ranks:
+        return padded(found, outputs, 0.0)
+    sound = [one if len(one) == outputs else [math.nan] * outputs for one in found]
+    return np.array(sound, np.float32).reshape(-1, outputs)
 
 
 def _objects(values: list[str]) -> NDArray[np.object_]:

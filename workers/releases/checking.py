@@ -40,7 +40,7 @@ async def check_answers(
     """
     rows = probes(pipeline, manifest)
     expected = run(session(data), pick(pipeline, manifest).of(rows))
-    size = 1.0 if pipeline.predicts.classes else float(np.abs(expected).max())
+    size = float(np.abs(expected).max()) if pipeline.predicts.numeric else 1.0
 
     async def answer(scorer: Scorer, part: Rows) -> NDArray[np.float32]:
         async def ask() -> NDArray[np.float32]:

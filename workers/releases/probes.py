@@ -35,6 +35,8 @@ def probes(pipeline: Pipeline, manifest: Manifest, count: int = 32) -> Rows:
             vectors[:, column : column + names] = np.eye(names)[random.integers(0, names, count)]
         column += names
     inputs = {one.name: _noise(one.tensor, count, random) for one in pipeline.inputs}
+    if (ranked := pipeline.candidates) is not None:
+        inputs[ranked.name] = ranked.probes(count, random)
     return pipeline.layout.rows(vectors.astype(np.float32), inputs)
 
 

@@ -52,6 +52,8 @@ def label_numbers(pipeline: Pipeline, labels: NDArray[np.float32]) -> list[float
     if classes := pipeline.predicts.classes:
         asked = pipeline.training["positive_weight"]
         return [float(weight) for weight in class_weights(labels, classes, asked)]
+    if pipeline.predicts.ranks:
+        return []
     found = labels.astype(np.float64)
     return [float(found.mean()), float(found.std()) or 1.0]
 

@@ -66,7 +66,7 @@ def train(
     how = how or How()
     parameters = dict(pipeline.training)
     sliced = cut(examples, slices)
-    require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
+    require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
     seed = int(parameters["seed"])
     mean, scale = statistics(sliced.train.vector, pipeline.normalised)
     normalise = Normalise(mean, scale)
@@ -84,7 +84,7 @@ def train(
         scores = logits(served, as_tensors(sliced.validate.rows))
         if pipeline.policies.retrain.warm_start:
             data = with_kept(data, _KIND, packed(found.network))
-    label = {} if pipeline.predicts.classes else {"label": numbers}
+    label = {"label": numbers} if pipeline.predicts.numeric else {}
     return Candidate(
         onnx=data,
         threshold=_threshold(pipeline, scores, sliced.validate.label),

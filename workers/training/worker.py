@@ -201,11 +201,11 @@ class Trainer:
         policy, index = self._pipeline.policies.retrain, self._tail.index
         expected = await self._tail.expected()
         self._news = False
-        classes = self._pipeline.predicts.classes
+        task = self._pipeline.predicts
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
         drifted = self._alarms[0].end if self._alarms else 0.0
-        asked = policy, index, self._decided, expected, classes, drifted
+        asked = policy, index, self._decided, expected, task, drifted
         if due(*asked) is None:
             self._report_lacking(why_not(*asked))
             return None

@@ -59,7 +59,7 @@ def train(
     parameters = pipeline.training
     sliced = cut(examples, slices)
     classes = pipeline.predicts.classes
-    require_support(sliced, pipeline.policies.retrain, classes)
+    require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
     numbers = label_numbers(pipeline, sliced.train.label)
     weights = np.array(numbers if classes else [1.0])
     own, held = sliced.train, sliced.validate
