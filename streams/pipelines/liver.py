@@ -41,7 +41,7 @@ Visit = create_model("Visit", **named, **always, **sometimes)  # type: ignore[ca
 def network(features: int) -> nn.Module:
     from torch import nn
 
-    return nn.Sequential(nn.Linear(features, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 1))
+    return nn.Linear(features, 1)
 
 
 pipeline = Pipeline(
@@ -49,11 +49,11 @@ pipeline = Pipeline(
     event=Event(Visit, id="event_id", key="person", time="at"),
     cleaning=Cleaning(missing=USUAL, earliest=datetime(1990, 1, 1)),
     features=[Column(name) for name in (*KNOWN, *USUAL)],
-    model=Model(network, parameters={"epochs": 40, "patience": 8, "weight_decay": 0.01}),
+    model=Model(network, parameters={"learning_rate": 0.02, "epochs": 20, "patience": 20}),
     decision=Decision(classes=("none", "diabetes")),
     feedback=Feedback(horizon="730d", keep="30d", classes=("none", "diabetes")),
     policies=Policies(
-        retrain=Retrain("180d", "7300d", validate="180d", evaluate="180d"),
+        retrain=Retrain("180d", "7300d", "180d", "180d", least_positives=100),
         gate=Gate("roc_auc", margin=0.1),
         evaluate=Evaluate(every="90d"),
     ),
