@@ -7,7 +7,8 @@
 
 PYTHON   ?= python3
 VENV     ?= .venv
-PIPELINE ?= streams.pipelines.card_fraud
+FRAUD := streams.pipelines.card_fraud
+PIPELINE ?= $(FRAUD)
 ARGS     ?=
 BENCH    ?= throughput
 
@@ -50,14 +51,14 @@ help: ## show this list
 	  '  PYTHON=python3.12  interpreter for a new environment (3.11, 3.12 or 3.13)' \
 	  '  VENV=.venv         where the environment lives' \
 	  '  BENCH=throughput   or latency, growth, publish, feature_state, transactions' \
-	  '  PIPELINE=module    pipeline for `make up` ($(PIPELINE))' \
+	  '  PIPELINE=module    pipeline for `make up` and `make demo` ($(PIPELINE))' \
 	  '  ARGS=...           further arguments for the program that runs'
 
 setup: $(READY) ## make the environment (.venv) that the others use
 	$(say) 'driftloop is in $(BIN): next, `. $(BIN)/activate` and `driftloop --help`'
 
-demo: $(READY) ## run the whole loop on real servers, about 5 minutes; writes demo-report.html
-	@exec $(BIN)/driftloop demo $(ARGS)
+demo: $(READY) ## run the whole loop on real servers, about 5 minutes (PIPELINE=digits: another one)
+	@exec $(BIN)/driftloop demo $(strip $(if $(filter-out $(FRAUD),$(PIPELINE)),--pipeline $(PIPELINE)) $(ARGS))
 
 up: $(READY) ## run a pipeline until Ctrl-C (PIPELINE=streams.pipelines.card_fraud)
 	@exec $(BIN)/driftloop up $(PIPELINE) $(ARGS)
@@ -74,8 +75,9 @@ test: lint ## run all checks and tests (ARGS='-k name' selects tests)
 faults: $(READY) ## kill everything, for 6 minutes, and count what was lost (HOURS=2: for so long)
 	@exec $(PY) -m tests.faults.run $(if $(HOURS),--hours $(HOURS)) $(ARGS)
 
-worlds: $(READY) ## fetch the real data of every world (190 MB), and count it
-	@exec $(PY) -m pytest -m 'worlds or not worlds' tests/integration/test_worlds.py $(ARGS)
+worlds: $(READY) ## fetch every world (190 MB), count it, and run its pipeline beside baselines; hours
+	@$(PY) -m pytest -m 'worlds or not worlds' tests/integration/test_worlds.py
+	@exec $(PY) -m tests.bench.worlds --loop $(ARGS)
 
 house: $(READY) ## print the figures of the layout: modules, lengths, cycles, duplicates
 	@exec $(PY) -m tests.house $(ARGS)

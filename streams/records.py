@@ -6,13 +6,10 @@ fields that they do not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from streams.distributions import Reference
 from streams.sums import ErrorSums, Histogram
@@ -217,11 +214,13 @@ class Manifest(msgspec.Struct, frozen=True):
     cause: str = ""
     """The drift that it was made for; empty where it was made because its time had come."""
     columns: dict[str, str] = {}
-    """What each of its features means, by name, in its order; empty in older manifests."""
+    """What each of its features means, by name, in the order in which it takes them
+    (`Pipeline.column_meanings`); empty in older manifests, as `inputs`."""
     inputs: dict[str, str] = {}
     """What each of its inputs means, by name."""
     row: dict[str, str] = {}
-    """As `columns`, of all features of the rows it was made from; empty where they are its own."""
+    """As `columns`, of all features of the rows that it was made from, which `schema_hash` names;
+    empty where they are its own."""
     policies: dict[str, str] = {}
     """What the pipeline's policies were, by name."""
     model: str = ""
@@ -279,17 +278,6 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     decided_on: int | None = None
     """`LedgerState.length` when it was decided: on a ledger that has grown since, it counts for
     nothing. None of an entry that counts in any case, as an operator's does."""
-
-
-def pack(vectors: NDArray[np.float32]) -> list[bytes]:
-    """The rows of float32 [n, features] as records hold them."""
-    return [row.tobytes() for row in vectors.astype("<f4", copy=False)]
-
-
-def unpack(vectors: Sequence[bytes]) -> NDArray[np.float32]:
-    """Float32 [n, features] of vectors as records hold them; all of one width."""
-    found = np.frombuffer(bytearray().join(vectors), "<f4")
-    return found.reshape(len(vectors), -1) if vectors else found.reshape(0, 0)
 
 
 encode = msgspec.json.Encoder().encode

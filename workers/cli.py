@@ -13,12 +13,14 @@ import typer
 from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
 from workers.commands import (
+    backfilling,
     checking,
     costs,
     demo,
     diff,
     dlq,
     models,
+    new,
     pipeline,
     planning,
     produce,
@@ -42,6 +44,7 @@ app = typer.Typer(
     "new model versions published while traffic flows.",
     epilog="Start with `driftloop check MODULE`, then `driftloop up MODULE`.",
 )
+app.command()(new.new)
 app.command()(checking.check)
 app.command()(running.up)
 app.command()(demo.demo)
@@ -62,6 +65,7 @@ app.command()(planning.plan)
 app.command()(report.report)
 app.command()(costs.costs)
 app.command()(sending.send)
+app.command()(backfilling.backfill)
 app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)

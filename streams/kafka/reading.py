@@ -80,6 +80,15 @@ class TopicFollower:
                 del self._ends[partition]
         return True
 
+    async def at_end(self) -> bool:
+        """Whether all has been read that the topics hold now."""
+        with unavailable(self._settings):
+            ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+            for partition, end in ends.items():
+                if await self._consumer.position(partition) < end:
+                    return False
+        return True
+
     async def read_to_end(self) -> list[SourceRecord]:
         """Every record that the topics held when reading began."""
         records: list[SourceRecord] = []

@@ -91,7 +91,7 @@ class FeedbackReader:
             raise BadRecord(
                 "time", f"labelled_at {feedback.labelled_at!r} is neither ISO 8601 nor a number"
             ) from None
-        for complaint in self._times.outside([at], [record.timestamp / 1000]).values():
+        if complaint := self._times.complaint(at, record.timestamp / 1000):
             raise BadRecord("time", f"labelled_at {complaint}")
         return at
 

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from streams.errors import PipelineError
-from streams.spec.estimators import Sklearn
+from streams.spec.estimators import Ready, Sklearn
 from streams.spec.feedback import Feedback
 from streams.spec.learning import Retrain
 from streams.spec.model import Model
@@ -78,9 +78,11 @@ def _check_training(task: Task, model: Model) -> None:
 
 
 def _check_fit(task: Task, model: Model, retrain: Retrain) -> None:
-    if not task.classes:
+    if task.quantiles and isinstance(model.fit, Ready):
         raise PipelineError(
-            "model.fit", "learns classes, and a number is predicted", "give network=factory"
+            "model.quantiles",
+            f"are not predicted by {type(model.fit).__name__}",
+            "leave them out, or give network=factory",
         )
     if retrain.warm_start and isinstance(model.fit, Sklearn):
         raise PipelineError(

@@ -33,7 +33,7 @@ async def refold(url: str, count: int) -> float:
     """Seconds that it takes to fold so many events again."""
     events = sample_events(pipeline, count)
     topic = pipeline.topics.events
-    records = [
+    records: list[SourceRecord] = [
         ConsumerRecord(topic, 0, number, 0, 0, b"", json.dumps(one).encode(), 0, 0, None, ())
         for number, one in enumerate(events)
     ]

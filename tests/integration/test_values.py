@@ -84,9 +84,11 @@ async def test_an_amount_is_learnt_served_with_its_quantiles_and_measured(
 
     with Workers(settings, pipeline, tmp_path) as workers:
         running = [workers.start(role) for role in ("score", "label", "evaluate")]
+        for one in running:
+            await until(one.joined, "it works", within=60.0, said=one.said)
         async with Output(settings, topics.predictions) as out:
             await publish(settings, topics.events, events())
-            await out.wait(EVENTS)
+            await out.wait(EVENTS, timeout=60.0)
         await publish(settings, topics.feedback, labels())
         await until(
             lambda: caught_up(settings, pipeline, "label", topics.feedback),
@@ -95,7 +97,7 @@ async def test_an_amount_is_learnt_served_with_its_quantiles_and_measured(
         )
         await publish(settings, topics.events, later())
         async with Output(settings, topics.examples) as examples:
-            await examples.wait(len(trained) + EVENTS)
+            await examples.wait(len(trained) + EVENTS, timeout=60.0)
         assert await wrong_cells(settings, pipeline) == []
         assert await wrong_drift(settings, pipeline) == []
         assert all(one.alive for one in running), [one.said() for one in running]

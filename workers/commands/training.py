@@ -77,6 +77,14 @@ def train(
     asyncio.run(_train(settings, pipeline, (last, offsets, publish, threads)))
 
 
+def train_recent(settings: Settings, pipeline: Pipeline) -> None:
+    """A first version from the most recent examples, as `driftloop train` makes one."""
+    if pipeline.model.onnx is not None:
+        _publish_file(settings, pipeline, publish=True)
+        return
+    asyncio.run(_train(settings, pipeline, (None, None, True, 1)))
+
+
 async def _train(
     settings: Settings, pipeline: Pipeline, options: tuple[str | None, str | None, bool, int]
 ) -> None:

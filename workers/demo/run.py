@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pandas as pd
-from pydantic import SecretStr
 from rich.live import Live
 
-from streams.errors import ConfigurationError
 from streams.kafka import connection
 from streams.kafka.offsets import offsets_client
-from streams.settings import Settings, load_settings
+from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.demo.judging import judge
 from workers.demo.measures import failed_requests
@@ -27,9 +24,9 @@ from workers.demo.observer import Observer, Seen
 from workers.demo.progress import Plan, Watched, table, world_start
 from workers.demo.source import DAY, SLOTS_PER_DAY, Feeder, Source
 from workers.devstack.servers import free_port
-from workers.devstack.state import running
 from workers.environment import find_pipeline
-from workers.processes.loop import Loop, running_loop, stop_on_signals
+from workers.processes.loop import Loop, running_loop, unless_stopped
+from workers.replays.run import own_settings
 from workers.terminal import console, note
 from workers.worlds.card_fraud import World, load
 
@@ -43,48 +40,14 @@ _RATE_SAMPLES = 20
 
 def run_demo(plan: Plan) -> bool:
     """Run the demo; True when every check of its summary holds."""
-    return asyncio.run(_run(plan))
-
-
-async def _run(plan: Plan) -> bool:
-    stop = stop_on_signals()
-    settings = _settings()
+    settings = own_settings("")
     console.print("simulating the world")
     world = load(World(), settings.cache_dir / "worlds")
     world = world[world["day"] < plan.days]
-    demo = asyncio.create_task(_stream_andjudge(plan, settings, world))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({demo, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not demo.done():
-        console.print("stopping")
-        demo.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await demo
-        return False
-    stopped.cancel()
-    return demo.result()
+    return bool(asyncio.run(unless_stopped(_stream_and_judge(plan, settings, world))))
 
 
-def _settings() -> Settings:
-    """Servers, data and models of the demo's own, from an empty directory."""
-    settings = load_settings()
-    home = settings.state_dir / "demo"
-    fresh = settings.model_copy(
-        update={
-            "state_dir": home,
-            "model_repository": home / "models",
-            "kafka": "",
-            "triton": "",
-            "redis": SecretStr(""),
-        }
-    )
-    if running(fresh) is not None:
-        raise ConfigurationError(f"a demo is already running in {home} - wait for it, or end it")
-    shutil.rmtree(home, ignore_errors=True)
-    return fresh
-
-
-async def _stream_andjudge(plan: Plan, settings: Settings, world: pd.DataFrame) -> bool:
+async def _stream_and_judge(plan: Plan, settings: Settings, world: pd.DataFrame) -> bool:
     pipeline, metrics_port = find_pipeline(MODULE), free_port()
     ports = {"score-1": {"DRIFTLOOP_METRICS_PORT": str(metrics_port)}}
     console.print("starting Kafka, Triton, Valkey and the workers")

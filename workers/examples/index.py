@@ -156,6 +156,10 @@ class ExampleFollower:
         """Whether everything that was there at the start has been read. Raises `Unavailable`."""
         return await self._topic.caught_up()
 
+    async def at_end(self) -> bool:
+        """Whether everything that is there now has been read. Raises `Unavailable`."""
+        return await self._topic.at_end()
+
     async def expected(self) -> set[int]:
         """Partitions in which something was served, so that examples will come.
 

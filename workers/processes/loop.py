@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from streams.adapters.redis.server import greet
 from streams.adapters.triton.control import TritonControls
+from streams.aio.cancelling import cancel
 from streams.kafka.connection import admin_client
 from streams.preflight import check
 from streams.settings import Settings
@@ -28,6 +30,8 @@ from workers.processes.metering import metered_servers
 from workers.processes.sharing import in_use, only_loop, until_unused, using_stack
 from workers.processes.supervisor import Command, Supervisor
 from workers.resources.following import roles_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,18 @@ def _environment(settings: Settings, *, alone: bool) -> dict[str, str]:
         "DRIFTLOOP_LOG_FORMAT": "json",
         "DRIFTLOOP_LOG_LEVEL": "DEBUG" if settings.log_level == "DEBUG" else "INFO",
     }
+
+
+async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
+    """What comes of it; None where SIGINT or SIGTERM ended it first."""
+    stop, task = stop_on_signals(), asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        stopped.cancel()
+        return task.result()
+    await cancel(task)
+    return None
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -16,11 +16,17 @@ from streams.spec import Pipeline
 from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
 from workers.training.begun import packed
-from workers.training.candidate import Candidate, choose_threshold, statistics, versions
+from workers.training.candidate import (
+    Candidate,
+    choose_threshold,
+    label_numbers,
+    statistics,
+    versions,
+)
 from workers.training.epochs import How, fit, logits
 from workers.training.export import export, verify
 from workers.training.kept import kept, with_kept
-from workers.training.losses import label_numbers, loss_of
+from workers.training.losses import loss_of
 from workers.training.preparing import Normalise, as_tensors, preparing
 from workers.training.slices import Spans, cut, require_support
 

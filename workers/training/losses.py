@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from streams.spec import Pipeline
 from workers.evaluation import metrics
-from workers.training.candidate import class_weights
 from workers.training.export import Exported, ExportedModel, ExportedValue
 
 Labels = NDArray[np.float32]
@@ -116,19 +115,6 @@ class ValueLoss(Loss):
         """Numbers in the label's own unit."""
         mean, scale = self._label
         return ExportedValue(normalise, network, mean, scale)
-
-
-def label_numbers(pipeline: Pipeline, labels: Labels) -> list[float]:
-    """What a loss is made from, of the training slice's labels [n].
-
-    Raises:
-        TrainingError: the declared weight of class 1 is none.
-    """
-    if classes := pipeline.predicts.classes:
-        asked = pipeline.training["positive_weight"]
-        return [float(weight) for weight in class_weights(labels, classes, asked)]
-    found = labels.astype(np.float64)
-    return [float(found.mean()), float(found.std()) or 1.0]
 
 
 def loss_of(pipeline: Pipeline, numbers: Sequence[float] | None = None) -> Loss:
