@@ -26,7 +26,7 @@ from workers.terminal import Module, out, plain
 _FALLS_BACK = 1
 """Exit code where events would be served the fallback."""
 _FOLDED_A_SECOND = 10_000
-"""Events that a worker folds again in a second; measured: docs/benchmarks.md."""
+"""Events that a worker folds again in a second, on a busy machine (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
