@@ -11,7 +11,7 @@ import numpy as np
 from streams.ports.batches import NO_HEADERS, OutputRecord
 from streams.records import ARMS, CHAMPION, WHOLE, Prediction, Scored, encode
 from streams.scoring.decoded import Decoded
-from streams.scoring.ranking import Ranking, logged, rankings, shown
+from streams.scoring.ranking import Ordered, logged, rankings, shown
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
 from streams.spec.layout import Rows
@@ -36,7 +36,7 @@ def _predicted(
     decoded: Decoded,
     served: ServedScores,
     topic: str,
-    ranked: Sequence[Ranking] | None,
+    ranked: Sequence[Ordered] | None,
 ) -> list[OutputRecord]:
     scores, classes = _scores(served), _names(pipeline)
     versions = served.versions.tolist()
@@ -73,7 +73,7 @@ def _what_was_served(
     decoded: Decoded,
     rows: Rows,
     served: ServedScores,
-    ranked: Sequence[Ranking] | None,
+    ranked: Sequence[Ordered] | None,
 ) -> list[OutputRecord]:
     schema = pipeline.schema_hash
     made = [

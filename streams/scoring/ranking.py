@@ -24,7 +24,7 @@ from streams.spec import Candidates, Pipeline
 _SALT = 0xCA2D
 
 
-class Ranking(NamedTuple):
+class Ordered(NamedTuple):
     """One request's candidates."""
 
     ids: list[str]
@@ -36,7 +36,7 @@ class Ranking(NamedTuple):
     """By place, the probability that this candidate is there."""
 
 
-def shown(prediction: Prediction, ranked: Ranking) -> Prediction:
+def shown(prediction: Prediction, ranked: Ordered) -> Prediction:
     """With the candidates in the order in which they are shown."""
     order = ranked.order.tolist()
     return replace(
@@ -47,7 +47,7 @@ def shown(prediction: Prediction, ranked: Ranking) -> Prediction:
     )
 
 
-def logged(scored: Scored, ranked: Ranking) -> Scored:
+def logged(scored: Scored, ranked: Ordered) -> Scored:
     """With the candidates in the request's order, and their places."""
     positions = np.argsort(ranked.order)
     return replace(
@@ -59,7 +59,7 @@ def logged(scored: Scored, ranked: Ranking) -> Scored:
     )
 
 
-def rankings(pipeline: Pipeline, decoded: Decoded, served: ServedScores) -> list[Ranking] | None:
+def rankings(pipeline: Pipeline, decoded: Decoded, served: ServedScores) -> list[Ordered] | None:
     """Each request's, [n]; None where the pipeline ranks nothing."""
     asked = pipeline.candidates
     if asked is None:
@@ -72,7 +72,7 @@ def _each(
     event_ids: Sequence[str],
     values: NDArray[np.object_],
     scores: NDArray[np.float32],
-) -> Iterator[Ranking]:
+) -> Iterator[Ordered]:
     encoded = [event_id.encode() for event_id in event_ids]
     explored = places(encoded, _SALT) < asked.explore
     for event_id, value, row, explores in zip(encoded, values, scores, explored, strict=True):
@@ -82,4 +82,4 @@ def _each(
         if explores:
             order = np.random.default_rng(xxh3_64_intdigest(event_id)).permutation(count)
         chances = np.full(count, asked.explore / count) + (1 - asked.explore) * (order == best)
-        yield Ranking(asked.ids(value), row[:count].tolist(), order, chances)
+        yield Ordered(asked.ids(value), row[:count].tolist(), order, chances)
