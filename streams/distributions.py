@@ -119,14 +119,15 @@ class Binning:
 
     def __init__(self, reference: Reference) -> None:
         columns = list(reference.columns.values())
-        self._features = reference.features
+        self.features = [name for name in reference.columns if not is_score(name)]
+        """The names of the vectors' columns."""
         self._edges = [np.array(one.edges, np.float32) for one in columns]
         self._low = np.array([one.low for one in columns], np.float32)
         self._high = np.array([one.high for one in columns], np.float32)
 
     def columns(self, vectors: NDArray[np.float32], scores: NDArray[Any]) -> NDArray[np.float32]:
         """Float32 [n, columns] of vectors [n, features] and scores [n, outputs]."""
-        return np.hstack([vectors[:, : self._features], scores.astype(np.float32)])
+        return np.hstack([vectors[:, : len(self.features)], scores.astype(np.float32)])
 
     def counts(self, columns: NDArray[np.float32]) -> list[Ints]:
         """Of each column of [n, columns], how many values are in each bin."""

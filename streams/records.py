@@ -6,16 +6,12 @@ fields that they do not know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from streams.distributions import Reference
-from streams.sums import ErrorSums, Histogram
 
 ARMS = CHAMPION, CANARY, HOLDOUT = "champion", "canary", "holdout"
 """Who is served by the champion, by the version on its way, and by the one before it."""
@@ -30,9 +26,9 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     event_time: float
     score: float | list[float]
     """The probability of class 1, or one probability per class; of a value its point, or the point
-    and then its quantiles."""
+    and then its quantiles; of a ranking the score of each of `items`."""
     decision: str
-    """The class that was decided for; empty of a value."""
+    """The class that was decided for; empty of a value and of a ranking."""
     version: int
     """Model version; 0 for the fallback."""
     degraded: bool
@@ -44,9 +40,25 @@ class Prediction(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """`champion`, `canary` or `holdout`; the champion answers for an arm whose version does not."""
     propensity: float = WHOLE
     """The share of the entities that are in this arm."""
+    items: list[str] = []
+    """Of a ranking: the candidates' ids, as they are to be shown, the first first."""
+    propensities: list[float] = []
+    """Of each of `items` the probability that it is at its place: below 1 where some requests are
+    shown in random order."""
 
 
-class Scored(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class Shown(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a ranking shows; nothing of other tasks."""
+
+    items: list[str] = []
+    """The candidates' ids in the request's order, which is also that of `score`."""
+    positions: list[int] = []
+    """Of each of `items` the place at which it is shown, from 0 on."""
+    propensities: list[float] = []
+    """Of each of `items` the probability that it is at that place."""
+
+
+class Scored(Shown, frozen=True, gc=False, omit_defaults=True):
     """`P.scored`: what the model saw and said."""
 
     event_id: str
@@ -79,9 +91,11 @@ class FeedbackRecord(msgspec.Struct, frozen=True):
     feedback has no classes."""
     labelled_at: str | float
     """When the label was known: ISO 8601, or a number as an event's time may be."""
+    item: str | int | None = None
+    """Of a ranking: the candidate whose label it is."""
 
 
-class Example(msgspec.Struct, frozen=True, omit_defaults=True):
+class Example(Shown, frozen=True, omit_defaults=True):
     """`P.examples`: a served vector with its label. A later one for the same event replaces it."""
 
     event_id: str
@@ -92,6 +106,7 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     version: int
     """The version that scored it."""
     label: float
+    """Of a ranking the largest of `labels`."""
     labelled_at: float
     origin: str
     """`feedback`, `horizon` (no label came in time) or `correction`."""
@@ -107,48 +122,10 @@ class Example(msgspec.Struct, frozen=True, omit_defaults=True):
     """As in `Prediction`."""
     propensity: float = WHOLE
     """As in `Prediction`."""
-
-
-class Cell(msgspec.Struct, omit_defaults=True):
-    """`P.metrics`: what matured events say of the version that served them.
-
-    A cell is a bucket of event time, a version, an arm and a slice; its record's key names them. A
-    partition has cells of its own, and a later record of a cell replaces the earlier one. All are
-    sums: cells add up, over partitions and over time.
-    """
-
-    start: float
-    """Event time from which its events are, seconds since 1970."""
-    span: float
-    """For so many seconds."""
-    version: int
-    """0 for the fallback."""
-    arm: str
-    """As in `Prediction`; `fallback` of what the fallback answered."""
-    slice: str
-    """As the pipeline declares it; empty for all events."""
-    next: int = 0
-    """Examples of its partition below this offset are counted."""
-    events: int = 0
-    fed_back: int = 0
-    """Events whose label had come as feedback when they matured."""
-    delay: float = 0.0
-    """Seconds from these events to their labels, summed."""
-    confusion: list[list[int]] = []
-    """[label][decision] -> events."""
-    squared_error: float = 0.0
-    """Summed: (score - label)², or the squared distance of the scores to the label's one-hot
-    vector."""
-    log_loss: float = 0.0
-    """Summed: -log of the probability that the label's class was given, at least 1e-12."""
-    histograms: dict[int, Histogram] = {}
-    """By class: of its scores."""
-    calibration: list[list[float]] = []
-    """Of one score: tenths of its range -> [events, of class 1, scores summed]."""
-    top: dict[str, tuple[float, int]] = {}
-    """Of one score: the keys with the highest scores -> the highest, and events of class 1."""
-    errors: ErrorSums | None = None
-    """Of a value, which has none of the sums from `confusion` on but the squared error."""
+    labels: list[float] = []
+    """Of a ranking the label of each of `items`."""
+    previous_labels: list[float] = []
+    """And those that they replace."""
 
 
 class Shadowed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -196,6 +173,7 @@ class Manifest(msgspec.Struct, frozen=True):
     counts: dict[str, list[int]]
     """Slice -> [examples, positives]."""
     schema_hash: str
+    """Names what the rows mean that it was made from (`Pipeline.schema_hash`)."""
     feature_names: list[str]
     seed: int
     parameters: dict[str, float | int | str]
@@ -215,6 +193,18 @@ class Manifest(msgspec.Struct, frozen=True):
     the pipeline brings."""
     cause: str = ""
     """The drift that it was made for; empty where it was made because its time had come."""
+    columns: dict[str, str] = {}
+    """What each of its features means, by name, in the order in which it takes them
+    (`Pipeline.column_meanings`); empty in older manifests, as `inputs`."""
+    inputs: dict[str, str] = {}
+    """What each of its inputs means, by name."""
+    row: dict[str, str] = {}
+    """As `columns`, of all features of the rows that it was made from, which `schema_hash` names;
+    empty where they are its own."""
+    policies: dict[str, str] = {}
+    """What the pipeline's policies were, by name."""
+    model: str = ""
+    """Its model in Triton; empty for the pipeline's first, which has the pipeline's name."""
 
 
 class Action(StrEnum):
@@ -268,21 +258,6 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     decided_on: int | None = None
     """`LedgerState.length` when it was decided: on a ledger that has grown since, it counts for
     nothing. None of an entry that counts in any case, as an operator's does."""
-
-
-_FLOAT = np.dtype("<f4")
-
-
-def pack(vectors: NDArray[np.float32]) -> list[bytes]:
-    """The rows of float32 [n, features] as records hold them."""
-    data, width = vectors.astype(_FLOAT, copy=False).tobytes(), vectors.shape[1] * _FLOAT.itemsize
-    return [data[start : start + width] for start in range(0, len(data), width)]
-
-
-def unpack(vectors: Sequence[bytes]) -> NDArray[np.float32]:
-    """Float32 [n, features] of vectors as records hold them; all of one width."""
-    found = np.frombuffer(bytearray().join(vectors), _FLOAT)
-    return found.reshape(len(vectors), -1) if vectors else found.reshape(0, 0)
 
 
 encode = msgspec.json.Encoder().encode

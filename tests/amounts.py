@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.records import Example, pack
+from streams.records import Example
 from streams.spec import (
     Column,
     Evaluate,
@@ -20,6 +20,7 @@ from streams.spec import (
     Retrain,
     Slices,
 )
+from streams.spec.layout import pack
 from tests.synthetic import DAY, START, Reading
 
 if TYPE_CHECKING:

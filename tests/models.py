@@ -16,6 +16,7 @@ from streams.ledger.topic import append, new_entry, read_state
 from streams.records import Action, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.releases.loading import Loading
 from workers.releases.manifests import blank
 from workers.releases.onnx_files import run, session
 from workers.releases.publisher import Publisher
@@ -135,7 +136,9 @@ class MemoryTriton:
         self._settings = settings
         self._name = pipeline.name
         self._repository = Repository(settings.model_repository, pipeline.name)
-        self.loaded: dict[int, bytes] = {}
+        self.models: dict[str, dict[int, bytes]] = {}
+        """By model, the files of the versions that serve."""
+        self._picks = Loading(settings, pipeline, self._repository, self).picks
         self.loads = 0
         self.wrong: set[int] = set()
         """Versions that answer wrongly."""
@@ -143,9 +146,10 @@ class MemoryTriton:
     async def alive(self) -> None:
         """It is."""
 
-    async def load(self) -> None:
+    async def load(self, model: str = "") -> None:
         self.loads += 1
-        config = self._repository.config()
+        model = model or self._name
+        config = self._repository.config(model)
         if config is None:
             raise ModelError("no config.pbtxt")
         found = re.search(r"versions: \[ ([\d, ]+) \]", config)
@@ -157,18 +161,24 @@ class MemoryTriton:
         }
         for data in loaded.values():
             session(data)
-        self.loaded = loaded
+        self.models[model] = loaded
 
-    async def unload(self) -> None:
-        self.loaded = {}
+    async def unload(self, model: str = "") -> None:
+        self.models.pop(model or self._name, None)
 
-    async def ready(self, version: int) -> bool:
-        return version in self.loaded
+    async def ready(self, version: int, model: str = "") -> bool:
+        return version in self.models.get(model or self._name, {})
+
+    @property
+    def loaded(self) -> dict[int, bytes]:
+        """The files of all models' versions."""
+        return {version: data for one in self.models.values() for version, data in one.items()}
 
     async def infer(self, version: int, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         if version not in self.loaded:
             raise NotServing(self._settings, self._name, "not loaded", died=False)
-        scores = run(session(self.loaded[version]), vectors)
+        taken = self._picks.of(version).of(vectors)
+        scores = run(session(self.loaded[version]), taken)
         return 1 - scores if version in self.wrong else scores
 
     async def close(self) -> None:

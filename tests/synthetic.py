@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from streams.kafka.connection import producer
-from streams.records import Example, encode, pack
+from streams.records import Example, encode
 from streams.settings import Settings
 from streams.spec import (
     Column,
@@ -24,6 +24,7 @@ from streams.spec import (
     Policies,
     Retrain,
 )
+from streams.spec.layout import pack
 from workers.examples.reading import Examples, columns
 
 if TYPE_CHECKING:

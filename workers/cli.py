@@ -13,9 +13,11 @@ import typer
 from streams.errors import DriftloopError, Halted
 from streams.kafka import workarounds
 from workers.commands import (
+    backfilling,
     checking,
     costs,
     demo,
+    diff,
     dlq,
     models,
     new,
@@ -58,10 +60,12 @@ app.command()(models.promote)
 app.command()(models.rollback)
 app.command()(models.freeze)
 app.command()(models.thaw)
+app.command()(diff.diff)
 app.command()(planning.plan)
 app.command()(report.report)
 app.command()(costs.costs)
 app.command()(sending.send)
+app.command()(backfilling.backfill)
 app.command()(produce.produce)
 app.command()(pipeline.tail)
 app.command("settings")(pipeline.show_settings)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.evaluation.errors import count_errors
-from streams.records import Cell
+from streams.evaluation.ranks import count_ranks, ranks
 from streams.spec.tasks import Task
-from streams.sums import ErrorSums, Histogram
+from streams.sums import Cell, ErrorSums, Histogram, RankSums
 
 TENTHS = 10
 _LEAST = 1e-12
@@ -36,7 +36,7 @@ class Counted(NamedTuple):
     """Examples as arrays of n: each is counted `weights` times, which may be -1."""
 
     labels: Floats
-    """Class indices, or numbers."""
+    """Class indices, or numbers; of a ranking [n, most], NaN where there is no candidate."""
     scores: Floats
     """[n, outputs]"""
     decisions: Ints
@@ -67,6 +67,10 @@ def add(cell: Cell, examples: Counted, task: Task, top: int) -> None:
     cell.events += int(weights.sum())
     cell.fed_back += int(examples.fed_back @ weights)
     cell.delay += float(examples.delays @ weights)
+    if task.ranks:
+        cell.ranks = cell.ranks or RankSums()
+        count_ranks(cell.ranks, ranks(examples.scores, examples.labels, task.top), weights)
+        return
     if task.classes:
         _add_classes(cell, examples, task.classes, top)
         return

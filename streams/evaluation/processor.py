@@ -7,7 +7,7 @@ what was written. Cells that no label can change any more are forgotten here, an
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,9 +23,12 @@ from streams.evaluation.recent import BUCKETS
 from streams.evaluation.served import ServedCounts
 from streams.ports.batches import NO_HEADERS, MicroBatch, OutputRecord, Outputs, SourceRecord
 from streams.ports.models import References
-from streams.records import Cell, Example, decoder, encode
+from streams.records import Example, decoder, encode
 from streams.spec import Pipeline
+from streams.spec.candidates import padded
 from streams.spec.layout import features_of
+from streams.spec.tasks import Task
+from streams.sums import Cell
 
 log = structlog.get_logger(__name__)
 
@@ -139,14 +142,15 @@ class Evaluation:
 
     def _count(self, read: Sequence[_Read], following: int) -> list[OutputRecord]:
         """Count examples into their cells; returns the records of those that have changed."""
-        every = [(one, one.example.label, 1) for one in read]
-        every += [(o, o.example.previous, -1) for o in read if o.example.previous is not None]
+        every = [(one, _label(one.example), 1) for one in read]
+        every += [(o, _before(o.example), -1) for o in read if o.example.previous is not None]
         rows = [row for row in every if self._is_label(row[1])]
         if not rows:
             return []
         offsets = np.array([one.offset for one, _, _ in rows], np.int64)
         examples = [one.example for one, _, _ in rows]
-        counted = _counted(examples, [label for _, label, _ in rows], [w for _, _, w in rows])
+        labels, weights = [label for _, label, _ in rows], [w for _, _, w in rows]
+        counted = _counted(self._task, examples, labels, weights)
         starts = np.array([one.event_time // self._span for one in examples]).astype(np.int64)
         versions = np.array([one.version for one in examples], np.int64)
         arm_names, arms = np.unique([_arm(one) for one in examples], return_inverse=True)
@@ -169,7 +173,7 @@ class Evaluation:
                     changed.append((encode(name), encode(cell), NO_HEADERS))
         return changed
 
-    def _is_label(self, label: float) -> bool:
+    def _is_label(self, label: float | list[float]) -> bool:
         """Whether a label can be one: what a number says of a probability is not known."""
         if self._task.is_label(label):
             return True
@@ -189,9 +193,12 @@ class Evaluation:
         masks = {"": np.ones(len(examples), bool)}
         if not self._pipeline.slices:
             return masks
-        size = self._layout.size
-        ours = np.array([len(one.vector) == size for one in examples])
-        rows = [one.vector if len(one.vector) == size else bytes(size) for one in examples]
+        size, known = self._layout.size, ("", self._pipeline.schema_hash)
+        ours = np.array([one.schema in known and len(one.vector) == size for one in examples])
+        rows = [
+            one.vector if is_ours else bytes(size)
+            for one, is_ours in zip(examples, ours.tolist(), strict=True)
+        ]
         vectors = features_of(self._layout.unpack(rows))
         return masks | {one.name: one.mask(vectors) & ours for one in self._pipeline.slices}
 
@@ -213,17 +220,31 @@ class _Read(NamedTuple):
     example: Example
 
 
+def _label(example: Example) -> Any:
+    return example.labels or example.label
+
+
+def _before(example: Example) -> Any:
+    return example.previous_labels or example.previous
+
+
 def _arm(example: Example) -> str:
     return example.arm if example.version else "fallback"
 
 
 def _counted(
-    examples: Sequence[Example], labels: Sequence[float], weights: Sequence[int]
+    task: Task, examples: Sequence[Example], labels: Sequence[Any], weights: Sequence[int]
 ) -> Counted:
-    scores = np.array([one.score for one in examples], np.float64).reshape(len(examples), -1)
+    scores: NDArray[Any]
+    if task.ranks:
+        scores = padded([one.score for one in examples], task.outputs, 0.0).astype(np.float64)
+        labelled: NDArray[Any] = padded(labels, task.outputs, np.nan)
+    else:
+        scores = np.array([one.score for one in examples], np.float64).reshape(len(examples), -1)
+        labelled = np.array(labels, np.float64)
     fed_back = np.array([one.origin == "feedback" for one in examples], np.int64)
     return Counted(
-        labels=np.array(labels, np.float64),
+        labels=labelled,
         scores=scores,
         decisions=np.array([one.decision for one in examples], np.int64),
         weights=np.array(weights, np.int64),

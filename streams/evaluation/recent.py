@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping
 
 from streams import telemetry
 from streams.evaluation.totals import Total
-from streams.records import Cell
+from streams.sums import Cell
 
 BUCKETS = 7
 """Complete buckets that are looked at: a week, where a bucket is a day."""
-MEASURES = {"average_precision", "roc_auc", "precision", "recall", "bias", "mae", "wape"}
+_OF_CLASSES = {"average_precision", "roc_auc", "precision", "recall", "bias"}
+MEASURES = _OF_CLASSES | {"mae", "wape", "ndcg", "mrr", "hit_rate"}
 """And the coverage of each quantile."""
 
 

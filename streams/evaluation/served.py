@@ -56,6 +56,7 @@ class ServedCounts:
         self._references = references
         self._span = pipeline.policies.evaluate.every_seconds
         self._layout = pipeline.layout
+        self._ranks = pipeline.predicts.ranks
         self._cells: dict[tuple[int, int], Distribution] = {}
         """By start and version."""
         self._binnings: dict[int, Binning] = {}
@@ -111,8 +112,10 @@ class ServedCounts:
                 raise ValueError("it is too large to be read whole")
             one: _Logged = _decode(record.value)
             several = len(one.score) if isinstance(one.score, list) else 1
+            outputs = self._pipeline.model.outputs
+            wrong = several > outputs if self._ranks else several != outputs
             if one.schema in ("", self._pipeline.schema_hash) and (
-                several != self._pipeline.model.outputs or len(one.vector) != self._layout.size
+                wrong or len(one.vector) != self._layout.size
             ):
                 raise ValueError("its vector or its score has another length than the pipeline's")
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -132,8 +135,11 @@ class ServedCounts:
         binning = await self._binning(cell.version)
         if binning is None or not ours:
             return
-        scores: NDArray[Any] = np.array([one.score for one in ours], np.float32)
+        scores: NDArray[Any] = np.empty((len(ours), 0), np.float32)
+        if not self._ranks:  # a candidate's score is nothing without those of the others
+            scores = np.array([one.score for one in ours], np.float32)
         vectors = features_of(self._layout.unpack([one.vector for one in ours]))
+        vectors = vectors[:, list(map(self._pipeline.feature_names.index, binning.features))]
         binning.add(cell, binning.columns(vectors, scores.reshape(len(ours), -1)))
 
     async def _binning(self, version: int) -> Binning | None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from streams.evaluation.cells import STEPS, widths
 from streams.evaluation.errors import error_measures, together
-from streams.records import Cell
-from streams.sums import ErrorSums, Histogram
+from streams.evaluation.ranks import both, rank_measures
+from streams.sums import Cell, ErrorSums, Histogram, RankSums
 
 _NAN = float("nan")
 Costs = Sequence[Sequence[float]]
@@ -42,6 +42,8 @@ class Total:
     """[tenths, (events, of class 1, scores summed)]"""
     errors: ErrorSums | None = None
     """Of a value."""
+    ranks: RankSums | None = None
+    """Of a ranking."""
 
     @classmethod
     def of(cls, cells: Iterable[Cell]) -> Total:
@@ -62,6 +64,9 @@ class Total:
         self.log_loss += cell.log_loss
         if cell.errors is not None:
             self.errors = together(self.errors or ErrorSums(), cell.errors)
+            return
+        if cell.ranks is not None:
+            self.ranks = both(self.ranks or RankSums(), cell.ranks)
             return
         confusion = np.array(cell.confusion, np.int64)
         if confusion.shape != self.confusion.shape and not self.confusion.any():
@@ -87,6 +92,8 @@ class Total:
         }
         if self.errors is not None:
             found |= error_measures(self.errors, self.squared_error, self.events)
+        elif self.ranks is not None:
+            found |= rank_measures(self.ranks, self.events)
         else:
             found |= self._classified(costs)
         return {name: value for name, value in found.items() if np.isfinite(value)}

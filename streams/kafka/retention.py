@@ -76,7 +76,7 @@ async def check(
     admin: AIOKafkaAdminClient,
     wanted: Mapping[str, Kept],
 ) -> list[str]:
-    """A line for each topic that keeps too little, with the command that mends it; logged too.
+    """A line for each topic that keeps too little, with the command that mends it.
 
     Brokers that do not let us look are passed over.
     """
@@ -91,14 +91,11 @@ async def check(
         for code, _, _, name, entries, *_ in answer.resources:
             if not code:
                 found[name] = {entry[0]: entry[1] for entry in entries}
-    lines = [
+    return [
         line
         for name, kept in wanted.items()
         if name in found and (line := _complaint(settings, name, kept, found[name]))
     ]
-    for line in lines:
-        log.warning(line)
-    return lines
 
 
 def _complaint(settings: Settings, topic: str, needs: Kept, config: Mapping[str, str]) -> str:

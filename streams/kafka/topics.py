@@ -106,8 +106,14 @@ async def check_retention(settings: Settings, pipeline: Pipeline) -> None:
     Raises:
         Unavailable: no broker answered.
     """
+    for line in await keeping_too_little(settings, pipeline):
+        log.warning(line)
+
+
+async def keeping_too_little(settings: Settings, pipeline: Pipeline) -> list[str]:
+    """A line for each of the pipeline's topics that keeps too little. Raises `Unavailable`."""
     async with admin_client(settings) as admin:
-        await check(settings, admin, needed(pipeline))
+        return await check(settings, admin, needed(pipeline))
 
 
 async def _described(admin: AIOKafkaAdminClient, *topics: str) -> Sequence[Mapping[str, Any]]:

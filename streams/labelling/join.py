@@ -23,16 +23,14 @@ from msgspec.structs import replace
 
 from streams.dead_letters import Rejected
 from streams.errors import BadRecord, DriftloopError
+from streams.labelling.examples import ExampleMaker, is_candidate
 from streams.labelling.overlay import Overlay, confirmed, labelled
 from streams.labelling.reading import FeedbackReader, read_served
 from streams.ports.batches import OutputRecord, SourceRecord
 from streams.ports.labels import Changes, EventName, Label, LabelStore, ServedEvent
-from streams.records import Example, Scored, decoder, encode
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
-
-_decode_scored = decoder(Scored).decode
 
 
 class LabelChange(NamedTuple):
@@ -77,6 +75,7 @@ class Join:
         self._topics = pipeline.topics
         self._feedback = pipeline.feedback
         self._reader = FeedbackReader(pipeline)
+        self._examples = ExampleMaker(pipeline.feedback)
         self._store = store
         self._overlay = Overlay(store)
         self._watermark = store.watermark
@@ -109,6 +108,22 @@ class Join:
             log.error("a record could not be joined, setting it aside", exc_info=error)
             bad = BadRecord("failed", f"{type(error).__name__}: {error}")
             return Joined([], [], [(record, bad) for record in records], [])
+
+    def advance(self, watermark: float) -> list[OutputRecord]:
+        """Let what was served mature as if an event had happened then; returns its examples."""
+        self._watermark = max(self._watermark, watermark)
+        return self._matured()
+
+    def served(self, records: Iterable[SourceRecord]) -> list[ServedEvent | None]:
+        """What was served for the events that labels name, in order; None where nothing was."""
+        names: list[EventName | None] = []
+        for record in records:
+            name = None
+            with suppress(BadRecord):
+                name = self._reader.name(record)
+            names.append(name)
+        self._overlay.load([name for name in names if name is not None])
+        return [None if name is None else self._overlay.served.get(name) for name in names]
 
     def replay(self, topic: str, records: Sequence[SourceRecord]) -> list[LabelChange]:
         """Join consecutive records whose outputs were written before; returns labels' changes."""
@@ -170,13 +185,13 @@ class Join:
             entries.append(served)
             watermark = max(watermark, happened)
         overlay = self._overlay
-        overlay.load([served.name for served in entries])
+        names = [served.name for served in entries]
+        overlay.load(names)
         changes: list[LabelChange] = []
-        for served in entries:
-            name = served.name
+        for name, served in zip(names, entries, strict=True):
             if name in overlay.served:  # written twice under at_least_once
                 continue
-            overlay.put(served)
+            overlay.put(name, served)
             labels = overlay.early.get(name, ())
             if labels:
                 overlay.put_early(name, ())
@@ -205,15 +220,8 @@ class Join:
 
     def _matured(self) -> list[OutputRecord]:
         """The examples of events whose horizon has passed, in the order of event time."""
-        examples = []
-        for served in self._mature():
-            if served.labels:
-                examples.append(_example(served, served.labels[-1], "feedback"))
-            elif self._feedback.missing is not None:
-                known = served.event_time + self._feedback.horizon_seconds
-                absent = Label(-1, float(self._feedback.missing), known)
-                examples.append(_example(served, absent, "horizon"))
-        return examples
+        found = map(self._examples.matured, self._mature())
+        return [example for example in found if example is not None]
 
     def _mature(self) -> list[ServedEvent]:
         """Mark the events whose horizon has passed; returns them in the order of event time."""
@@ -222,10 +230,10 @@ class Join:
         due.update(
             {k: s for k, s in self._overlay.served.items() if s.matured or s.event_time < before}
         )
-        ripe = [served for served in due.values() if not served.matured]
-        for served in ripe:
-            self._overlay.put(replace(served, matured=True))
-        return sorted(ripe, key=attrgetter("event_time", "event_id"))
+        ripe = [(name, served) for name, served in due.items() if not served.matured]
+        for name, served in ripe:
+            self._overlay.put(name, replace(served, matured=True))
+        return sorted((served for _, served in ripe), key=attrgetter("event_time", "event_id"))
 
     def _expire(self) -> None:
         before = self._watermark - self._feedback.keep_seconds
@@ -246,23 +254,26 @@ class Join:
             overlay.put_early(name, (*overlay.early.get(name, ()), label))
             self._outcomes["unmatched"] += 1
             return
-        before = served.labels[-1] if served.labels else None
+        if label.item and not is_candidate(served, label.item):
+            self._outcomes["no_candidate"] += 1
+            return
+        same = (one for one in reversed(served.labels) if one.item == label.item)
+        before = next(same, None)
         if before is not None and before.value == label.value:
             if label.known_at > before.known_at:
-                overlay.put(confirmed(served, label.known_at))
+                overlay.put(name, confirmed(served, before, label.known_at))
             self._outcomes["duplicate"] += 1
             return
         if before is not None and before.known_at > label.known_at:
             self._outcomes["stale"] += 1
             return
         changed = labelled(served, label)
-        overlay.put(changed)
+        overlay.put(name, changed)
         changes.append(LabelChange(changed, before.value if before else 0.0, label.value))
         self._outcomes["corrected" if before else "late" if served.matured else "joined"] += 1
-        missing = self._feedback.missing
-        if served.matured and (before is not None or label.value != missing):
-            known = before.value if before else missing
-            corrections.append(_example(changed, label, "correction", known))
+        if served.matured:
+            correction = self._examples.corrected(served, changed, before)
+            corrections += [] if correction is None else [correction]
 
     def _check_store(self, error: Exception) -> None:
         """Raise the error where the store does not answer: no record is at fault."""
@@ -271,26 +282,3 @@ class Join:
             self._store.due(0.0)
         except Exception:
             raise error from None
-
-
-def _example(
-    served: ServedEvent, label: Label, origin: str, previous: float | None = None
-) -> OutputRecord:
-    scored = _decode_scored(served.payload)
-    example = Example(
-        event_id=served.event_id,
-        event_time=served.event_time,
-        vector=scored.vector,
-        score=scored.score,
-        version=scored.version,
-        label=label.value,
-        labelled_at=label.known_at,
-        origin=origin,
-        key=served.key.decode(errors="replace"),
-        schema=scored.schema,
-        decision=scored.decision,
-        previous=previous,
-        arm=scored.arm,
-        propensity=scored.propensity,
-    )
-    return served.key, encode(example), []

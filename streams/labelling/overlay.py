@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any
 
 from msgspec.structs import replace
 
 from streams.ports.labels import EventName, Label, LabelStore, ServedEvent
+from streams.spec.candidates import MOST
 
 _KEPT_LABELS = 16
 """So many of an event's labels are kept, however often it is labelled."""
-
-T = TypeVar("T")
+_KEPT_EARLY_OF_ITEMS = 2 * MOST
+"""So many labels of a ranking's candidates, while the event is not known."""
 
 
 class Overlay:
@@ -24,8 +25,8 @@ class Overlay:
         self._store = store
         self.served: dict[EventName, ServedEvent] = {}
         self.early: dict[EventName, tuple[Label, ...]] = {}
-        self._undo: list[Callable[[], object]] = []
-        """What takes back the latest changes, in their order."""
+        self._undo: list[tuple[dict[EventName, Any], EventName, Any]] = []
+        """The latest changes, in their order: where, and what was there; None for nothing."""
 
     def load(self, names: Sequence[EventName]) -> None:
         """Read the store's entries for these events, before they are changed."""
@@ -37,16 +38,19 @@ class Overlay:
             if labels:
                 self.early[name] = labels
 
-    def put(self, served: ServedEvent) -> None:
+    def put(self, name: EventName, served: ServedEvent) -> None:
         """Change an event's entry."""
-        self._put(self.served, served.name, served)
+        self._undo.append((self.served, name, self.served.get(name)))
+        self.served[name] = served
 
     def put_early(self, name: EventName, labels: tuple[Label, ...]) -> None:
         """Change the labels of an event that was not served yet; those known first give way."""
-        if len(labels) > _KEPT_LABELS:
+        several = bool(labels) and bool(labels[-1].item)
+        if len(labels) > (_KEPT_EARLY_OF_ITEMS if several else _KEPT_LABELS):
             first = min(labels, key=attrgetter("known_at"))
             labels = tuple(label for label in labels if label is not first)
-        self._put(self.early, name, labels)
+        self._undo.append((self.early, name, self.early.get(name)))
+        self.early[name] = labels
 
     @contextmanager
     def undone_on_failure(self) -> Iterator[None]:
@@ -55,8 +59,11 @@ class Overlay:
         try:
             yield
         except BaseException:
-            for take_back in reversed(self._undo):
-                take_back()
+            for into, name, before in reversed(self._undo):
+                if before is None:
+                    del into[name]
+                else:
+                    into[name] = before
             raise
         finally:
             self._undo = []
@@ -65,23 +72,19 @@ class Overlay:
         """Forget everything: the store has it."""
         self.served, self.early = {}, {}
 
-    def _put(self, into: dict[EventName, T], name: EventName, value: T) -> None:
-        if (before := into.get(name)) is None:
-            self._undo.append(lambda: into.pop(name))
-        else:
-            self._undo.append(lambda: into.__setitem__(name, before))
-        into[name] = value
-
 
 def labelled(served: ServedEvent, label: Label) -> ServedEvent:
-    """The event with one more label."""
+    """The event with one more label; of a ranking, in place of that candidate's before."""
+    if label.item:
+        others = (one for one in served.labels if one.item != label.item)
+        return replace(served, labels=(*others, label))
     labels = (*served.labels, label)
     if len(labels) <= _KEPT_LABELS:
         return replace(served, labels=labels)
     return replace(served, labels=labels[1:], dropped=labels[0].value)
 
 
-def confirmed(served: ServedEvent, known_at: float) -> ServedEvent:
+def confirmed(served: ServedEvent, label: Label, known_at: float) -> ServedEvent:
     """The event whose label was fed back again, later: it stands against what came in between."""
-    *before, last = served.labels
-    return replace(served, labels=(*before, last._replace(known_at=known_at)))
+    labels = (one._replace(known_at=known_at) if one is label else one for one in served.labels)
+    return replace(served, labels=tuple(labels))

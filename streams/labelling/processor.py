@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -32,7 +32,7 @@ from streams.ports.batches import (
     TopicPartition,
 )
 from streams.ports.features import FeatureState
-from streams.ports.labels import LabelStore
+from streams.ports.labels import LabelStore, ServedEvent
 from streams.spec import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -143,6 +143,16 @@ class Labelling:
         for record in joined.unmatched:
             self._pass_on(record, outputs)
         return outputs
+
+    def served(self, labels: Sequence[SourceRecord]) -> list[ServedEvent | None]:
+        """What was served for the events that labels name, in order; None where nothing was."""
+        return self._parts.join.served(labels)
+
+    def advance(self, watermark: float) -> Outputs:
+        """Examples of what had matured when an event happened at `watermark`."""
+        examples = self._parts.join.advance(watermark)
+        self._observe(examples, [])
+        return {self._pipeline.topics.examples: examples}
 
     def _pass_on(self, record: SourceRecord, outputs: Outputs) -> None:
         """Write a label that has found no event to the other partitions where it may be."""

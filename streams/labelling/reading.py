@@ -48,6 +48,7 @@ class FeedbackReader:
         self._indices = {name: float(i) for i, name in enumerate(pipeline.feedback.classes)}
         self._numbers = pipeline.predicts.classes == 0
         self._times = pipeline.cleaning.times
+        self._ranks = pipeline.predicts.ranks
 
     def name(self, record: SourceRecord) -> EventName:
         """The event that a record of either topic names. Raises `BadRecord`."""
@@ -65,8 +66,14 @@ class FeedbackReader:
         name = EventName(record.key, str(feedback.event_id))
         if max(len(name.key), len(name.event_id)) > LONGEST_NAME:
             raise BadRecord("too-long", f"no event's id or key is longer than {LONGEST_NAME:,}")
-        value = self._value(feedback.label)
-        return name, Label(record.offset, value, self._known_at(feedback, record))
+        value, at = self._value(feedback.label), self._known_at(feedback, record)
+        if not self._ranks:
+            return name, Label(record.offset, value, at)
+        if feedback.item is None or not str(feedback.item):
+            raise BadRecord("label", "names no item: a ranking's label is that of a candidate")
+        if value < 0:
+            raise BadRecord("label", f"{value} is below 0, which is what nobody chose")
+        return name, Label(record.offset, value, at, str(feedback.item))
 
     def _value(self, label: float | bool | str) -> float:
         """A label as a number: of a class, its index."""
@@ -91,7 +98,7 @@ class FeedbackReader:
             raise BadRecord(
                 "time", f"labelled_at {feedback.labelled_at!r} is neither ISO 8601 nor a number"
             ) from None
-        for complaint in self._times.outside([at], [record.timestamp / 1000]).values():
+        if complaint := self._times.complaint(at, record.timestamp / 1000):
             raise BadRecord("time", f"labelled_at {complaint}")
         return at
 

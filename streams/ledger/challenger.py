@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from streams.ledger.state import LedgerState, Stage
 from streams.spec import Pipeline
+from streams.versions import fits
 
 
 class LedgerChallenger:
@@ -13,7 +14,7 @@ class LedgerChallenger:
 
     def __init__(self, pipeline: Pipeline, state: Callable[[], LedgerState]) -> None:
         """`state` tells what the ledger says now."""
-        self._schema = pipeline.schema_hash
+        self._pipeline = pipeline
         self._state = state
 
     @property
@@ -50,8 +51,7 @@ class LedgerChallenger:
         return max(_seen_to(state, one) for one in (state.challenger, state.incumbent))
 
     def _fits(self, state: LedgerState, version: int) -> bool:
-        manifest = state.versions.get(version)
-        return manifest is None or manifest.schema_hash == self._schema
+        return fits(self._pipeline, state.versions.get(version))
 
 
 def _seen_to(state: LedgerState, version: int) -> float:

@@ -11,6 +11,7 @@ import structlog
 from streams.distributions import Reference
 from streams.ledger.state import LedgerState
 from streams.spec import Pipeline
+from streams.versions import fits
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,7 @@ class LedgerReferences:
     ) -> None:
         """`state` tells what the ledger says now; `patience`: seconds until a version that has
         served, and that the ledger does not name yet, is taken to have no reference."""
-        self._schema = pipeline.schema_hash
+        self._pipeline = pipeline
         self._state = state
         self._patience = patience
         self._unknown: set[int] = set()
@@ -41,7 +42,7 @@ class LedgerReferences:
                 self._say(version)
                 return None
             await asyncio.sleep(_PAUSE)
-        return manifest.reference if manifest.schema_hash == self._schema else None
+        return manifest.reference if fits(self._pipeline, manifest) else None
 
     def _say(self, version: int) -> None:
         if version not in self._unknown:

@@ -24,6 +24,7 @@ from streams.ports.models import Beside
 from streams.records import CANARY, HOLDOUT, Action, LedgerEntry, Manifest, decoder, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import fits, lacks
 
 log = structlog.get_logger(__name__)
 
@@ -207,9 +208,11 @@ class LedgerFollower:
             return
         telemetry.SERVING_VERSION.labels(self._pipeline.name).set(self.version)
         if entries and not self._fits():
+            manifest = self.state.versions[self.state.champion]
             log.error(
                 "champion was trained on other features, serving the fallback",
                 version=self.state.champion,
+                lacks=lacks(self._pipeline, manifest),
                 pipeline=self._pipeline.name,
             )
         elif self.version != before:
@@ -224,6 +227,5 @@ class LedgerFollower:
         return self._takes(self.state.champion)
 
     def _takes(self, version: int) -> bool:
-        """Whether a version takes the pipeline's features; one that nobody knows may."""
-        manifest = self.state.versions.get(version)
-        return manifest is None or manifest.schema_hash == self._pipeline.schema_hash
+        """Whether the pipeline makes what a version takes; of one that nobody knows it may."""
+        return fits(self._pipeline, self.state.versions.get(version))

@@ -17,6 +17,8 @@ class Label(NamedTuple):
     value: float
     known_at: float
     """Seconds since 1970."""
+    item: str = ""
+    """Of a ranking: the candidate that it is of; empty of other tasks."""
 
 
 class EventName(NamedTuple):
@@ -37,7 +39,8 @@ class ServedEvent(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     """The record of `P.scored`, as it was written."""
     labels: tuple[Label, ...] = ()
-    """The latest, in offset order: the last is the one that counts."""
+    """The latest, in offset order: the last is the one that counts. Of a ranking, the latest of
+    each candidate."""
     matured: bool = False
     """Whether its horizon has passed: its example has been written, if it has one."""
     dropped: float = 0.0

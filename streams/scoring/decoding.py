@@ -96,7 +96,7 @@ class Decoder:
         bad: dict[int, BadRecord] = {}
         for at, block in decoded.features.items():
             for i in np.flatnonzero(~(np.abs(block) <= LARGEST).all(axis=1)).tolist():
-                name = self._pipeline.features[at].names[0]
+                name = self._pipeline.computed[at].names[0]
                 bad[i] = BadRecord("not-finite", f"feature {name} is not a finite float32")
         return decoded.without(bad)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from streams.ports.batches import NO_HEADERS, OutputRecord
 from streams.records import ARMS, CHAMPION, WHOLE, Prediction, Scored, encode
 from streams.scoring.decoded import Decoded
+from streams.scoring.ranking import Ranking, logged, rankings, shown
 from streams.scoring.served import ServedScores
 from streams.spec import Pipeline
 from streams.spec.layout import Rows
@@ -17,29 +19,38 @@ from streams.spec.layout import Rows
 _timestamp = attrgetter("timestamp")
 
 
-def predicted(
-    pipeline: Pipeline, decoded: Decoded, served: ServedScores, topic: str
+def written(
+    pipeline: Pipeline, decoded: Decoded, rows: Rows, served: ServedScores, topic: str
+) -> tuple[list[OutputRecord], list[OutputRecord]]:
+    """The records of `P.predictions` and those of `P.scored`, one for each event.
+
+    The events are of the topic of this name or id.
+    """
+    ranked = rankings(pipeline, decoded, served)
+    predictions = _predicted(pipeline, decoded, served, topic, ranked)
+    return predictions, _what_was_served(pipeline, decoded, rows, served, ranked)
+
+
+def _predicted(
+    pipeline: Pipeline,
+    decoded: Decoded,
+    served: ServedScores,
+    topic: str,
+    ranked: Sequence[Ranking] | None,
 ) -> list[OutputRecord]:
-    """The records of `P.predictions`, one for each event of the topic of this name or id."""
     scores, classes = _scores(served), _names(pipeline)
     versions = served.versions.tolist()
-    return [
-        (
-            record.key,
-            encode(
-                Prediction(
-                    event_id,
-                    at,
-                    score,
-                    decision,
-                    version,
-                    version == 0,
-                    f"{topic}{record.partition}-{record.offset}",
-                    arm,
-                    propensity,
-                )
-            ),
-            NO_HEADERS,
+    made = [
+        Prediction(
+            event_id,
+            at,
+            score,
+            decision,
+            version,
+            version == 0,
+            f"{topic}{record.partition}-{record.offset}",
+            arm,
+            propensity,
         )
         for record, event_id, at, score, decision, version, arm, propensity in zip(
             decoded.records,
@@ -52,35 +63,34 @@ def predicted(
             strict=True,
         )
     ]
+    if ranked is not None:
+        made = list(map(shown, made, ranked))
+    return _records(decoded, made)
 
 
-def what_was_served(
-    pipeline: Pipeline, decoded: Decoded, rows: Rows, served: ServedScores
+def _what_was_served(
+    pipeline: Pipeline,
+    decoded: Decoded,
+    rows: Rows,
+    served: ServedScores,
+    ranked: Sequence[Ranking] | None,
 ) -> list[OutputRecord]:
-    """The records of `P.scored`, one for each event, with its row."""
     schema = pipeline.schema_hash
-    return [
-        (
-            record.key,
-            encode(
-                Scored(
-                    event_id,
-                    at,
-                    entities,
-                    vector,
-                    score,
-                    version,
-                    written,
-                    schema,
-                    decision,
-                    arm,
-                    share,
-                )
-            ),
-            NO_HEADERS,
+    made = [
+        Scored(
+            event_id,
+            at,
+            entities,
+            vector,
+            score,
+            version,
+            written,
+            schema,
+            decision,
+            arm,
+            share,
         )
         for (
-            record,
             event_id,
             at,
             entities,
@@ -92,7 +102,6 @@ def what_was_served(
             arm,
             share,
         ) in zip(
-            decoded.records,
             decoded.ids,
             decoded.times.tolist(),
             _label_entities(pipeline, decoded),
@@ -104,6 +113,17 @@ def what_was_served(
             *_arms(served),
             strict=True,
         )
+    ]
+    if ranked is not None:
+        made = list(map(logged, made, ranked))
+    return _records(decoded, made)
+
+
+def _records(decoded: Decoded, made: Sequence[Prediction | Scored]) -> list[OutputRecord]:
+    """One for each event, keyed as it was."""
+    return [
+        (record.key, encode(one), NO_HEADERS)
+        for record, one in zip(decoded.records, made, strict=True)
     ]
 
 

@@ -37,7 +37,7 @@ from streams.scoring.decoding import Decoder
 from streams.scoring.folding import Duplicates, Folding, HotEntities
 from streams.scoring.folds import fold_batches
 from streams.scoring.inference import Inference
-from streams.scoring.outputs import predicted, what_was_served
+from streams.scoring.outputs import written
 from streams.scoring.partition import JointScoring, PartitionScoring
 from streams.scoring.restoration import Restoration
 from streams.scoring.served import ServedScores
@@ -139,9 +139,8 @@ class Scoring:
             received = min(batch.received for batch in batches)
             served = await self._inference.score(rows, decoded.keys, sizes, received)
         decoded, rows, served = _answered(decoded, rows, served)
-        predictions = predicted(self._pipeline, decoded, served, self._prefix)
-        scored = what_was_served(self._pipeline, decoded, rows, served)
-        outputs = self._outputs(batches, predictions, scored, decoded)
+        records = written(self._pipeline, decoded, rows, served, self._prefix)
+        outputs = self._outputs(batches, *records, decoded)
         self._observe(parts, batches, decoded, served)
         self._duplicates.observe(repeated)
         return outputs

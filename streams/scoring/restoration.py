@@ -55,7 +55,7 @@ class Restoration:
 
     async def partition(self, number: int, end: int, committed: int) -> None:
         """Fold a partition's events up to `end`; answers from `committed` on are kept."""
-        said = False
+        said, began = False, time.monotonic()
         while (folded := await self._position(number)) < end:
             if not said:
                 log.warning(
@@ -69,6 +69,9 @@ class Restoration:
                 await self._refold(number, folded, end, committed)
             except (StateBehind, StateLost):
                 continue  # it was lost again, or another worker folds the partition, too
+        if said:
+            took = round(time.monotonic() - began, 1)
+            log.info("its events are counted", partition=number, expected=end, seconds=took)
 
     async def whole(self, first: int) -> None:
         """Return once nothing is missing of what any partition has committed; begin with `first`.

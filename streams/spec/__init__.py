@@ -17,6 +17,7 @@ from streams.spec.aggregates import (
     TimeSince,
 )
 from streams.spec.budget import Budget
+from streams.spec.candidates import Candidates
 from streams.spec.derived import Derived
 from streams.spec.drift import Drift
 from streams.spec.estimators import LabelledRows, LightGBM, Sklearn, Training, XGBoost
@@ -24,6 +25,7 @@ from streams.spec.evaluation import Evaluate, Slices
 from streams.spec.events import Cleaning, Clip, Columns, Event
 from streams.spec.features import Bucket, Column, Feature, OneHot, Transform
 from streams.spec.feedback import Feedback
+from streams.spec.indices import Indices
 from streams.spec.infer import Batching, Infer
 from streams.spec.inputs import Array, Image
 from streams.spec.learning import Retrain
@@ -43,6 +45,7 @@ __all__ = [
     "Batching",
     "Bucket",
     "Budget",
+    "Candidates",
     "Cleaning",
     "Clip",
     "Column",
@@ -60,6 +63,7 @@ __all__ = [
     "First",
     "Gate",
     "Image",
+    "Indices",
     "Infer",
     "Invalid",
     "LabelRate",

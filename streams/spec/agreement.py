@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from streams.errors import PipelineError
-from streams.spec.estimators import Sklearn
+from streams.spec.aggregates import LabelRate, Window
+from streams.spec.candidates import Candidates
+from streams.spec.estimators import Ready, Sklearn
 from streams.spec.feedback import Feedback
 from streams.spec.learning import Retrain
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
 from streams.spec.rollout import Gate
-from streams.spec.tasks import Task
+from streams.spec.tasks import Task, TaskName
 
 _OF_CLASSES_ALONE: dict[str, str] = {
-    "decision.threshold": "decides nothing where a number is predicted",
-    "decision.classes": "name classes, and a number is predicted",
-    "feedback.classes": "name classes, and a number is predicted",
-    "policies.evaluate.costs": "are those of decisions, and a number is predicted",
-    "policies.evaluate.top": "looks for class 1, and a number is predicted",
+    "decision.threshold": "decides nothing where {}",
+    "decision.classes": "name classes, and {}",
+    "feedback.classes": "name classes, and {}",
+    "policies.evaluate.costs": "are those of decisions, and {}",
+    "policies.evaluate.top": "looks for class 1, and {}",
     "policies.gate.floor": "is what a metric is to be above, and that of a number is an error",
-    "policies.gate.alerts": "are decisions, and a number is predicted",
-    "policies.retrain.least_positives": "are of a class, and a number is predicted",
+    "policies.gate.alerts": "are decisions, and {}",
+    "policies.retrain.least_positives": "are of a class, and {}",
 }
-"""What a pipeline that predicts a number may not declare, and why."""
+"""What a pipeline that predicts no class may not declare, and why."""
+_OF_RANKINGS_TOO = ("policies.gate.floor", "policies.retrain.least_positives")
 
 
 class TaskParts(NamedTuple):
@@ -37,12 +40,64 @@ class TaskParts(NamedTuple):
     policies: Policies
 
 
+def task_of(declared: TaskName | None, model: Model, candidates: Candidates | None) -> Task:
+    """What a pipeline predicts.
+
+    Raises:
+        PipelineError: its task is not known, or its model or its candidates are not of the task.
+    """
+    if candidates is None and declared == "ranking":
+        mend = 'write candidates=Candidates("items", key="item")'
+        raise PipelineError("candidates", "are missing, and the task is ranking", mend)
+    if candidates is None:
+        return Task.of(declared, model.outputs, model.quantiles)
+    if declared != "ranking":
+        raise PipelineError("candidates", "are of a ranking alone", 'write task="ranking"')
+    if model.quantiles or model.outputs not in (1, candidates.most):
+        raise PipelineError(
+            "model.outputs", f"is {model.outputs}, and candidates have one each", "leave it out"
+        )
+    return Task("ranking", candidates.most, top=candidates.top)
+
+
+def check_label_rates(
+    windows: Sequence[Window], feedback: Feedback, candidates: Candidates | None
+) -> None:
+    """Raise a `PipelineError` unless each window of labels can be known when it is read."""
+    for window in windows:
+        if not isinstance(window, LabelRate):
+            continue
+        if candidates is not None:
+            raise PipelineError(
+                f"features.{window.label}",
+                "is of one label an event, and each candidate has its own",
+                "leave it out",
+            )
+        if window.newest < feedback.horizon_seconds:
+            raise PipelineError(
+                f"features.{window.label}.delay",
+                f"{window.delay} is shorter than feedback.horizon",
+                "labels are not known earlier: use the horizon or more",
+            )
+        number = window.class_
+        if number is not None and number >= (named := len(feedback.classes)):
+            raise PipelineError(
+                f"features.{window.label}.class_",
+                f"feedback.classes names {named}, and none is {number}",
+                "use the index of one of them, from 0 on",
+            )
+
+
 def settled(task: Task, parts: TaskParts) -> dict[str, Any]:
     """The parts that were left at their defaults and are others for this task, by name."""
     if task.classes:
         return {}
     feedback, policies = parts.feedback, parts.policies
     found: dict[str, Any] = {}
+    if task.ranks:
+        found["model"] = replace(parts.model, outputs=task.outputs)
+        if feedback.missing is None:
+            feedback = found["feedback"] = replace(feedback, missing=0.0)
     if feedback.classes == _default(Feedback, "classes"):
         found["feedback"] = replace(feedback, classes=())
     if policies.gate.metric == _default(Gate, "metric"):
@@ -66,7 +121,9 @@ def check_agreement(task: Task, parts: TaskParts) -> None:
     if task.classes:
         _check_classes(task, parts)
     else:
-        _check_value(parts)
+        _check_no_classes(task, parts)
+    if task.ranks:
+        _check_ranking(parts)
 
 
 def _check_training(task: Task, model: Model) -> None:
@@ -78,9 +135,11 @@ def _check_training(task: Task, model: Model) -> None:
 
 
 def _check_fit(task: Task, model: Model, retrain: Retrain) -> None:
-    if not task.classes:
+    if task.quantiles and isinstance(model.fit, Ready):
         raise PipelineError(
-            "model.fit", "learns classes, and a number is predicted", "give network=factory"
+            "model.quantiles",
+            f"are not predicted by {type(model.fit).__name__}",
+            "leave them out, or give network=factory",
         )
     if retrain.warm_start and isinstance(model.fit, Sklearn):
         raise PipelineError(
@@ -99,7 +158,7 @@ def _check_fit(task: Task, model: Model, retrain: Retrain) -> None:
 def _check_gate(task: Task, gate: Gate) -> None:
     if gate.metric not in task.metrics:
         mend = f"use {', '.join(task.metrics)}"
-        if gate.metric == "pinball" and not task.classes:
+        if gate.metric == "pinball" and task.numeric:
             mend = "name model.quantiles, or " + mend
         raise PipelineError(
             "policies.gate.metric", f"{gate.metric} is none of task={task.name!r}", mend
@@ -153,7 +212,7 @@ def _name_each(task: Task) -> str:
     return "name each class once" + _or_value(task)
 
 
-def _check_value(parts: TaskParts) -> None:
+def _check_no_classes(task: Task, parts: TaskParts) -> None:
     where: Mapping[str, object] = {
         "decision": parts.decision,
         "feedback": parts.feedback,
@@ -161,16 +220,36 @@ def _check_value(parts: TaskParts) -> None:
         "policies.gate": parts.policies.gate,
         "policies.retrain": parts.policies.retrain,
     }
+    said = "candidates are ranked" if task.ranks else "a number is predicted"
     for path, problem in _OF_CLASSES_ALONE.items():
+        if task.ranks and path in _OF_RANKINGS_TOO:
+            continue
         part, _, name = path.rpartition(".")
         usual = () if path == "feedback.classes" else _default(type(where[part]), name)
         if getattr(where[part], name) != usual:
-            raise PipelineError(path, problem, "leave it out")
-    if parts.policies.rollout.gradual and parts.model.onnx is not None:
+            raise PipelineError(path, problem.format(said), "leave it out")
+    if task.numeric and parts.policies.rollout.gradual and parts.model.onnx is not None:
         raise PipelineError(
             "policies.rollout",
             "scales errors by those of training, and model.onnx was trained elsewhere",
             "give network=factory, or leave the policy out",
+        )
+
+
+def _check_ranking(parts: TaskParts) -> None:
+    if parts.model.fit is not None:
+        raise PipelineError(
+            "model.fit", "learns one label an event, and a ranking has several", "give network="
+        )
+    if parts.policies.rollout.gradual:
+        raise PipelineError(
+            "policies.rollout",
+            "compares losses of single labels, and a ranking has none",
+            "leave it out: the gate compares rankings",
+        )
+    if parts.feedback.missing is None or parts.feedback.missing < 0:
+        raise PipelineError(
+            "feedback.missing", f"{parts.feedback.missing} is below 0", "use 0: what nobody chose"
         )
 
 

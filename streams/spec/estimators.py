@@ -25,8 +25,8 @@ class LabelledRows:
 
     features: NDArray[np.float32]
     """[n, features] the plain vectors, as they are served."""
-    labels: NDArray[np.int64]
-    """[n] the index of the class."""
+    labels: NDArray[Any]
+    """[n] the index of the class, int64; of a value the number, float32."""
     weights: NDArray[np.float32]
     """[n] by class, what `positive_weight` says; 1 where it says nothing."""
 
@@ -40,7 +40,10 @@ class Training(LabelledRows):
     names: tuple[str, ...]
     """Of the features, in order."""
     outputs: int
-    """1 for a probability of class 1, k for k class probabilities."""
+    """1 for a probability of class 1, k for k class probabilities; of a value 1, and its
+    quantiles."""
+    classes: int
+    """How many classes a label may be of; 0 where it is a number."""
     seed: int
     """The same seed, rows and parameters have to give the same bytes."""
     threads: int
@@ -53,18 +56,20 @@ class Training(LabelledRows):
 
 Fit = Callable[[Training], bytes]
 """Fits, and returns an ONNX file: `features` float32 [n, f] -> `scores` float32 [n, outputs]."""
+BOOSTED_LOSSES = ("squared", "absolute")
+"""Of a value: what boosted trees can be fitted to."""
 
 
 @dataclass(frozen=True)
 class Sklearn:
-    """A classifier of scikit-learn, or a `Pipeline` that ends in one; skl2onnx converts it.
+    """A classifier of scikit-learn, or a `Pipeline` that ends in one; of a value, a regressor.
 
-    `Sklearn(lambda: make_pipeline(StandardScaler(), LogisticRegression()))`. What it leaves open of
-    `random_state` and `n_jobs` is filled in with the seed and the threads.
+    `Sklearn(lambda: make_pipeline(StandardScaler(), LogisticRegression()))`. skl2onnx converts it.
+    What it leaves open of `random_state` and `n_jobs` is filled in with the seed and the threads.
     """
 
     factory: Callable[[], Any]
-    """Builds it, not fitted; it needs `predict_proba`."""
+    """Builds it, not fitted; a classifier needs `predict_proba`."""
 
     def __post_init__(self) -> None:
         check_function(
@@ -82,7 +87,7 @@ class Boosted:
     parameters: Mapping[str, Any]
     """The library's parameters under its own names, given as keywords: `max_depth=3`."""
     ours: ClassVar[Mapping[str, str]] = {
-        "objective": "model.outputs says it",
+        "objective": "the task says it, and of a value model.parameters point_loss",
         "num_class": "model.outputs says it",
         "scale_pos_weight": "give model.parameters positive_weight, so that scores are corrected",
         "is_unbalance": "give model.parameters positive_weight, so that scores are corrected",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Set
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Any, Literal
 from uuid import UUID
 
@@ -108,6 +109,7 @@ def optional(schema: type[BaseModel], name: str) -> bool:
     return field.default is None or type(None) in typing.get_args(field.annotation)
 
 
+@cache
 def json_name(schema: type[BaseModel], name: str) -> str:
     """The field's name in a record: its alias where it has one."""
     field = schema.model_fields[name]

@@ -85,7 +85,7 @@ def check_inputs(inputs: Sequence[Declared], schema: type[BaseModel]) -> None:
     for one in inputs:
         if not hasattr(one, "tensor"):
             raise PipelineError(
-                "inputs", f"{one!r} is no input", "use Array, Image, Text, Audio or LastN"
+                "inputs", f"{one!r} is no input", "use Array, Image, Text, Audio, Indices or LastN"
             )
         one.validate(schema)
     names = [one.name for one in inputs]

@@ -131,3 +131,14 @@ def tensors_of(rows: Rows) -> dict[str, NDArray[Any]]:
     if rows.dtype.names is None:
         return {FEATURES: np.ascontiguousarray(rows, np.float32)}
     return {name: np.ascontiguousarray(rows[name]) for name in rows.dtype.names}
+
+
+def pack(vectors: NDArray[np.float32]) -> list[bytes]:
+    """The rows of float32 [n, features] as records of a tabular pipeline hold them."""
+    return Layout.of(vectors.shape[1]).pack(vectors)
+
+
+def unpack(vectors: Sequence[bytes]) -> NDArray[np.float32]:
+    """Float32 [n, features] of vectors as records hold them; all of one width."""
+    found = np.frombuffer(bytearray().join(vectors), np.dtype("<f4"))
+    return found.reshape(len(vectors), -1) if vectors else found.reshape(0, 0)

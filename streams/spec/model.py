@@ -10,7 +10,7 @@ from typing import Any
 
 from streams.errors import PipelineError
 from streams.spec.declared import check_fields
-from streams.spec.estimators import Fit, Ready, Value
+from streams.spec.estimators import BOOSTED_LOSSES, Fit, Ready, Sklearn, Value
 from streams.spec.functions import check_function
 from streams.spec.tasks import check_quantiles
 
@@ -26,7 +26,7 @@ class Model:
     The network maps float32 [n, features], already normalised, to logits [n, outputs]. Its
     normalisation and its final sigmoid or softmax are part of the exported model, so the vector
     that is served, logged and trained on is the plain one. A `fit` gets the plain one, and gives
-    probabilities.
+    probabilities, or numbers in the label's unit.
     """
 
     network: Callable[[int], Any] | None = None
@@ -41,8 +41,8 @@ class Model:
     network returns [n, 1 + quantiles], the point first."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
     """Of training a network: learning_rate, batch_size, epochs, patience, weight_decay, seed;
-    positive_weight of classes, point_loss of a value (huber, squared or absolute). Of a `fit`: seed
-    and positive_weight, and of a function's any others."""
+    positive_weight of classes, point_loss of a value (huber, squared or absolute). Of a `fit`:
+    seed, positive_weight and point_loss, and of a function's any others."""
     fit: Fit | Ready | None = None
     """Or what learns otherwise: a function `Training -> bytes` (an ONNX file), or
     `Sklearn(factory)`, `XGBoost(...)`, `LightGBM(...)`."""
@@ -83,7 +83,7 @@ class Model:
         known = FIT_DEFAULTS if self.fit is not None else TRAINING_DEFAULTS
         for name, value in self.parameters.items():
             if name in known:
-                complaint = _complaint(name, value)
+                complaint = _complaint(name, value) or self._not_fitted(name, value)
             elif self.fit is None or isinstance(self.fit, Ready):
                 inside = "" if self.fit is None else f"; {type(self.fit).__name__} takes its own"
                 raise PipelineError(
@@ -93,6 +93,14 @@ class Model:
                 complaint = "" if isinstance(value, Value) else "use a number or a text"
             if complaint:
                 raise PipelineError(f"model.parameters.{name}", f"{value!r} cannot be", complaint)
+
+    def _not_fitted(self, name: str, value: object) -> str:
+        """What else a known parameter must be, for what is fitted; empty where it is."""
+        if name != "point_loss" or not isinstance(self.fit, Ready):
+            return ""
+        if isinstance(self.fit, Sklearn):
+            return "leave it out: the regressor that the factory builds has its own"
+        return "" if value in BOOSTED_LOSSES else f"use {' or '.join(BOOSTED_LOSSES)}"
 
     def training(self) -> dict[str, Value]:
         """Training parameters with defaults filled in."""
@@ -139,5 +147,9 @@ TRAINING_DEFAULTS: dict[str, Value] = {
     "point_loss": "huber",
     "seed": 7,
 }
-FIT_DEFAULTS: dict[str, Value] = {"positive_weight": 1, "seed": TRAINING_DEFAULTS["seed"]}
+FIT_DEFAULTS: dict[str, Value] = {
+    "positive_weight": 1,
+    "point_loss": "squared",
+    "seed": TRAINING_DEFAULTS["seed"],
+}
 """Nothing is weighted unless it is asked for: a function may not look at weights."""

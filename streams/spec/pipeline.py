@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
-from streams.spec.aggregates import LabelRate, Window
-from streams.spec.agreement import TaskParts, check_agreement, settled
+from streams.spec.aggregates import Window
+from streams.spec.agreement import (
+    TaskParts,
+    check_agreement,
+    check_label_rates,
+    settled,
+    task_of,
+)
+from streams.spec.candidates import Candidates
+from streams.spec.columns import column_meanings, input_meanings, row_meaning
 from streams.spec.derived import Derived
 from streams.spec.evaluation import Slice, compile_slices
 from streams.spec.events import Cleaning, Columns, Event
@@ -24,14 +30,13 @@ from streams.spec.feedback import Feedback
 from streams.spec.fields import optional, require_default
 from streams.spec.inputs import LARGEST_ROW, Input, check_inputs
 from streams.spec.layout import Layout, Rows
-from streams.spec.meaning import meaning
 from streams.spec.model import Model
 from streams.spec.policy import Decision, Policies
 from streams.spec.sequences import LastN
 from streams.spec.tasks import Task, TaskName
 from streams.spec.topics import Topics
 from streams.spec.vectors import Vectors
-from streams.spec.windows import FoldPlan, compile_plan, revisions
+from streams.spec.windows import FoldPlan, compile_plan
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Pipeline:
     """What a label is, and how late it may come."""
     inputs: Sequence[Input | LastN] = ()
     """Arrays, images, texts, sounds, sequences: the network sees them beside the features."""
+    retiring: Sequence[Feature] = ()
+    """Features on their way out: earlier versions get them, new ones do not learn from them."""
     cleaning: Cleaning = field(default_factory=Cleaning)
     """What becomes of values that are missing or absurd, and of events that come twice."""
     decision: Decision = field(default_factory=Decision)
@@ -61,8 +68,10 @@ class Pipeline:
     policies: Policies = field(default_factory=Policies)
     """Delivery, fallback, retraining and the gate."""
     task: TaskName | None = None
-    """What is predicted: `binary` and `multiclass` are classes, `value` is a number. `None`: by the
-    model's outputs, binary where there is one."""
+    """What is predicted: `binary` and `multiclass` are classes, `value` is a number, `ranking` an
+    order of candidates. `None`: by the model's outputs, binary where there is one."""
+    candidates: Candidates | None = None
+    """Of a ranking: what is ranked."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
@@ -74,13 +83,13 @@ class Pipeline:
         _check_parts(self)
         for name, part in settled(self.predicts, self._parts).items():
             object.__setattr__(self, name, part)
-        if not self.features and not self.inputs:
+        if not self.features and not self.all_inputs:
             raise PipelineError("features", "are empty", "declare at least one, or an input")
         self.cleaning.validate(self.event.schema)
-        for feature in self.features:
+        for feature in self.computed:
             if not isinstance(feature, Feature):
                 raise PipelineError(
-                    "features",
+                    "features" if feature in self.features else "retiring",
                     f"{feature!r} is not a feature",
                     "use Column, Transform, OneHot, Bucket, Derived or a window aggregate",
                 )
@@ -88,7 +97,7 @@ class Pipeline:
         self._check_names()
         self._check_inputs()
         self._check_missing()
-        self._check_labels()
+        check_label_rates(self.windows, self.feedback, self.candidates)
         check_agreement(self.predicts, self._parts)
         compile_slices(self.policies.evaluate.slices, self.feature_names)
 
@@ -101,17 +110,17 @@ class Pipeline:
             if self.feature_names.count(name) > 1:
                 raise PipelineError(f"features.{name}", "is declared twice", "name one differently")
 
-        known: list[str] = [
-            n for one in self.features if not isinstance(one, Derived) for n in one.names
-        ]
-        for feature in self.features:
-            if isinstance(feature, Derived):
-                feature.check_of(known)
-                known.append(feature.name)
+        known: list[str] = []
+        for features in (self.features, self.retiring):  # none that stays needs one that goes
+            known += [n for one in features if not isinstance(one, Derived) for n in one.names]
+            for feature in features:
+                if isinstance(feature, Derived):
+                    feature.check_of(known)
+                    known.append(feature.name)
 
     def _check_inputs(self) -> None:
-        check_inputs(self.inputs, self.event.schema)
-        if self.inputs and self.model.fit is not None:
+        check_inputs(self.all_inputs, self.event.schema)
+        if self.all_inputs and self.model.fit is not None:
             raise PipelineError(
                 "inputs", "are for a network, and model.fit takes features", "give network=factory"
             )
@@ -119,7 +128,7 @@ class Pipeline:
             raise PipelineError(
                 "inputs",
                 f"make rows of {self.layout.size:,} bytes, more than {LARGEST_ROW:,}",
-                "make an image smaller, a text shorter, or a sound's rate lower",
+                "make an image smaller, a text shorter, a sound's rate or candidates.most lower",
             )
 
     def _check_missing(self) -> None:
@@ -139,26 +148,10 @@ class Pipeline:
             if name in self.event.schema.model_fields:
                 require_default(self.event.schema, name)
 
-    def _check_labels(self) -> None:
-        for window in self.windows:
-            if isinstance(window, LabelRate) and window.newest < self.feedback.horizon_seconds:
-                raise PipelineError(
-                    f"features.{window.label}.delay",
-                    f"{window.delay} is shorter than feedback.horizon",
-                    "labels are not known earlier: use the horizon or more",
-                )
-            number = window.class_ if isinstance(window, LabelRate) else None
-            if number is not None and number >= (named := len(self.feedback.classes)):
-                raise PipelineError(
-                    f"features.{window.label}.class_",
-                    f"feedback.classes names {named}, and none is {number}",
-                    "use the index of one of them, from 0 on",
-                )
-
     @cached_property
     def predicts(self) -> Task:
-        """What is predicted, and what that means to every other part."""
-        return Task.of(self.task, self.model.outputs, self.model.quantiles)
+        """What is predicted, and what that means to every other part. Raises `PipelineError`."""
+        return task_of(self.task, self.model, self.candidates)
 
     @cached_property
     def training(self) -> Mapping[str, float | int | str]:
@@ -171,19 +164,44 @@ class Pipeline:
         return TaskParts(self.model, self.feedback, self.decision, self.policies)
 
     @cached_property
+    def all_inputs(self) -> tuple[Input | LastN, ...]:
+        """The inputs, and the candidates as the last."""
+        return (*self.inputs, *([self.candidates] if self.candidates is not None else []))
+
+    @cached_property
+    def computed(self) -> tuple[Feature, ...]:
+        """All features of a vector: those that stay, then those on their way out."""
+        return (*self.features, *self.retiring)
+
+    @cached_property
+    def learned(self) -> Pipeline:
+        """The pipeline as new versions are to see it: without what is on its way out."""
+        return replace(self, retiring=()) if self.retiring else self
+
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the vector's columns, in order."""
-        return tuple(name for feature in self.features for name in feature.names)
+        return tuple(name for feature in self.computed for name in feature.names)
+
+    @cached_property
+    def column_meanings(self) -> dict[str, str]:
+        """What each of the vector's columns means, by its name, in order."""
+        return column_meanings(self.computed, self.event, self.cleaning)
+
+    @cached_property
+    def input_meanings(self) -> dict[str, str]:
+        """What each input means, by its name, in order."""
+        return input_meanings(self.all_inputs, self.event, self.cleaning)
 
     @cached_property
     def normalised(self) -> tuple[bool, ...]:
         """For each column of the vector, whether training fits statistics to scale it."""
-        return tuple(bool(feature.normalise) for feature in self.features for _ in feature.names)
+        return tuple(bool(one.normalise) for one in self.computed for _ in one.names)
 
     @cached_property
     def windows(self) -> tuple[Window, ...]:
         """The window features, and the windows of inputs."""
-        features = [feature for feature in self.features if isinstance(feature, Window)]
+        features = [feature for feature in self.computed if isinstance(feature, Window)]
         return (*features, *(one for seen in self._sequences for one in seen.windows))
 
     @cached_property
@@ -203,31 +221,8 @@ class Pipeline:
 
     @cached_property
     def schema_hash(self) -> str:
-        """Names what the vector means: a model serves only vectors of its own hash.
-
-        It covers what features there are, what transforms compute, and how fields are cleaned.
-        """
-        plan = [[k.key, k.edges, k.values, k.labels, k.windows] for k in self.plan.keys]
-        cleaning = self.cleaning
-        stateless = [
-            [f"{type(feature).__name__}{getattr(feature, 'revision', '')}", meaning(vars(feature))]
-            for feature in self.features
-            if not isinstance(feature, Window)
-        ]
-        cleaned = meaning(
-            [
-                dict(sorted(cleaning.missing.items())),
-                {name: vars(clip) for name, clip in sorted(cleaning.outliers.items())},
-                cleaning.duplicates_seconds,
-            ]
-        )
-        said = [self.feature_names, self.normalised, plan, stateless, cleaned]
-        if found := revisions(self.windows):
-            said.append(found)
-        if self.inputs:
-            said.append([[list(one.tensor), one.meaning] for one in self.inputs])
-        text = json.dumps(said)
-        return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+        """Names what the rows mean, as a whole: records carry it."""
+        return row_meaning(self.computed, self.windows, self.plan, self.cleaning, self.all_inputs)
 
     @cached_property
     def fields_read(self) -> frozenset[str]:
@@ -236,25 +231,25 @@ class Pipeline:
         A transform may read others as well; what it makes of a null is its own affair.
         """
         event = self.event
-        named = [getattr(feature, "field", None) for feature in self.features]
+        named = [getattr(feature, "field", None) for feature in self.computed]
         keys = [window.key for window in self.windows]
-        named += [one.field for one in self.inputs]
+        named += [one.field for one in self.all_inputs]
         return frozenset(filter(None, [event.id, event.key, event.time, *keys, *named]))
 
     @cached_property
     def vectors(self) -> Vectors:
         """Makes the vectors of its features."""
-        return Vectors(self.features, self.plan)
+        return Vectors(self.computed, self.plan)
 
     @cached_property
     def layout(self) -> Layout:
         """What a version sees of an event: the features, and the inputs after them."""
-        return Layout.of(len(self.feature_names), [one.tensor for one in self.inputs])
+        return Layout.of(len(self.feature_names), [one.tensor for one in self.all_inputs])
 
     def read_inputs(self, columns: Columns) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
         """Each input's tensors by name, [n, *shape]; by row what is wrong with events."""
         found, bad = dict[str, NDArray[Any]](), dict[int, str]()
-        for one in self.inputs:
+        for one in self.all_inputs:
             if not isinstance(one, LastN):
                 found[one.name], wrong = one.read(columns[one.field])
                 bad |= {row: f"{one.field}: {said}" for row, said in wrong.items()}
@@ -293,7 +288,8 @@ def _check_parts(pipeline: Pipeline) -> None:
             raise PipelineError(
                 name, f"{value!r} is no {expected.__name__}", f"write {expected.__name__}(...)"
             )
-    for name, like in (("features", "[Column(...)]"), ("inputs", "[Image(...)]")):
+    listed = {"features": "[Column(...)]", "inputs": "[Image(...)]", "retiring": "[Column(...)]"}
+    for name, like in listed.items():
         given = getattr(pipeline, name)
         if isinstance(given, str) or not isinstance(given, Sequence):
             raise PipelineError(name, f"{given!r} is no list", f"write {like}")

@@ -76,6 +76,14 @@ class Policies:
     keep_versions: int = 2
     """Versions kept loaded: the champion and those before it, ready for a rollback."""
 
+    def said(self) -> dict[str, str]:
+        """Each setting as it is written, by its name."""
+        found: dict[str, str] = {}
+        for name, value in vars(self).items():
+            parts = vars(value) if name in _PARTS else {"": value}
+            found |= {f"policies.{name}.{part}".rstrip("."): repr(v) for part, v in parts.items()}
+        return found
+
     def __post_init__(self) -> None:
         check_fields(self, "policies")
         for name, expected in _PARTS.items():

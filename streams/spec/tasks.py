@@ -10,26 +10,41 @@ from typing import Literal
 
 from streams.errors import PipelineError
 
-TaskName = Literal["binary", "multiclass", "value"]
+TaskName = Literal["binary", "multiclass", "value", "ranking"]
 
-MetricName = Literal["average_precision", "roc_auc", "accuracy", "wape", "mae", "rmse", "pinball"]
+MetricName = Literal[
+    "average_precision",
+    "roc_auc",
+    "accuracy",
+    "wape",
+    "mae",
+    "rmse",
+    "pinball",
+    "ndcg",
+    "mrr",
+    "hit_rate",
+]
 
 _OF_CLASSES: tuple[MetricName, ...] = ("average_precision", "roc_auc", "accuracy")
 _METRICS: dict[str, tuple[MetricName, ...]] = {
     "binary": _OF_CLASSES,
     "multiclass": _OF_CLASSES,
     "value": ("wape", "mae", "rmse", "pinball"),
+    "ranking": ("ndcg", "mrr", "hit_rate"),
 }
 ERRORS = frozenset(_METRICS["value"])
 """Metrics that are better where they are lower."""
+RANKS = frozenset(_METRICS["ranking"])
+"""Metrics of an order."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted: one class of two, one of several, or a number (`value`).
+    """What is predicted: one class of two, one of several, a number, or an order of candidates.
 
-    A value's scores are its point and then its quantiles, in the label's own unit. It has no
-    classes, so there is no threshold and no decision.
+    A value's scores are its point and then its quantiles, in the label's own unit. Those of a
+    ranking are one for each candidate, and so are its labels. Both have no classes, so there is no
+    threshold and no decision.
     """
 
     name: TaskName
@@ -37,6 +52,8 @@ class Task:
     """Numbers that the model gives for an event."""
     quantiles: tuple[float, ...] = ()
     """Of a value: those that are predicted beside the point, rising."""
+    top: int = 0
+    """Of a ranking: how many of the first places count."""
 
     @classmethod
     def of(cls, declared: TaskName | None, outputs: int, quantiles: tuple[float, ...]) -> Task:
@@ -57,7 +74,7 @@ class Task:
             raise PipelineError(
                 "model.outputs", "is 1, and the task is multiclass", "use one for each class"
             )
-        if name != "multiclass" and outputs != 1 + len(quantiles):
+        if name in ("binary", "value") and outputs != 1 + len(quantiles):
             raise PipelineError(
                 "model.outputs",
                 f"is {outputs}, and the task is {name}",
@@ -69,13 +86,25 @@ class Task:
         shown = ", ".join(f"{one:g}" for one in self.quantiles)
         if self.name == "multiclass":
             return f"one of {self.outputs} classes"
+        if self.ranks:
+            return f"the order of up to {self.outputs} candidates"
         one = "one of 2 classes" if self.classes else "a number"
         return f"{one} and its quantiles {shown}" if shown else one
 
     @property
     def classes(self) -> int:
         """How many classes a label may be of; 0 where it is a number."""
-        return {"binary": 2, "multiclass": self.outputs, "value": 0}[self.name]
+        return {"binary": 2, "multiclass": self.outputs}.get(self.name, 0)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether a label is a number in a unit of its own, and so is a score."""
+        return self.name == "value"
+
+    @property
+    def ranks(self) -> bool:
+        """Whether an event has a label and a score for each of its candidates."""
+        return self.name == "ranking"
 
     @property
     def thresholds(self) -> bool:
@@ -89,20 +118,31 @@ class Task:
 
     def trains_with(self, parameter: str) -> bool:
         """Whether a training parameter means anything to it."""
-        of_classes = {"positive_weight": True, "point_loss": False}.get(parameter)
-        return of_classes is None or of_classes == (self.classes > 0)
+        meant = {"positive_weight": self.classes > 0, "point_loss": self.numeric}
+        return meant.get(parameter, True)
 
-    def is_label(self, label: float) -> bool:
+    def is_label(self, label: float | Sequence[float]) -> bool:
         """Whether this can be a label."""
+        if self.ranks:
+            return self._are_each(label, math.inf)
+        if isinstance(label, Sequence):
+            return False
         return label in range(self.classes) if self.classes else math.isfinite(label)
 
     def is_score(self, score: float | Sequence[float]) -> bool:
         """Whether this can be what the model says of an event."""
+        if self.ranks:
+            return self._are_each(score, 1.0)
         scores = score if isinstance(score, Sequence) else [score]
         low, high = (0.0, 1.0) if self.classes else (-math.inf, math.inf)
         return len(scores) == self.outputs and all(
             low <= one <= high and math.isfinite(one) for one in scores
         )
+
+    def _are_each(self, found: float | Sequence[float], high: float) -> bool:
+        """Whether these are one for each candidate, from 0 up to `high`."""
+        several = isinstance(found, Sequence) and 0 < len(found) <= self.outputs
+        return several and all(0.0 <= one <= high and one < math.inf for one in found)  # type: ignore[union-attr]
 
 
 BINARY = Task("binary", 1)

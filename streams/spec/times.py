@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,12 +51,17 @@ def parse(at: str | float) -> float:
     Raises:
         ValueError: it is no time.
     """
+    if isinstance(at, str) and at[4:5] == "-":  # the usual case, without an error on the way
+        with suppress(ValueError):
+            return _since_epoch(datetime.fromisoformat(at))
     try:
-        return float(epoch([float(at)])[0])  # a number may be written as text
+        number = float(at)  # a number may be written as text
     except ValueError:
-        return float(epoch([datetime.fromisoformat(str(at))])[0])
+        return _since_epoch(datetime.fromisoformat(str(at)))
     except OverflowError:
         return math.inf
+    size = abs(number)
+    return next((number / per_second for least, per_second in _UNITS if size >= least), number)
 
 
 class TimeRange:
@@ -79,11 +85,21 @@ class TimeRange:
         rows = np.flatnonzero(~((at >= self._earliest) & (at <= latest))).tolist()
         return {row: self._complaint(float(at[row]), float(latest[row])) for row in rows}
 
+    def complaint(self, at: float, written: float) -> str:
+        """As `outside`, of one time; empty where it is in range."""
+        latest = min(written + self._ahead, LATEST) if written > 0 else LATEST
+        return "" if self._earliest <= at <= latest else self._complaint(at, latest)
+
     def _complaint(self, at: float, latest: float) -> str:
         until = readable(latest)
         if latest < LATEST:
             until += f", {text(self._ahead)} after the record was written"
         return f"{readable(at)} is out of range, which is {readable(self._earliest)} to {until}"
+
+
+def _since_epoch(at: datetime) -> float:
+    zoned = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return (zoned - _EPOCH).total_seconds()
 
 
 def numbers(values: Sequence[Any]) -> NDArray[np.float64]:

@@ -184,7 +184,7 @@ async def check_alone(
     Raises:
         ConfigurationError: an event's number depends on what else is in its batch, or on chance.
     """
-    transforms = [one for one in pipeline.features if isinstance(one, Transform | Derived)]
+    transforms = [one for one in pipeline.computed if isinstance(one, Transform | Derived)]
     if not transforms:
         return
     rehearsal, found = Rehearsal(pipeline), dict[str, Any]()

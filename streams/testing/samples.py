@@ -155,7 +155,7 @@ class _Sampler:
             return self._named(name, lambda number: number)
         if name in {plan.key for plan in windows} and not self._known(name):
             return self._named(name, lambda _: self._random.randrange(self._entities))
-        for one in self._pipeline.inputs:
+        for one in self._pipeline.all_inputs:
             if not isinstance(one, LastN) and one.field == name:
                 noise = np.random.default_rng(self._random.randrange(1 << 32))
                 return [partial(_noise, one, noise)]
@@ -169,7 +169,7 @@ class _Sampler:
 
     def _known(self, name: str) -> list[Make]:
         """Categories that a feature names."""
-        for feature in self._pipeline.features:
+        for feature in self._pipeline.computed:
             if isinstance(feature, OneHot) and feature.field == name:
                 return [self._one_of([plain(value) for value in feature.values])]
         return []

@@ -15,6 +15,7 @@ from streams.engine.app import BatchApp, NewBackground, Work
 from streams.engine.process import run
 from streams.errors import DriftloopError, Unavailable
 from streams.kafka import workarounds
+from streams.kafka.history import require_none_under_way
 from streams.kafka.reaching import not_allowed
 from streams.kafka.reading import read_range
 from streams.kafka.topic_watch import TopicWatch
@@ -175,6 +176,7 @@ class StatefulParts(Parts):
 
     async def start(self) -> None:
         await super().start()
+        await self._connected(lambda: require_none_under_way(self._settings, self._pipeline))
         events = self._topics.id_of(self._pipeline.topics.events)
         self._opened = await self._connected(
             lambda: RedisFeatureState.of(self._settings, self._pipeline, events)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from streams.kafka.progress import GroupProgress
 from streams.kafka.topic_watch import TopicWatch
 from streams.ledger.topic import LedgerFollower
 from streams.ports.models import Champion, Scorer
+from streams.records import Manifest
 from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
 from streams.settings import Settings
@@ -34,8 +37,8 @@ class _ScoringParts(StatefulParts):
         written = (topics.predictions, topics.scored, topics.dead_letters)
         super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, written))
         self._champion = LedgerFollower(settings, pipeline)
-        self._scorer = TritonEndpoints.of(settings, pipeline, lambda: self._champion.state.versions)
-        trial = TritonEndpoints.of(settings, pipeline, repairing=False)
+        self._scorer = TritonEndpoints.of(settings, pipeline, self._known)
+        trial = TritonEndpoints.of(settings, pipeline, self._known, repairing=False)
         trial.expect(self._on_trial)
         self._apart = _Apart(self._scorer, trial, self._champion)
         self._loads = TritonLoads(settings, pipeline.name)
@@ -55,6 +58,9 @@ class _ScoringParts(StatefulParts):
             TopicPredictions(self._settings, topics.predictions, self._topics.id_of(topics.events)),
             GroupProgress(self._settings, self._pipeline),
         )
+
+    def _known(self) -> Mapping[int, Manifest]:
+        return self._champion.state.versions
 
     def _on_trial(self) -> tuple[int, ...]:
         beside = self._champion.beside

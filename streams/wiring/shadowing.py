@@ -30,7 +30,9 @@ class _ShadowingParts(Parts):
         super().__init__(settings, pipeline, TopicWatch(settings, pipeline, read, (topics.shadow,)))
         self._ledger = LedgerFollower(settings, pipeline, self._observe)
         # to load what a Triton lacks is the publisher's: it would touch the champion, too
-        self._scorer = TritonEndpoints.of(settings, pipeline, repairing=False)
+        self._scorer = TritonEndpoints.of(
+            settings, pipeline, lambda: self._ledger.state.versions, repairing=False
+        )
         challenger = LedgerChallenger(pipeline, lambda: self._ledger.state)
         self._scorer.expect(lambda: (challenger.version,) if challenger.version else ())
         self._shadowing = Shadowing(pipeline, self._scorer, challenger, settings.shadow_patience)

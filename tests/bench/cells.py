@@ -15,8 +15,9 @@ import numpy as np
 
 from streams.evaluation.cells import Counted, add
 from streams.evaluation.totals import Total
-from streams.records import Cell, encode
+from streams.records import encode
 from streams.spec.tasks import Task
+from streams.sums import Cell
 from workers.evaluation.metrics import point
 
 BATCH = 2_000

@@ -29,8 +29,9 @@ from scipy.stats import chi2_contingency, ks_2samp
 from streams.distributions import Binning, Distribution, Reference
 from streams.evaluation.served import ServedCounts
 from streams.ports.batches import MicroBatch
-from streams.records import Scored, encode, pack
+from streams.records import Scored, encode
 from streams.spec import Column, Drift, Event, Feedback, Model, Pipeline
+from streams.spec.layout import pack
 from tests.bench.gate import chance, fitted
 from tests.reference.handbook_features import DAY, NAMES, fast_features
 from tests.unit.pipelines import Order

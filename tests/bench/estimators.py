@@ -100,7 +100,7 @@ def _measured(
 def _library(pipeline: Pipeline, found: Examples) -> Answers:
     """What the library itself answers, fitted to the same."""
     sliced = cut(found, SPANS)
-    weights = class_weights(sliced.train.label, 2, pipeline.model.training()["positive_weight"])
+    weights = class_weights(sliced.train.label, 2, pipeline.training["positive_weight"])
     slices = [(part.vector, part.label) for part in (sliced.train, sliced.validate)]
     training = learning.training_of(pipeline, (slices[0], slices[1]), weights)
     learned = learning.fitted(pipeline, training)

@@ -24,6 +24,7 @@ from streams.ledger.state import LedgerState, state_after
 from streams.records import Action, LedgerEntry, Manifest
 from streams.spec import Gate
 from tests.reference.handbook_features import fast_features
+from tests.synthetic import pipeline
 from workers.evaluation.case import Case, Contender
 from workers.evaluation.gate import GateDecision, decide
 from workers.evaluation.history import apart, history
@@ -318,7 +319,7 @@ def crept(draws: Draws, noise: Floats, seed: int) -> int:
     steps = {1: 0}
     for gate in range(GATES):
         now = state_after(entries)
-        told = history(now, AP, "")
+        told = history(now, AP, pipeline)
         y, logit = draws.window(FRAUDS, random)
         version, step = gate + 2, steps[now.champion] + 1
         scores = {
@@ -353,7 +354,7 @@ def _entry(
         label_watermark=float(gate),
         slices={"evaluate": [float(gate), gate + 1.0]},
         counts={},
-        schema_hash="",
+        schema_hash=pipeline.schema_hash,
         feature_names=[],
         seed=0,
         parameters={},

@@ -50,7 +50,7 @@ async def serve(settings: Settings, pipeline: Pipeline) -> None:
     publisher, data = Publisher(settings, pipeline), linear(4)
     first = manifest(pipeline, 1, data)
     publisher.stage(first, data, "")
-    publisher.repository.write_config(publisher.configuration.text([1], None))
+    publisher.loading.configure([1])
     await publisher.control.load()
     await publisher.close()
     await append(settings, pipeline, new_entry(Action.PROMOTE, first, LedgerState(), "first"))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streams.records import encode, unpack
+from streams.records import encode
+from streams.spec.layout import unpack
 from streams.testing import Rehearsal, Rehearsed
 from tests.bench.loading import Record, messages, pictures, readings
 from tests.bench.peers import windows

@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from streams.kafka.topics import ensure_topics
-from streams.records import Example, pack
+from streams.records import Example
 from streams.settings import Settings
+from streams.spec.layout import pack
 from tests.reference.handbook_features import fast_features
 from tests.stack import own_stack
 from tests.synthetic import write_examples

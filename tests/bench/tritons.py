@@ -68,6 +68,15 @@ class FixedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignor
         self.free = [*self.free, *[0.0] * config.instances][: config.instances]
         return service_pb2.RepositoryModelLoadResponse()
 
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        """The versions that are loaded."""
+        name = self._repository.name if self._repository else ""
+        loaded = [
+            service_pb2.RepositoryIndexResponse.ModelIndex(name=name, version=str(v), state="READY")
+            for v in self._versions
+        ]
+        return service_pb2.RepositoryIndexResponse(models=loaded)
+
     async def ModelReady(self, request: Any, context: Any) -> Any:
         """Whether a version is loaded."""
         ready = self._repository is None or int(request.version or 0) in self._versions

@@ -122,6 +122,6 @@ async def test_what_triton_lost_is_loaded_in_the_background(settings: Settings) 
         await scorer.infer(2, VECTORS)
     scores = await until_available("test", "infer", lambda: scorer.infer(2, VECTORS))
     assert scores.shape == (50, 1)
-    assert await control.versions() == [1, 2]
+    assert await control.versions() == {1: PIPELINE.name, 2: PIPELINE.name}
     await scorer.close()
     await control.close()

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from aiokafka import ConsumerRecord
 
-from streams.records import Example, Prediction, Scored, decoder, unpack
+from streams.records import Example, Prediction, Scored, decoder
+from streams.spec.layout import unpack
 from tests.faults.truth import CAUSE, LABELLED, Expected, Truth, label_of
 
 _prediction = decoder(Prediction).decode

@@ -23,9 +23,9 @@ from aiokafka.errors import KafkaError
 from streams.errors import Unavailable
 from streams.kafka import workarounds
 from streams.kafka.connection import admin_client, client_options, producer
-from streams.records import unpack
 from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
+from streams.spec.layout import unpack
 from tests.faults.customers import DAY
 from tests.faults.judge import Judge
 from tests.faults.sender import HISTORY_EVENTS, Sender

@@ -14,9 +14,10 @@ from streams.kafka.reading import TopicFollower
 from streams.kafka.topics import group_id
 from streams.ledger.topic import read_state
 from streams.ports.batches import SourceRecord
-from streams.records import Cell, Example, Scored, decoder
+from streams.records import Example, Scored, decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.sums import Cell
 from tests.reference.quality import by_cell, measures, value_measures
 from tests.reference.served import wrong_distributions
 from tests.waiting import until

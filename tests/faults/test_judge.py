@@ -15,7 +15,8 @@ import orjson
 import pytest
 from aiokafka import ConsumerRecord
 
-from streams.records import encode, pack, unpack
+from streams.records import encode
+from streams.spec.layout import pack, unpack
 from streams.testing import Rehearsal
 from tests.faults.judge import Judge
 from tests.faults.truth import CAUSE, SPEED, START, Generator, Sent, Truth, event_id, label_of

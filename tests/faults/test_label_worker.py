@@ -12,8 +12,9 @@ import pytest
 
 from streams.kafka.topics import ensure_topics
 from streams.pipelines.card_fraud import pipeline as card_fraud
-from streams.records import Example, Scored, decoder, unpack
+from streams.records import Example, Scored, decoder
 from streams.settings import Settings
+from streams.spec.layout import unpack
 from tests.faults.harness import (
     Output,
     Record,

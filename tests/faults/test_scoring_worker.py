@@ -14,8 +14,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from streams.kafka.connection import client_options
 from streams.kafka.topics import ensure_topics
 from streams.pipelines.card_fraud import pipeline as card_fraud
-from streams.records import Prediction, Scored, decoder, unpack
+from streams.records import Prediction, Scored, decoder
 from streams.settings import Settings
+from streams.spec.layout import unpack
 from streams.testing import Rehearsal
 from tests.faults.harness import Output, Workers, card_fraud_module, trickle
 from tests.waiting import until

@@ -12,9 +12,10 @@ import pytest
 from streams.kafka.topics import ensure_topics
 from streams.ledger.state import LedgerState
 from streams.ledger.topic import append, new_entry
-from streams.records import Action, Example, Scored, encode, unpack
+from streams.records import Action, Example, Scored, encode
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.layout import unpack
 from tests.commands import shown
 from tests.faults.harness import Record, Workers, card_fraud_module, caught_up, publish
 from tests.faults.quality import wrong_drift

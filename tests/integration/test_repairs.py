@@ -12,8 +12,9 @@ from streams.dead_letters import dead_letter
 from streams.errors import BadRecord, ConfigurationError
 from streams.kafka.connection import producer
 from streams.kafka.topics import ensure_topics
-from streams.records import Scored, decoder, unpack
+from streams.records import Scored, decoder
 from streams.settings import Settings
+from streams.spec.layout import unpack
 from tests.faults.harness import Output, Workers, card_fraud_module, caught_up, publish
 from tests.integration.test_bad_input import T0, event, events
 from tests.integration.test_dead_letters import Command

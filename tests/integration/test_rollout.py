@@ -18,9 +18,10 @@ from streams.aio.cancelling import cancel
 from streams.kafka.topics import ensure_topics
 from streams.ledger.state import LedgerState, Stage
 from streams.ledger.topic import read_entries, read_state
-from streams.records import Action, Example, FeedbackRecord, LedgerEntry, Scored, encode, pack
+from streams.records import Action, Example, FeedbackRecord, LedgerEntry, Scored, encode
 from streams.settings import Settings
 from streams.spec import Pipeline, RollOut
+from streams.spec.layout import pack
 from tests.faults.harness import Workers, publish
 from tests.models import linear, manifest, promote_first, root
 from tests.rollouts import module_of

@@ -12,9 +12,10 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from streams.kafka.connection import admin_client, producer
 from streams.kafka.topics import ensure_topics, group_id, topic_exists
-from streams.records import Prediction, Scored, decoder, unpack
+from streams.records import Prediction, Scored, decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.layout import unpack
 from tests.faults.harness import (
     Output,
     Workers,

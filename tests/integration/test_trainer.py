@@ -47,7 +47,7 @@ async def trainer(settings: Settings, declared: Pipeline) -> AsyncIterator[None]
 
 async def decided(settings: Settings, declared: Pipeline, watermark: float) -> LedgerState:
     """What the ledger says once a candidate of this watermark was decided on."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while True:
             now = await read_state(settings, declared)
             if now.decided >= watermark:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from streams.records import Example, unpack
+from streams.records import Example
 from streams.spec import Pipeline
+from streams.spec.layout import unpack
 from workers.evaluation.metrics import point
 
 _RANKED = ("average_precision", "roc_auc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ class Triton:
         self.error = None
         self.answers.set()
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, versions: Iterable[int]) -> None:
+        del versions
         self.caught_up += 1
 
     async def require(self, version: int) -> None:

@@ -18,6 +18,7 @@ from streams.spec.functions import place_of
 from streams.spec.layout import features_of
 from streams.testing import Rehearsal, Rehearsed, sample_events
 from streams.testing.rehearsal import check_alone
+from streams.versions import learned
 from workers.environment import find_pipeline
 from workers.terminal import Module, console, out, plain
 from workers.training.trying import try_model
@@ -52,7 +53,7 @@ def check(
         served = [one.vector for one in result.scored]
         rows = pipeline.layout.unpack(served) if served else pipeline.layout.zeros(3)
         with console.status("trying the model, which takes seconds"):
-            try_model(pipeline, module, rows)
+            try_model(pipeline.learned, module, learned(pipeline).of(rows))
     out.print(f"[green]ok[/] {pipeline.name}: next, `driftloop up {plain(module)}`")
 
 
@@ -71,7 +72,7 @@ def _why_none(pipeline: Pipeline, module: str, result: Rehearsed) -> str:
     if letter["cause"] == "feature":  # which says where, and what to do
         return f"a feature fails on the sample events: {letter['detail']}"
     if letter["cause"] == "not-finite":
-        for feature in pipeline.features:
+        for feature in pipeline.computed:
             if isinstance(feature, Transform) and f"feature {feature.name} " in letter["detail"]:
                 module = place_of(feature.function) or module
     return (
@@ -110,9 +111,10 @@ def _describe(pipeline: Pipeline) -> None:
     table.add_row("predicts", plain(str(pipeline.predicts)))
     if names := pipeline.feature_names:
         table.add_row("features", plain(f"{len(names)}: {', '.join(names)}"))
-    if pipeline.inputs:
+    if pipeline.all_inputs:
         shapes = [
-            f"{one.name} {list(one.shape)}" for one in (given.tensor for given in pipeline.inputs)
+            f"{one.name} {list(one.shape)}"
+            for one in (given.tensor for given in pipeline.all_inputs)
         ]
         table.add_row("inputs", plain(", ".join(shapes)))
     absent = "left out" if feedback.missing is None else f"label {feedback.missing:g}"
@@ -132,7 +134,7 @@ def _describe_result(pipeline: Pipeline, result: Rehearsed, count: int) -> None:
         f"{count} sample events: {predicted} predictions, {rejected} dead letters, "
         f"{count - predicted - rejected} duplicates"
     )
-    if result.scored and pipeline.features:
+    if result.scored and pipeline.computed:
         last = result.scored[-1]
         [vector] = features_of(pipeline.layout.unpack([last.vector])).tolist()
         named = zip(pipeline.feature_names, vector, strict=True)

@@ -13,8 +13,8 @@ import typer
 from rich.table import Table
 
 from streams.evaluation.totals import Total, mean_top_precision
-from streams.records import Cell
 from streams.spec import Pipeline
+from streams.sums import Cell
 from workers.environment import connected_settings, find_pipeline
 from workers.evaluation.progressive import read_cells
 from workers.terminal import Module, out, plain
@@ -27,6 +27,7 @@ _SHOWN = {
     "calibration_error": "ECE",
     "top_precision": "Top",
 }
+_SHOWN_OF_RANKINGS = {"ndcg": "nDCG", "mrr": "MRR", "hit_rate": "Hit rate", "chosen": "Chosen"}
 _SHOWN_OF_VALUES = {"mae": "MAE", "rmse": "RMSE", "wape": "WAPE", "mean_error": "Mean error"}
 
 
@@ -58,7 +59,10 @@ def quality(
         )
         return
     title = f"Live quality of {pipeline.name} {slice_name}".strip()
-    out.print(_table(title, rows) if pipeline.predicts.classes else _errors(title, rows))
+    if pipeline.predicts.ranks:
+        out.print(_ranked(title, rows))
+    else:
+        out.print(_table(title, rows) if pipeline.predicts.classes else _errors(title, rows))
     if slices and not slice_name:
         out.print(f"slices: {plain(', '.join(slices))} (--slice NAME)")
 
@@ -110,6 +114,17 @@ def _errors(title: str, rows: Sequence[dict[str, Any]]) -> Table:
             *(f"{row[name]:.4g}" if name in row else "-" for name in _SHOWN_OF_VALUES),
             *(f"{row[name]:.1%}" if name in row else "-" for name in below),
         )
+    return table
+
+
+def _ranked(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Of the requests of which something was chosen; `Chosen` is their share."""
+    table = Table(title=plain(title), title_justify="left", box=None, pad_edge=False)
+    for name in ("Version", "From", "Events", *_SHOWN_OF_RANKINGS.values()):
+        table.add_column(name, justify="right")
+    for row in rows:
+        found = (f"{row[name]:.3f}" if name in row else "-" for name in _SHOWN_OF_RANKINGS)
+        table.add_row(*_first(row), *found)
     return table
 
 

@@ -13,9 +13,10 @@ from streams.errors import ConfigurationError
 from streams.ledger.state import state_after
 from streams.ledger.topic import read_entries
 from streams.metering.prices import Prices
-from streams.records import Cell, LedgerEntry, Shadowed
+from streams.records import LedgerEntry, Shadowed
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.sums import Cell
 from workers.costs.reading import read_usages
 from workers.costs.statement import Statement, statement
 from workers.environment import connected_settings, find_pipeline

@@ -14,10 +14,12 @@ from streams.records import Action
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.durations import seconds
+from streams.versions import Logged, earlier_rows
 from workers.environment import connected_settings, find_pipeline
 from workers.terminal import Module, console, out, plain
 
 if TYPE_CHECKING:
+    from streams.ledger.state import LedgerState
     from streams.records import LedgerEntry
     from workers.releases.candidate import Judged
     from workers.training.accounting import RunMeter
@@ -75,6 +77,14 @@ def train(
     asyncio.run(_train(settings, pipeline, (last, offsets, publish, threads)))
 
 
+def train_recent(settings: Settings, pipeline: Pipeline) -> None:
+    """A first version from the most recent examples, as `driftloop train` makes one."""
+    if pipeline.model.onnx is not None:
+        _publish_file(settings, pipeline, publish=True)
+        return
+    asyncio.run(_train(settings, pipeline, (None, None, True, 1)))
+
+
 async def _train(
     settings: Settings, pipeline: Pipeline, options: tuple[str | None, str | None, bool, int]
 ) -> None:
@@ -91,7 +101,7 @@ async def _train(
     if offsets is not None:
         job = Job(settings.pipeline, parse_ranges(topic, offsets).offsets(topic))
     else:
-        job = await _recent(settings, pipeline, last)
+        job = await _recent(settings, pipeline, last, now)
     processes = pipeline.policies.retrain.processes
     job = against(job, pipeline, now)
     job = msgspec.structs.replace(job, threads=threads, processes=processes)
@@ -127,7 +137,9 @@ async def _release(
         await life.close()
 
 
-async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> Job:
+async def _recent(
+    settings: Settings, pipeline: Pipeline, last: str | None, now: LedgerState
+) -> Job:
     """The job on the most recent examples: the retrain policy's window, or another length."""
     from workers.examples.index import ExampleFollower
     from workers.training.job import Job
@@ -135,6 +147,7 @@ async def _recent(settings: Settings, pipeline: Pipeline, last: str | None) -> J
 
     policy = pipeline.policies.retrain
     tail = ExampleFollower(settings, pipeline)
+    tail.logged = Logged(pipeline, now.versions.values())
     with console.status(f"reading {pipeline.topics.examples}"):
         try:
             await tail.start()
@@ -184,6 +197,7 @@ async def _repeat(settings: Settings, pipeline: Pipeline, version: int) -> None:
         champion_manifest=now.versions.get(manifest.parent),
         threads=int(manifest.environment.get("threads", "1")),
         processes=int(manifest.environment.get("processes", "1")),
+        rows=earlier_rows(pipeline, now.versions.values()),
     )
     meter = RunMeter(settings, pipeline)
     try:

@@ -16,8 +16,9 @@ from streams.kafka.reading import following
 from streams.ledger.state import state_after
 from streams.ledger.topic import decode
 from streams.ports.batches import SourceRecord
-from streams.records import Action, LedgerEntry, Prediction, Scored, unpack
+from streams.records import Action, LedgerEntry, Prediction, Scored
 from streams.settings import Settings
+from streams.spec.layout import unpack
 from streams.spec.topics import Topics
 
 

@@ -35,7 +35,7 @@ class Case:
     """All that the gate is told of a candidate."""
 
     labels: Labels
-    """[n] of the evaluation slice."""
+    """[n] of the evaluation slice; of a ranking [n, most], NaN where there is no candidate."""
     candidate: Contender
     champion: Contender = Contender()
     anchor: Contender = Contender()
@@ -53,9 +53,12 @@ class Case:
 def supporting(case: Case, rows: Mask) -> int:
     """Examples of the rarest class among these rows; entities that have one, where those count.
 
-    All of them, where labels are numbers.
+    All of them, where labels are numbers; of a ranking those of which something was chosen.
     """
-    parts = [rows & (case.labels == one) for one in range(case.task.classes)] or [rows]
+    if case.task.ranks:
+        parts = [rows & (case.labels > 0).any(axis=1)]
+    else:
+        parts = [rows & (case.labels == one) for one in range(case.task.classes)] or [rows]
     if case.entities is None:
         return min(int(np.count_nonzero(members)) for members in parts)
     return min(len(np.unique(case.entities[members])) for members in parts)

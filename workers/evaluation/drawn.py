@@ -13,6 +13,7 @@ from streams.spec.tasks import ERRORS
 from workers.evaluation.case import Case, Mask, scored_rows, supporting
 from workers.evaluation.estimates import UNKNOWN, Estimate
 from workers.evaluation.metrics import Labels, Metric, Scores, Weights, metric
+from workers.evaluation.rankings import rank_metric
 from workers.evaluation.resampling import resampled
 from workers.evaluation.values import error_metric
 
@@ -29,7 +30,7 @@ class Drawn:
         self._lower_is_better = policy.metric in ERRORS
         ones = np.ones((1, len(case.labels)))
         self._points = {name: float(one(ones)[0]) for name, one in statistics.items()}
-        classes = case.labels if case.task.classes else np.zeros_like(case.labels)
+        classes = case.labels if case.task.classes else np.zeros(len(case.labels), np.float32)
         drawn = resampled(list(statistics.values()), classes, policy.resamples, seed, case.entities)
         self._drawn = dict(zip(statistics, drawn.T, strict=True))
 
@@ -93,13 +94,13 @@ def _statistics(policy: Gate, case: Case, slices: Mapping[str, Mask]) -> dict[st
             if supporting(case, rows):
                 found[f"champion in {name}"] = _on(policy, case, champion.scores, rows)
                 found[f"candidate in {name}"] = _on(policy, case, candidate.scores, rows)
-    if not case.task.classes:
+    if case.task.numeric:
         return found | _sums_of_value(policy, case)
     return found | _sums(case, compared="champion" in found)
 
 
 def _sums(case: Case, compared: bool) -> dict[str, Metric]:
-    """Alerts of both, the sum of scores and that of labels; nothing for several classes."""
+    """Alerts of both, the sum of scores and that of labels; nothing without a threshold."""
     ours, theirs = case.candidate, case.champion
     assert ours.scores is not None
     if not case.task.thresholds:
@@ -136,6 +137,8 @@ def _on(policy: Gate, case: Case, scores: Scores, rows: Mask) -> Metric:
     def of(scores: Scores, labels: Labels) -> Metric:
         if task.classes:
             return metric(name, scores, labels)
+        if task.ranks:
+            return rank_metric(name, scores, labels, task)
         return error_metric(name, scores, labels, task.quantiles)
 
     if rows.all():

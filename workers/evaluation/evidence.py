@@ -16,6 +16,7 @@ from workers.evaluation.drawn import Drawn
 from workers.evaluation.estimates import UNKNOWN, Estimate, pooled
 from workers.evaluation.history import Gain
 from workers.evaluation.metrics import Labels
+from workers.evaluation.rankings import rank_chance
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Evidence:
 
     policy: Gate
     support: int
-    """Examples of the rarest class, or entities that have some; of a value, all of them."""
+    """Examples of the rarest class, or entities that have some; of a value, all of them; of a
+    ranking, requests of which something was chosen."""
     validation: int | None
     chance: float
     """What a model without knowledge reaches of `skill`."""
@@ -102,7 +104,7 @@ def gather(policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> E
         policy=policy,
         support=support,
         validation=case.validation,
-        chance=chance(policy.metric, case.labels) if case.task.classes else 0.0,
+        chance=_chance(policy.metric, case),
         candidate=drawn.difference("candidate"),
         skill=drawn.difference("candidate"),
         champion=champion,
@@ -119,7 +121,7 @@ def gather(policy: Gate, case: Case, slices: Mapping[str, Mask], seed: int) -> E
             if champion.compared
         },
     )
-    return found if case.task.classes else replace(found, **_of_value(case.task, drawn))
+    return replace(found, **_of_value(case.task, drawn)) if case.task.numeric else found
 
 
 def _of_value(task: Task, drawn: Drawn) -> dict[str, Any]:
@@ -136,6 +138,12 @@ def _of_value(task: Task, drawn: Drawn) -> dict[str, Any]:
         said = f"the odds of a label above the quantile {worst:g} are {{:.2f}} times those declared"
         found |= {"calibration": ratios[worst], "miscalibrated": said}
     return found
+
+
+def _chance(name: str, case: Case) -> float:
+    if case.task.ranks:
+        return rank_chance(name, case.labels, case.task)
+    return chance(name, case.labels) if case.task.classes else 0.0
 
 
 def chance(name: str, labels: Labels) -> float:

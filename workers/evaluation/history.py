@@ -8,6 +8,8 @@ import msgspec
 
 from streams.ledger.state import LedgerState
 from streams.records import Manifest
+from streams.spec import Pipeline
+from streams.versions import fits
 
 VERDICT = "gate"
 """The gate's verdict in a manifest's metrics: 1 promoted, 0 inconclusive, -1 rejected."""
@@ -41,9 +43,9 @@ class History(msgspec.Struct, frozen=True):
     """Candidates left open since the champion came, or since one was rejected; the latest first."""
 
 
-def history(now: LedgerState, metric: str, schema_hash: str) -> History:
+def history(now: LedgerState, metric: str, pipeline: Pipeline) -> History:
     """What the ledger says to a candidate that will be judged by this metric."""
-    held_against = find_anchor(now, schema_hash)
+    held_against = find_anchor(now, pipeline)
     judged = [now.versions[v] for v in sorted(now.versions) if VERDICT in now.versions[v].metrics]
     compared = [
         one
@@ -64,19 +66,19 @@ def history(now: LedgerState, metric: str, schema_hash: str) -> History:
     )
 
 
-def find_anchor(now: LedgerState, schema_hash: str) -> int:
+def find_anchor(now: LedgerState, pipeline: Pipeline) -> int:
     """The last champion that was proven better than the anchor before it; 0 for none.
 
-    The first champion is the first anchor. Only versions of these features count, and none that
-    was rolled back. What it needs of a manifest is the metric `anchor_low`: the lower end of that
-    version's gain over the anchor that it was held against.
+    The first champion is the first anchor. Only versions that the pipeline can serve count, and
+    none that was rolled back. What it needs of a manifest is the metric `anchor_low`: the lower
+    end of that version's gain over the anchor that it was held against.
     """
     champions = [
         version
         for version in sorted(now.promoted)
         if version not in now.rolled_back
         and (manifest := now.versions.get(version)) is not None
-        and manifest.schema_hash == schema_hash
+        and fits(pipeline, manifest)
     ]
     better = [v for v in champions if now.versions[v].metrics.get("anchor_low", -math.inf) > 0]
     return (better[-1:] or champions[:1] or [0])[0]

@@ -16,9 +16,10 @@ from streams.distributions import Distribution, Ints, Reference
 from streams.kafka.reading import following
 from streams.kafka.topics import topic_exists
 from streams.ports.batches import SourceRecord
-from streams.records import Cell, decoder
+from streams.records import decoder
 from streams.settings import Settings
 from streams.spec import Drift, Pipeline
+from streams.sums import Cell
 from workers.evaluation.drift import BucketDrift, judge
 
 _STOPPED = 7

@@ -8,6 +8,7 @@ import structlog
 from streams.errors import ModelError
 from streams.records import Manifest
 from streams.spec import Pipeline
+from streams.versions import pick
 from workers.evaluation.case import Contender
 from workers.evaluation.metrics import Scores
 from workers.examples.reading import Examples
@@ -41,12 +42,11 @@ def opponent(
         return Contender()
     try:
         said = manifest or repository.manifest(version)
-        if said.schema_hash != pipeline.schema_hash:
-            raise ModelError("it was trained on other features")
+        taken = pick(pipeline, said)
         data = repository.model(version, said.model_sha256)
-        check_signature(data, pipeline.layout, pipeline.model.outputs)
+        check_signature(data, taken.layout, pipeline.model.outputs)
         at = threshold(pipeline, said.threshold)
-        return Contender(version, evaluate(data, examples), at)
+        return Contender(version, evaluate(data, examples.taken(taken)), at)
     except ModelError as error:
         log.warning("a version cannot be evaluated", version=version, error=str(error))
         at = threshold(pipeline, manifest.threshold if manifest else 0.5)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from streams.kafka.reading import read_topic
-from streams.records import Cell, decoder
+from streams.records import decoder
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.sums import Cell
 
 _decode = decoder(Cell).decode
 

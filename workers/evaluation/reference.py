@@ -38,7 +38,7 @@ def fillers(pipeline: Pipeline) -> dict[str, float]:
     missing = pipeline.cleaning.missing
     return {
         feature.field: float(missing[feature.field])
-        for feature in pipeline.features
+        for feature in pipeline.computed
         if isinstance(feature, Column) and feature.field in missing
     }
 

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from streams.spec.tasks import ERRORS
+from streams.spec.tasks import ERRORS, RANKS
 from workers.evaluation.estimates import Estimate, deviations, share_of_look
 from workers.evaluation.evidence import Comparison, Evidence, SliceGain
 
@@ -32,6 +32,9 @@ _WORDS = {
     "mae": "MAE",
     "rmse": "RMSE",
     "pinball": "pinball loss",
+    "ndcg": "nDCG",
+    "mrr": "MRR",
+    "hit_rate": "hit rate",
 }
 
 
@@ -251,6 +254,8 @@ def _erring(e: Evidence) -> bool:
 
 
 def _counted(e: Evidence, support: int) -> str:
+    if e.policy.metric in RANKS:
+        return f"{support} requests of which something was chosen"
     return f"{support} examples" if _erring(e) else f"{support} of the rarest class"
 
 

@@ -16,6 +16,7 @@ from streams.evaluation.errors import count_errors, error_measures, pinball
 from streams.spec.tasks import Task
 from streams.sums import ErrorSums
 from workers.evaluation.metrics import Labels, Metric, Scores, measures
+from workers.evaluation.rankings import ranked_measures
 
 LOSS_BOUND = "loss_bound"
 """In a manifest's metrics: what 99 % of the version's losses were below on its validation slice."""
@@ -90,8 +91,8 @@ class BoundedLosses:
 
 
 def loss_bound(task: Task, scores: Scores, labels: Labels) -> dict[str, float]:
-    """What a manifest keeps, so that a roll-out can tell what loss is large; of classes nothing."""
-    if task.classes:
+    """What a manifest keeps, so that a roll-out can tell what loss is large; of numbers alone."""
+    if not task.numeric:
         return {}
     return {LOSS_BOUND: float(np.quantile(losses(scores, labels, task.quantiles), _BOUND))}
 
@@ -100,6 +101,8 @@ def measured(task: Task, scores: Scores, labels: Labels) -> dict[str, float]:
     """Metrics of scores [n, outputs] by name; those that are not defined are left out."""
     if task.classes:
         return measures(scores, labels)
+    if task.ranks:
+        return ranked_measures(task, scores, labels)
     sums, ones, wanted = ErrorSums(), np.ones(len(labels), np.int64), labels.astype(np.float64)
     said = scores.astype(np.float64)
     count_errors(sums, said, wanted, ones, task.quantiles)

@@ -17,7 +17,8 @@ from streams.kafka.reading import TopicFollower
 from streams.ports.batches import SourceRecord
 from streams.settings import Settings
 from streams.spec import Pipeline
-from workers.examples.reading import OffsetRanges, decode_many, is_dated, means_the_same
+from streams.versions import Logged
+from workers.examples.reading import OffsetRanges, decode_many, is_dated
 
 log = structlog.get_logger(__name__)
 
@@ -131,6 +132,8 @@ class ExampleFollower:
         self._scored = pipeline.topics.scored
         self._topic = TopicFollower(settings, pipeline.topics.examples)
         self.index = Index()
+        self.logged = Logged(pipeline)
+        """Which records hold what the pipeline's rows do."""
         self.left_out = 0
         """Records that were read and are no examples of the pipeline's vectors."""
 
@@ -181,7 +184,7 @@ class ExampleFollower:
         found = [
             (record.offset, one)
             for record, one in decode_many(records, _Dated, is_dated)
-            if means_the_same(one, self._pipeline)
+            if self.logged.readable(one.schema, one.vector)
         ]
         self.left_out += len(records) - len(found)
         self.index.add(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -19,8 +19,11 @@ from streams.ports.batches import SourceRecord
 from streams.records import Example
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.candidates import padded
 from streams.spec.layout import Rows, features_of
+from streams.spec.tasks import Task
 from streams.spec.times import LATEST
+from streams.versions import Logged, Pick
 
 log = structlog.get_logger(__name__)
 
@@ -75,11 +78,12 @@ class Examples:
     rows: Rows
     """[n] as served."""
     label: NDArray[np.float32]
+    """[n]; of a ranking [n, most], NaN where there is no candidate."""
     labelled_at: NDArray[np.float64]
     version: NDArray[np.int64]
     """[n] the version that scored it."""
     score: NDArray[np.float32]
-    """[n, outputs] as served."""
+    """[n, outputs] as served; of a ranking 0 where there is no candidate."""
     origin: NDArray[np.object_]
 
     def __len__(self) -> int:
@@ -104,6 +108,10 @@ class Examples:
             }
         )
 
+    def taken(self, pick: Pick) -> Examples:
+        """The examples as a version sees them that takes so much of a row."""
+        return replace(self, rows=pick.of(self.rows))
+
     def take(self, rows: slice | NDArray[Any]) -> Examples:
         """The examples of these rows."""
         return Examples(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
@@ -119,15 +127,17 @@ class Reading:
     0 where there are no examples."""
 
 
-def columns(found: Sequence[Example], pipeline: Pipeline) -> Examples:
+def columns(found: Sequence[Example], pipeline: Pipeline, logged: Logged | None = None) -> Examples:
     """Records, in the order in which they were written, as columns.
 
     A later record for an event replaces an earlier one; an event is told by its key and its id.
-    Vectors that mean something else were served before the pipeline changed: they are left out.
+    Rows that were logged before the pipeline changed are left out, but for those that hold all
+    that its own do: `logged` tells, and without it only its own can be read.
     """
-    outputs = pipeline.model.outputs
-    latest = {(e.key, e.event_id): e for e in found if means_the_same(e, pipeline)}
-    skipped = sum(not means_the_same(example, pipeline) for example in found)
+    task, logged = pipeline.predicts, logged or Logged(pipeline)
+    readable = [one for one in found if logged.readable(one.schema, one.vector)]
+    latest = {(one.key, one.event_id): one for one in readable}
+    skipped = len(found) - len(readable)
     if skipped:
         log.warning(
             "examples whose vectors mean something else left out",
@@ -139,13 +149,11 @@ def columns(found: Sequence[Example], pipeline: Pipeline) -> Examples:
         event_id=_objects([example.event_id for example in kept]),
         key=_objects([example.key for example in kept]),
         event_time=np.array([example.event_time for example in kept], np.float64),
-        rows=pipeline.layout.unpack([example.vector for example in kept]),
-        label=np.array([example.label for example in kept], np.float32),
+        rows=logged.rows([(example.schema, example.vector) for example in kept]),
+        label=_labels(task, kept),
         labelled_at=np.array([example.labelled_at for example in kept], np.float64),
         version=np.array([example.version for example in kept], np.int64),
-        score=np.array([_scores(example.score, outputs) for example in kept], np.float32).reshape(
-            -1, outputs
-        ),
+        score=_scores(task, [example.score for example in kept]),
         origin=_objects([example.origin for example in kept]),
     )
     finite = np.asarray(np.isfinite(examples.vector).all(axis=1))
@@ -153,29 +161,6 @@ def columns(found: Sequence[Example], pipeline: Pipeline) -> Examples:
         return examples
     log.error("passing over examples that are not finite", examples=int((~finite).sum()))
     return examples.take(finite)
-
-
-class Meaning(Protocol):
-    """What tells which vectors an example goes with."""
-
-    @property
-    def vector(self) -> bytes:
-        """As served."""
-        ...
-
-    @property
-    def schema(self) -> str:
-        """Names what the vector means; empty in older records."""
-        ...
-
-
-def means_the_same(example: Meaning, pipeline: Pipeline) -> bool:
-    """Whether its vector is of the pipeline's features as they are declared now.
-
-    Of records that do not say, the size alone tells.
-    """
-    named = example.schema in ("", pipeline.schema_hash)
-    return named and len(example.vector) == pipeline.layout.size
 
 
 T = TypeVar("T")
@@ -240,7 +225,9 @@ def is_dated(example: _Dated) -> bool:
     return 0 < example.event_time <= LATEST and math.isfinite(example.label)
 
 
-async def read_examples(settings: Settings, pipeline: Pipeline, wanted: OffsetRanges) -> Reading:
+async def read_examples(
+    settings: Settings, pipeline: Pipeline, wanted: OffsetRanges, logged: Logged | None = None
+) -> Reading:
     """The examples of these offsets, the same whenever they are read.
 
     Raises:
@@ -258,14 +245,23 @@ async def read_examples(settings: Settings, pipeline: Pipeline, wanted: OffsetRa
                 found += examples
     except OffsetsMissing as error:
         raise TrainingError(str(error)) from None
-    kept = columns(found, pipeline)
+    kept = columns(found, pipeline, logged)
     return Reading(kept, min(latest.values(), default=0.0))
 
 
-def _scores(score: float | list[float], outputs: int) -> list[float]:
+def _labels(task: Task, examples: Sequence[Example]) -> NDArray[np.float32]:
+    if task.ranks:
+        return padded([one.labels for one in examples], task.outputs, math.nan)
+    return np.array([one.label for one in examples], np.float32)
+
+
+def _scores(task: Task, scores: Sequence[float | list[float]]) -> NDArray[np.float32]:
     """One score per output; NaN where another number of outputs was served."""
-    scores = score if isinstance(score, list) else [score]
-    return scores if len(scores) == outputs else [float("nan")] * outputs
+    found, outputs = [one if isinstance(one, list) else [one] for one in scores], task.outputs
+    if task.ranks:
+        return padded(found, outputs, 0.0)
+    sound = [one if len(one) == outputs else [math.nan] * outputs for one in found]
+    return np.array(sound, np.float32).reshape(-1, outputs)
 
 
 def _objects(values: list[str]) -> NDArray[np.object_]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import heapq
+import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -18,6 +21,8 @@ from streams.spec.fields import json_name
 from streams.spec.times import parse
 
 Row = Mapping[str, Any]
+_SHOWN = 80
+"""So many bytes of a record are shown."""
 
 
 class TimedRecord(NamedTuple):
@@ -30,26 +35,82 @@ class TimedRecord(NamedTuple):
     value: bytes
 
 
+class FilesRead:
+    """How far files have been read."""
+
+    def __init__(self) -> None:
+        self._files: list[tuple[BinaryIO, int]] = []
+        self.size = 0
+        """Bytes of all files that are to be read."""
+
+    def expect(self, path: Path) -> None:
+        """Count a file that will be read."""
+        with suppress(OSError):
+            self.size += path.stat().st_size
+
+    def begun(self, opened: BinaryIO) -> None:
+        """Follow a file that is read from now on."""
+        self._files.append((opened, os.fstat(opened.fileno()).st_size))
+
+    @property
+    def done(self) -> int:
+        """Bytes that have been read."""
+        return sum(size if opened.closed else opened.tell() for opened, size in self._files)
+
+
+class InOrder:
+    """Records that have to come in the order of their times.
+
+    Raises:
+        ConfigurationError: one comes too late.
+    """
+
+    def __init__(self, found: Iterable[TimedRecord]) -> None:
+        self._found = found
+
+    def __iter__(self) -> Iterator[TimedRecord]:
+        before = dict[str, TimedRecord]()
+        for one in self._found:
+            last = before.get(one.topic)
+            if last is not None and one.at < last.at:
+                raise ConfigurationError(
+                    f"the records for {one.topic} are not in the order of their times: "
+                    f"{last.at - one.at:,.0f} s back, at {_shown(one.value)} - sort the file"
+                )
+            before[one.topic] = one
+            yield one
+
+
+def _shown(value: bytes) -> str:
+    return value[:_SHOWN].decode(errors="replace")
+
+
 ToRecord = Callable[[Pipeline, Row, str, float], TimedRecord]
 
 
-def records(pipeline: Pipeline, events: Path | None, labels: Path | None) -> Iterator[TimedRecord]:
+def records(
+    pipeline: Pipeline, events: Path | None, labels: Path | None, reading: FilesRead | None = None
+) -> Iterator[TimedRecord]:
     """The records of both files, by time; each file is taken to be in the order of its times.
+
+    Of the same time labels come first: an event sees what was known when it happened.
 
     Raises:
         ConfigurationError: a file cannot be read, is of no known kind, or lacks a column; where.
     """
-    made = []
-    if events is not None:
-        made.append(_made(event_record, pipeline, events))
-    if labels is not None:
-        made.append(_made(label_record, pipeline, labels))
-    return heapq.merge(*made, key=lambda record: record.at)
+    reading, made = reading or FilesRead(), []
+    for record, path in ((label_record, labels), (event_record, events)):
+        if path is not None:
+            reading.expect(path)
+            made.append(_made(record, pipeline, path, reading))
+    return heapq.merge(*made, key=attrgetter("at"))
 
 
-def _made(record: ToRecord, pipeline: Pipeline, path: Path) -> Iterator[TimedRecord]:
+def _made(
+    record: ToRecord, pipeline: Pipeline, path: Path, reading: FilesRead
+) -> Iterator[TimedRecord]:
     before = 0.0
-    for place, row in _rows(path):
+    for place, row in _rows(path, reading):
         made = record(pipeline, row, f"{path}, row {place}", before)
         before = made.at
         yield made
@@ -96,7 +157,7 @@ def _time(given: Any, before: float) -> float:
     return before
 
 
-def _rows(path: Path) -> Iterable[tuple[int, Row]]:
+def _rows(path: Path, reading: FilesRead) -> Iterable[tuple[int, Row]]:
     """The rows, numbered from 1; cells of a CSV are text, which pipelines read as what they are."""
     read = _READERS.get(path.suffix.lower())
     if read is None:
@@ -104,18 +165,19 @@ def _rows(path: Path) -> Iterable[tuple[int, Row]]:
             f"{path} is of no kind that is known - name it {', '.join(_READERS)}"
         )
     try:
-        yield from enumerate(read(path), 1)
+        yield from enumerate(read(path, reading), 1)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path, reading: FilesRead) -> Iterator[Row]:
     with path.open("rb") as lines:
+        reading.begun(lines)
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = _row(line)
             except ValueError as error:
                 raise ConfigurationError(f"{path}, line {number}: no JSON ({error})") from None
             if not isinstance(row, dict):
@@ -123,14 +185,24 @@ def _json(path: Path) -> Iterator[Row]:
             yield row
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    with path.open(newline="", encoding="utf-8-sig") as lines:
+def _row(line: bytes) -> Any:
+    """The JSON of a line. Raises `ValueError`."""
+    try:
+        return msgspec.json.decode(line)
+    except ValueError:
+        return json.loads(line)  # Python's has NaN, and says where an error is
+
+
+def _csv(path: Path, reading: FilesRead) -> Iterator[Row]:
+    with path.open("rb") as opened:
+        reading.begun(opened)
+        lines = io.TextIOWrapper(opened, encoding="utf-8-sig", newline="")
         for row in csv.DictReader(lines):
             # an empty cell is a missing value
             yield {name: value for name, value in row.items() if value not in ("", None)}
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, FilesRead], Iterator[Row]]] = {
     ".ndjson": _json,
     ".jsonl": _json,
     ".json": _json,

@@ -31,7 +31,7 @@ class InstanceScaling:
         self._settings = settings
         self._pipeline = pipeline
         self._publisher = publisher or Publisher(settings, pipeline)
-        made = self._publisher.configuration
+        made = self._publisher.loading.configuration
         self._bounds = Bounds(made.least, made.most)
         self._history = ScalingHistory()
         self._changing: asyncio.Task[str] | None = None

@@ -57,7 +57,7 @@ async def true_rate(settings: Settings, pipeline: Pipeline) -> TrueRate:
 def _instances(settings: Settings, pipeline: Pipeline) -> int:
     """That each Triton runs of a version, as their configuration says."""
     repository = Repository(settings.model_repository, pipeline.name)
-    return Configuration(settings, pipeline).instances(repository.config())
+    return Configuration(settings, pipeline).instances(repository.configs().values())
 
 
 async def _read(addresses: Mapping[str, str]) -> LoadReading:

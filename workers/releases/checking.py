@@ -16,6 +16,7 @@ from streams.ports.models import Scorer
 from streams.records import Manifest
 from streams.spec import Pipeline
 from streams.spec.layout import Rows
+from streams.versions import pick
 from workers.releases.onnx_files import run, session
 from workers.releases.probes import probes
 
@@ -38,8 +39,8 @@ async def check_answers(
         Unavailable: Triton is away; `NotServing` where it does not serve the version.
     """
     rows = probes(pipeline, manifest)
-    expected = run(session(data), rows)
-    size = 1.0 if pipeline.predicts.classes else float(np.abs(expected).max())
+    expected = run(session(data), pick(pipeline, manifest).of(rows))
+    size = float(np.abs(expected).max()) if pipeline.predicts.numeric else 1.0
 
     async def answer(scorer: Scorer, part: Rows) -> NDArray[np.float32]:
         async def ask() -> NDArray[np.float32]:

@@ -7,26 +7,30 @@ from typing import Protocol
 
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.spec.layout import Layout
 from streams.spec.triton import TritonConfig, read_config
 
 
 class Control(Protocol):
-    """Loading and unloading of a pipeline's model; `TritonControls` is one."""
+    """Loading and unloading of a pipeline's models; `TritonControls` is one.
+
+    A model without a name is the pipeline's first.
+    """
 
     async def alive(self) -> None:
         """Return when the server answers. Raises `Unavailable`."""
         ...
 
-    async def load(self) -> None:
-        """Serve what `config.pbtxt` names. Raises `ModelError`, `Unavailable`."""
+    async def load(self, model: str = "") -> None:
+        """Serve what a model's `config.pbtxt` names. Raises `ModelError`, `Unavailable`."""
         ...
 
-    async def unload(self) -> None:
-        """Serve nothing. Raises `Unavailable`."""
+    async def unload(self, model: str = "") -> None:
+        """Serve nothing of a model. Raises `Unavailable`."""
         ...
 
-    async def ready(self, version: int) -> bool:
-        """Whether a version is ready. Raises `Unavailable`."""
+    async def ready(self, version: int, model: str = "") -> bool:
+        """Whether a model's version is ready. Raises `Unavailable`."""
         ...
 
     async def close(self) -> None:
@@ -35,7 +39,7 @@ class Control(Protocol):
 
 
 class Configuration:
-    """Makes a pipeline's `config.pbtxt`."""
+    """Makes the `config.pbtxt` of a pipeline's models."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline) -> None:
         policy = pipeline.policies.infer
@@ -44,19 +48,19 @@ class Configuration:
         self.most = max(self.least, policy.most_instances or 0)
         self._pipeline = pipeline
 
-    def instances(self, now: str | None) -> int:
-        """As many as the present file says, within the policy's bounds."""
-        found = read_config(now or "")
-        return min(max(self.least, found.instances if found else 0), self.most)
+    def instances(self, now: Iterable[str]) -> int:
+        """As many as the present files say, within the policy's bounds."""
+        found = [config.instances for text in now if (config := read_config(text))]
+        return min(max(self.least, *found, 0), self.most)
 
-    def text(self, versions: Iterable[int], now: str | None, instances: int = 0) -> str:
-        """The file that serves exactly these versions, by so many instances; 0: as many as now."""
+    def text(self, model: str, layout: Layout, versions: Iterable[int], instances: int) -> str:
+        """The file of a model that serves exactly these versions, which take rows so laid out."""
         pipeline = self._pipeline
         return TritonConfig(
-            pipeline.name,
-            pipeline.layout.tensors,
+            model,
+            layout.tensors,
             pipeline.model.outputs,
             tuple(versions),
-            instances or self.instances(now),
+            instances,
             pipeline.policies.infer,
         ).text()

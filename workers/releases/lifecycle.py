@@ -18,6 +18,7 @@ from streams.ledger.topic import new_entry, read_entries, read_state
 from streams.records import Action, LedgerEntry, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import lacks
 from workers.releases.candidate import Judged
 from workers.releases.manifests import blank
 from workers.releases.onnx_files import read_onnx
@@ -57,7 +58,8 @@ class Lifecycle:
             now = await read_state(self._settings, self._pipeline)
             judged = self._by_degrees(judged, now)
             version = self.publisher.next_version(now)
-            manifest = msgspec.structs.replace(judged.manifest, version=version)
+            model = self.publisher.loading.model_for(judged.manifest)
+            manifest = msgspec.structs.replace(judged.manifest, version=version, model=model)
             decided = new_entry(judged.action, manifest, now, judged.reason, by=by)
             self.publisher.repository.sweep()
             try:
@@ -190,11 +192,10 @@ class Lifecycle:
         if version == now.champion:
             raise ConfigurationError(f"version {version} is the champion already")
         manifest = now.versions.get(version) or self.publisher.repository.manifest(version)
-        if manifest.schema_hash != self._pipeline.schema_hash:
+        if lacking := lacks(self._pipeline, manifest):
             raise ConfigurationError(
                 f"version {version} was trained on other features than {self._pipeline.name} "
-                f"has now "
-                f"(schema {manifest.schema_hash}, not {self._pipeline.schema_hash}) - train anew"
+                f"makes now ({', '.join(lacking)}) - bring them back, or train anew"
             )
         return manifest
 

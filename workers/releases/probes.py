@@ -20,11 +20,14 @@ def probes(pipeline: Pipeline, manifest: Manifest, count: int = 32) -> Rows:
     """So many rows, the same for the same manifest."""
     random = np.random.default_rng(manifest.seed)
     width = len(pipeline.feature_names)
-    mean = np.asarray(manifest.normalisation.get("mean", np.zeros(width)))
-    scale = np.asarray(manifest.normalisation.get("scale", np.ones(width)))
+    mean, scale = np.zeros(width), np.ones(width)
+    if manifest.normalisation:  # of the columns that the version takes
+        places = [pipeline.feature_names.index(name) for name in manifest.feature_names]
+        mean[places] = manifest.normalisation["mean"]
+        scale[places] = manifest.normalisation["scale"]
     vectors = mean + scale * random.normal(size=(count, width))
     column = 0
-    for feature in pipeline.features:
+    for feature in pipeline.computed:
         names = len(feature.names)
         if isinstance(feature, Bucket):  # an index: must be one that the embedding has
             vectors[:, column] = random.integers(0, feature.buckets, count)
@@ -32,6 +35,8 @@ def probes(pipeline: Pipeline, manifest: Manifest, count: int = 32) -> Rows:
             vectors[:, column : column + names] = np.eye(names)[random.integers(0, names, count)]
         column += names
     inputs = {one.name: _noise(one.tensor, count, random) for one in pipeline.inputs}
+    if (ranked := pipeline.candidates) is not None:
+        inputs[ranked.name] = ranked.probes(count, random)
     return pipeline.layout.rows(vectors.astype(np.float32), inputs)
 
 

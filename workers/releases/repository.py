@@ -1,4 +1,7 @@
-"""A pipeline's directory in the Triton model repository: versions, manifests, `config.pbtxt`.
+"""A pipeline's directories in the Triton model repository: versions, manifests, `config.pbtxt`.
+
+The first model has the pipeline's name. A version that takes other tensors is in a further model's
+directory; the numbers of versions are the pipeline's, so that no two models have the same.
 
 A version directory is written elsewhere on the same file system and moved in by one rename; it is
 never changed afterwards. Triton serves only the versions that `config.pbtxt` names.
@@ -21,6 +24,7 @@ from streams.adapters.triton.repository import CONFIG, MODEL
 from streams.errors import ConfigurationError, ModelError
 from streams.records import Manifest, decoder
 from streams.spec.triton import configured
+from streams.versions import is_model_of
 
 MANIFEST = "manifest.json"
 CARD = "model-card.md"
@@ -29,22 +33,34 @@ _decode = decoder(Manifest).decode
 
 
 class Repository:
-    """One pipeline's model directory."""
+    """One pipeline's model directories."""
 
     def __init__(self, root: Path, name: str) -> None:
         self.root = root
         self.name = name
         self.home = root / name
 
-    def versions(self) -> list[int]:
-        """The versions on disk, ascending."""
-        if not self.home.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.home.iterdir() if re.fullmatch(r"[1-9]\d*", p.name))
+    def models(self) -> list[str]:
+        """The pipeline's models, its first in any case."""
+        found = (path.name for path in self.root.glob(f"{self.name}_*"))
+        return [self.name, *sorted(name for name in found if is_model_of(self.name, name))]
+
+    def versions(self, model: str = "") -> list[int]:
+        """The versions on disk, ascending; those of one model, or all."""
+        homes = [self.root / name for name in ([model] if model else self.models())]
+        paths = (path for home in homes if home.is_dir() for path in home.iterdir())
+        return sorted(int(p.name) for p in paths if re.fullmatch(r"[1-9]\d*", p.name))
+
+    def model_of(self, version: int) -> str:
+        """The model that a version is of; the first where it is not on disk."""
+        for name in self.models():
+            if (self.root / name / str(version)).is_dir():
+                return name
+        return self.name
 
     def directory(self, version: int) -> Path:
-        """Where a version is, or would be."""
-        return self.home / str(version)
+        """Where a version is."""
+        return self.root / self.model_of(version) / str(version)
 
     def manifest(self, version: int) -> Manifest:
         """A version's manifest.
@@ -83,22 +99,23 @@ class Repository:
             )
         return data
 
-    def add(self, version: int, files: Mapping[str, bytes]) -> None:
-        """Write a version directory and move it in at once.
+    def add(self, version: int, files: Mapping[str, bytes], model: str = "") -> None:
+        """Write a version directory of a model and move it in at once.
 
         Raises:
             ModelError: the version exists; a version is never overwritten.
             ConfigurationError: the repository cannot be written.
         """
-        target, staging = self.directory(version), self.home / f".staging-{version}-{os.getpid()}"
-        if target.exists():
-            raise ModelError(f"{target} exists - a version is never overwritten")
+        home = self.root / (model or self.name)
+        target, staging = home / str(version), home / f".staging-{version}-{os.getpid()}"
+        if (there := self.directory(version)).exists():
+            raise ModelError(f"{there} exists - a version is never overwritten")
         try:
             staging.mkdir(parents=True)
             for name, data in files.items():
                 _write(staging / name, data)
             staging.rename(target)
-            _sync(self.home)
+            _sync(home)
         except OSError as error:
             shutil.rmtree(staging, ignore_errors=True)
             raise self._unwritable(error) from None
@@ -109,10 +126,11 @@ class Repository:
 
     def sweep(self) -> None:
         """Delete the half-written files of a publisher that was killed."""
-        for path in self.home.glob(".staging-*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.home.glob(f".{CONFIG}-*"):
-            path.unlink(missing_ok=True)
+        for home in [self.root / model for model in self.models()]:
+            for path in home.glob(".staging-*"):
+                shutil.rmtree(path, ignore_errors=True)
+            for path in home.glob(f".{CONFIG}-*"):
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def lock_file(self) -> Iterator[IO[bytes]]:
@@ -129,43 +147,48 @@ class Repository:
         with file:
             yield file
 
-    def config(self) -> str | None:
-        """The text of `config.pbtxt`; None where there is none."""
+    def config(self, model: str = "") -> str | None:
+        """The text of a model's `config.pbtxt`; None where there is none."""
         with suppress(FileNotFoundError):
-            return (self.home / CONFIG).read_text()
+            return (self.root / (model or self.name) / CONFIG).read_text()
         return None
 
+    def configs(self) -> dict[str, str]:
+        """The text of each model's `config.pbtxt`, where there is one."""
+        found = {model: self.config(model) for model in self.models()}
+        return {model: text for model, text in found.items() if text is not None}
+
     def configured(self) -> list[int]:
-        """The versions that `config.pbtxt` names, ascending."""
-        return configured(self.config() or "")
+        """The versions that some `config.pbtxt` names, ascending."""
+        return sorted(version for text in self.configs().values() for version in configured(text))
 
     def state_of_files(self) -> list[tuple[str, int, int, int]]:
         """Changes when a file of a configured version, or the configuration, does; costs little."""
         homes = [self.directory(version) for version in self.configured()]
         files = [home / name for home in homes for name in (MODEL, MANIFEST)]
         found = []
-        for path in (self.home / CONFIG, *files):
+        for path in (*(self.root / model / CONFIG for model in self.models()), *files):
             with suppress(OSError):
                 stat = path.stat()
                 found.append((str(path), stat.st_ino, stat.st_ctime_ns, stat.st_size))
         return found
 
-    def write_config(self, text: str | None) -> None:
-        """Replace `config.pbtxt` at once; None removes it.
+    def write_config(self, text: str | None, model: str = "") -> None:
+        """Replace a model's `config.pbtxt` at once; None removes it.
 
         Raises:
             ConfigurationError: the repository cannot be written.
         """
-        path = self.home / CONFIG
+        home = self.root / (model or self.name)
         try:
             if text is None:
-                path.unlink(missing_ok=True)
+                (home / CONFIG).unlink(missing_ok=True)
                 return
-            self.home.mkdir(parents=True, exist_ok=True)
-            staging = self.home / f".{CONFIG}-{os.getpid()}"
+            home.mkdir(parents=True, exist_ok=True)
+            staging = home / f".{CONFIG}-{os.getpid()}"
             _write(staging, text.encode())
-            staging.replace(path)
-            _sync(self.home)
+            staging.replace(home / CONFIG)
+            _sync(home)
         except OSError as error:
             raise self._unwritable(error) from None
 

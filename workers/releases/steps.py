@@ -108,7 +108,7 @@ class Steps:
     async def _loaded(self, step: Transition, now: LedgerState) -> Transition:
         """The step, once its version answers; the rejection of a challenger that does not serve."""
         fresh = step.action is Action.SHADOW
-        if not fresh and await self._publisher.control.ready(step.version):
+        if not fresh and await self._publisher.loading.ready(step.version):
             return step
         try:
             await self._publisher.serve(step.version, now)

@@ -98,7 +98,7 @@ class Pace:
         policy, index = self._pipeline.policies.retrain, self._examples.index
         decided = max(self.state.decided, self._given_up)
         expected = await self._examples.expected()
-        found = due(policy, index, decided, expected, self._pipeline.predicts.classes)
+        found = due(policy, index, decided, expected, self._pipeline.predicts)
         return found.watermark if found is not None else 0.0
 
 

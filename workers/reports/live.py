@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from streams.evaluation.totals import Total
 from streams.ledger.state import LedgerState, state_after
-from streams.records import Cell, LedgerEntry, Shadowed
+from streams.records import LedgerEntry, Shadowed
 from streams.spec import Pipeline
+from streams.sums import Cell
 from workers.costs.statement import Statement
 from workers.evaluation.live_drift import DriftRow
 from workers.reports import (
@@ -114,7 +115,9 @@ def _quality(known: Known, cells: Sequence[Cell], champion: int) -> list[Section
 def _measures(pipeline: Pipeline, total: Total) -> list[str]:
     """What is shown over time, the gate's metric first."""
     first, task = pipeline.policies.gate.metric, pipeline.predicts
-    if not task.classes:
+    if task.ranks:
+        others = ["ndcg", "mrr", "hit_rate"]
+    elif not task.classes:
         others = ["wape", "mae", *of_values.coverages(total)]
     else:  # of two classes accuracy says little that precision and recall do not
         others = [name for name in _MEASURES if name != "accuracy" or task.classes > 2]
@@ -124,6 +127,8 @@ def _measures(pipeline: Pipeline, total: Total) -> list[str]:
 def _of_version(pipeline: Pipeline, total: Total) -> list[Picture | None]:
     """What is shown of one version."""
     classes = pipeline.decision.classes
+    if pipeline.predicts.ranks:
+        return []
     if not pipeline.predicts.classes:
         measures, names = total.measures(), of_values.coverages(total)
         return [of_values.quantiles(total, {n: interval(total, n, measures[n]) for n in names})]

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.evaluation.totals import Ranking, Total
-from streams.records import Cell
+from streams.spec.tasks import RANKS
+from streams.sums import Cell
 from workers.evaluation.metrics import metric
 from workers.reports.of_values import error_interval, errs
 
@@ -91,8 +92,9 @@ def interval(total: Total, name: str, value: float) -> Interval:
 
     Of average precision and AUC by standard errors from a Poisson bootstrap of the score histogram;
     the mean over classes gets the mean of their standard errors, which is that of classes that err
-    together, the most it can be. Of shares it is Wilson's (1927). Events count as independent. An
-    error of which the sums tell no interval has none: both ends are the value.
+    together, the most it can be. Of shares it is Wilson's (1927), which is wide enough for the
+    measures of a ranking too: nothing in 0..1 varies more than a share. Events count as
+    independent. An error of which the sums tell no interval has none: both ends are the value.
     """
     if name in RANKED:
         errors = [_error(one, name) for one in total.rankings.values() if one.mixed]
@@ -115,6 +117,8 @@ def wilson(share: float, events: float) -> Interval:
 
 def support(total: Total, name: str) -> float:
     """How many events a measure is of; of a mean over classes, of the rarest that has events."""
+    if name in RANKS and total.ranks is not None:
+        return total.ranks.requests
     sides = {"precision": total.confusion.sum(axis=0), "recall": total.confusion.sum(axis=1)}
     if name not in sides:
         return total.events

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from streams.evaluation.totals import Total, mean_top_precision
-from streams.records import Cell
 from streams.spec import Pipeline
+from streams.sums import Cell
 from workers.reports.of_values import errs, is_share
 from workers.reports.page import Rows
 from workers.reports.series import by_version, interval, of_slice, support
@@ -30,6 +30,10 @@ _COLUMNS = {
     "rmse": "RMSE",
     "mean_error": "Mean error",
     "pinball": "Pinball loss",
+    "ndcg": "nDCG",
+    "mrr": "MRR",
+    "hit_rate": "Hit rate",
+    "chosen": "Chosen",
 }
 _VERSIONS = 40
 _PLAIN = ("calibration_error", "top_precision", "cost", "rmse", "pinball")
@@ -87,11 +91,11 @@ def slices(pipeline: Pipeline, cells: Sequence[Cell], version: int) -> Rows | No
         return None
     every = Total.of(of_slice(mine)).measures()
     rows, low = dict[tuple[str, ...], _Measured](), list[str]()
-    errors = pipeline.predicts.classes == 0
+    errors, of_classes = pipeline.predicts.numeric, pipeline.predicts.classes > 0
     for one in names:
         total = Total.of(of_slice(mine, one))
         measures = total.measures(pipeline.policies.evaluate.costs)
-        share = () if errors else (_percent(measures.get("prevalence")),)
+        share = () if not of_classes else (_percent(measures.get("prevalence")),)
         rows[(one, f"{total.events:,}", *share)] = (total, measures)
         if name in measures and _is_worse(interval(total, name, measures[name]), every[name], name):
             low.append(one)
@@ -102,7 +106,7 @@ def slices(pipeline: Pipeline, cells: Sequence[Cell], version: int) -> Rows | No
         if low
         else f"None is proven {worse} all events together, by {_COLUMNS[name]}."
     )
-    return _rows("", said, ("Slice", "Events", *(() if errors else ("Class 1",))), rows)
+    return _rows("", said, ("Slice", "Events", *(("Class 1",) if of_classes else ())), rows)
 
 
 def _is_worse(ends: tuple[float, float], every: float, name: str) -> bool:

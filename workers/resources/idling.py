@@ -10,13 +10,13 @@ from streams.settings import Settings
 
 
 async def unload(settings: Settings, pipeline: str, report: Callable[[str], None]) -> None:
-    """Have no Triton hold the pipeline's model; the next worker that finds it missing loads it.
+    """Have no Triton hold the pipeline's models; the next worker that finds one missing loads it.
 
     One that cannot be unloaded stays: that costs memory and nothing else.
     """
     controls = TritonControls(settings, pipeline)
     try:
-        await controls.unload()
+        await controls.unload_all()
     except DriftloopError as error:
         report(f"the model stays loaded, though nobody asks it: {error}")
     finally:

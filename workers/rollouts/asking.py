@@ -29,6 +29,7 @@ class Asking:
     """Asks for as long as it runs."""
 
     def __init__(self, settings: Settings, pipeline: Pipeline, state: LedgerState) -> None:
+        self._state = state
         self._versions = (state.incumbent, state.challenger)
         self._vectors = probes(pipeline, state.versions[state.challenger])
         self._patience = _WAITS * pipeline.policies.rollout.slowest
@@ -38,7 +39,8 @@ class Asking:
         self._task: asyncio.Task[None] | None = None
 
     def _scorer(self, settings: Settings, pipeline: Pipeline, version: int) -> Scorer:
-        scorer = TritonEndpoints.of(settings, pipeline, repairing=False)
+        known = self._state.versions
+        scorer = TritonEndpoints.of(settings, pipeline, lambda: known, repairing=False)
         scorer.expect(lambda: (version,))
         return scorer
 

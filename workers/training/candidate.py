@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import TrainingError
+from streams.spec import Pipeline
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,21 @@ def statistics(
     # a constant column's deviation may come out as rounding noise
     vary = deviation > 1e-7 * np.maximum(1.0, np.abs(mean))
     return mean, np.where(scaled & vary, deviation, 1.0)
+
+
+def label_numbers(pipeline: Pipeline, labels: NDArray[np.float32]) -> list[float]:
+    """What a loss is made from, of the training slice's labels [n].
+
+    Raises:
+        TrainingError: the declared weight of class 1 is none.
+    """
+    if classes := pipeline.predicts.classes:
+        asked = pipeline.training["positive_weight"]
+        return [float(weight) for weight in class_weights(labels, classes, asked)]
+    if pipeline.predicts.ranks:
+        return []
+    found = labels.astype(np.float64)
+    return [float(found.mean()), float(found.std()) or 1.0]
 
 
 def class_weights(

@@ -26,6 +26,7 @@ from streams.settings import Settings, load_settings
 from streams.spec import Pipeline
 from streams.spec.tasks import Task
 from streams.telemetry import configure_logging
+from streams.versions import learned
 from workers.environment import find_pipeline
 from workers.evaluation.calibration import LEAST_BUCKETS
 from workers.evaluation.case import Case, Contender
@@ -42,7 +43,7 @@ from workers.releases.repository import Repository, digest
 from workers.training.fitting import Fitting, join
 from workers.training.job import JOB, MODEL, OUTCOME, Job, JobOutcome, OnStep, Step
 from workers.training.launched import LOST, RankLost, given_rank, given_ranks
-from workers.training.slices import Sliced, Span, Spans, cut, require_support, slices_at
+from workers.training.slices import Sliced, Span, Spans, cut, largest, require_support, slices_at
 
 if TYPE_CHECKING:
     from workers.training.candidate import Candidate
@@ -120,9 +121,10 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         )
         sliced = cut(reading.examples, spans)
         # before torch is imported, which takes seconds
-        require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
+        require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
     candidate = fitting.candidate(own, reading.examples, spans, report)
-    scores = evaluate(candidate.onnx, sliced.evaluate)
+    seen = cut(reading.examples.taken(learned(pipeline)), spans)
+    scores = evaluate(candidate.onnx, seen.evaluate)
     judged = pipeline.predicts, scores, sliced.evaluate.label
     repository = Repository(fitting.settings.model_repository, pipeline.name)
     case = _case(pipeline, repository, job, sliced, (scores, candidate.threshold))
@@ -134,7 +136,7 @@ def run(fitting: Fitting, report: OnStep) -> tuple[JobOutcome, bytes]:
         offsets=job.offsets,
         label_watermark=watermark,
         metrics=_metrics(pipeline.predicts, candidate, measured(*judged), decision),
-        reference=_reference(pipeline, candidate.onnx, sliced, spans, candidate.seed),
+        reference=_reference(pipeline.learned, candidate.onnx, seen, spans, candidate.seed),
         cause=job.cause,
     )
     made_for = f"; made for {job.cause}" if job.cause else ""
@@ -157,7 +159,7 @@ def _case(
         anchor = opponent(pipeline, repository, earlier.anchor, earlier.anchor_manifest, held)
     task = pipeline.predicts
     chooses = pipeline.decision.threshold is None and task.thresholds
-    positives = int(np.count_nonzero(sliced.validate.label))
+    positives = int(np.count_nonzero(largest(sliced.validate.label)))
     start = float(held.event_time[0])
     return Case(
         labels=held.label,
@@ -168,9 +170,9 @@ def _case(
         earlier=msgspec.structs.replace(earlier, run=tuple(apart(earlier.run, start))),
         entities=held.key if pipeline.policies.gate.resample == "entity" else None,
         task=task,
-        constant=None
-        if task.classes
-        else constant(pipeline.policies.gate.metric, sliced.train.label, task.quantiles),
+        constant=constant(pipeline.policies.gate.metric, sliced.train.label, task.quantiles)
+        if task.numeric
+        else None,
     )
 
 
@@ -179,13 +181,18 @@ def _reference(
 ) -> Reference | None:
     """How features were distributed in training, and scores on what was held out of it.
 
-    None where the model fails on some of these examples, and so has not scored all of them.
+    None where the model fails on some of these examples, and so has not scored all of them, and
+    where a ranking has no feature but those of candidates.
     """
 
     def seen(examples: Examples, span: Span) -> SliceColumns:
         scores = evaluate(onnx, examples)
+        if pipeline.predicts.ranks:  # a candidate's is nothing without those of the others
+            scores = scores[:, :0]
         return SliceColumns(span, examples.event_time, examples.vector, scores, examples.key)
 
+    if pipeline.predicts.ranks and not pipeline.feature_names:
+        return None
     held_out = sliced.validate.followed_by(sliced.evaluate)
     try:
         trained = seen(sliced.train, spans.train)
@@ -229,7 +236,7 @@ def _metrics(
     """
     found = {**found, **decision.as_metrics(), **candidate.metrics}
     return {
-        name: round(value, 6) if task.classes else float(f"{value:.9g}")
+        name: float(f"{value:.9g}") if task.numeric else round(value, 6)
         for name, value in found.items()
     }
 

@@ -16,11 +16,16 @@ from streams.errors import ModelError, PipelineError
 from streams.spec import Pipeline
 from streams.spec.layout import Layout, Rows
 from streams.spec.model import OUTPUT
+from streams.spec.tasks import Task
 from workers.releases.onnx_files import first_line, run, session
 from workers.training.preparing import Logits, Normalise, as_tensors, preparing
 
 TOLERANCE = 1e-5
 """Largest difference between a score of torch and of onnxruntime, as a share of its size."""
+
+
+NO_LOGIT = -1e9
+"""Of a candidate that is none: its share is 0, and that of none is still a number."""
 
 
 class Exported(Logits):
@@ -87,6 +92,24 @@ class ExportedValue(Exported):
         return made_from + float(np.abs(scores).max(initial=0.0))
 
 
+class ExportedRanking(Exported):
+    """Of candidates: normalise -> network -> softmax over those that there are; 0 for the others.
+
+    The last tensor is the candidates', whose first column says which there are.
+    """
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The tensors, each [n, *shape], as they are served -> shares [n, most]."""
+        present = tensors[-1][:, :, 0]
+        logits = super().forward(*tensors)
+        return torch.softmax(torch.where(present > 0, logits, NO_LOGIT), dim=1) * present
+
+    def size(self, scores: NDArray[np.float32]) -> float:
+        """Of shares, 1."""
+        del scores
+        return 1.0
+
+
 _PROBABILITIES = (nn.Sigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax)
 _ONE_SIDED = (*_PROBABILITIES, nn.ReLU, nn.Softplus)
 
@@ -116,28 +139,35 @@ def build(pipeline: Pipeline) -> nn.Module:
             f"fails on {_shapes(layout, 2)}: {type(error).__name__}: {first_line(error)}",
             f"return a torch.nn.Module that takes {takes}",
         ) from error
-    _check_last(network, bool(pipeline.predicts.classes))
+    _check_last(network, pipeline.predicts)
     if shape != (2, outputs):
         raise PipelineError(
             "model.network",
             f"maps {_shapes(layout, 2)} to {list(shape)}, expected [2, {outputs}]",
-            "return one logit per output, or set model.outputs"
-            if pipeline.predicts.classes
-            else "return the point, then each of model.quantiles",
+            _returns(pipeline.predicts),
         )
     return network
 
 
-def _check_last(network: nn.Module, classes: bool) -> None:
+def _returns(task: Task) -> str:
+    if task.ranks:
+        return "return one logit per candidate"
+    if task.classes:
+        return "return one logit per output, or set model.outputs"
+    return "return the point, then each of model.quantiles"
+
+
+def _check_last(network: nn.Module, task: Task) -> None:
     """Raise a `PipelineError` where the last layer is one too many."""
+    logits = bool(task.classes) or task.ranks
     last = next(reversed(network), None) if isinstance(network, nn.Sequential) else None
-    if classes and isinstance(last, _PROBABILITIES):
+    if logits and isinstance(last, _PROBABILITIES):
         raise PipelineError(
             "model.network",
             f"ends in {type(last).__name__}, which is put around it anyway",
             "return logits: leave the last layer out",
         )
-    if not classes and isinstance(last, _ONE_SIDED):
+    if not logits and isinstance(last, _ONE_SIDED):
         raise PipelineError(
             "model.network",
             f"ends in {type(last).__name__}, and labels are standardised: about half are below 0",

@@ -16,11 +16,17 @@ from streams.spec import Pipeline
 from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
 from workers.training.begun import packed
-from workers.training.candidate import Candidate, choose_threshold, statistics, versions
+from workers.training.candidate import (
+    Candidate,
+    choose_threshold,
+    label_numbers,
+    statistics,
+    versions,
+)
 from workers.training.epochs import How, fit, logits
 from workers.training.export import export, verify
 from workers.training.kept import kept, with_kept
-from workers.training.losses import label_numbers, loss_of
+from workers.training.losses import loss_of
 from workers.training.preparing import Normalise, as_tensors, preparing
 from workers.training.slices import Spans, cut, require_support
 
@@ -60,7 +66,7 @@ def train(
     how = how or How()
     parameters = dict(pipeline.training)
     sliced = cut(examples, slices)
-    require_support(sliced, pipeline.policies.retrain, pipeline.predicts.classes)
+    require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
     seed = int(parameters["seed"])
     mean, scale = statistics(sliced.train.vector, pipeline.normalised)
     normalise = Normalise(mean, scale)
@@ -78,7 +84,7 @@ def train(
         scores = logits(served, as_tensors(sliced.validate.rows))
         if pipeline.policies.retrain.warm_start:
             data = with_kept(data, _KIND, packed(found.network))
-    label = {} if pipeline.predicts.classes else {"label": numbers}
+    label = {"label": numbers} if pipeline.predicts.numeric else {}
     return Candidate(
         onnx=data,
         threshold=_threshold(pipeline, scores, sliced.validate.label),

@@ -16,6 +16,7 @@ import structlog
 from streams.errors import ModelError
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import Logged, learned, takes_the_same
 from workers.examples.reading import Examples, OffsetRanges, Reading
 from workers.releases.manifests import blank
 from workers.releases.repository import Repository
@@ -60,7 +61,8 @@ class Fitting:
         window = OffsetRanges.from_offsets(self.pipeline.topics.examples, self.job.offsets)
         gc.disable()  # a million small objects, none of them garbage: collecting takes most time
         try:
-            reading = read_together(self.settings, self.pipeline, window, self.ranks)
+            logged = Logged(self.pipeline, self.job.rows)
+            reading = read_together(self.settings, self.pipeline, window, self.ranks, logged)
             return asyncio.run(reading)
         finally:
             gc.enable()
@@ -72,7 +74,8 @@ class Fitting:
         own, _ = self.read()
         if told := self.ranks.broadcast(b""):
             spans = Spans.from_manifest(msgspec.json.decode(told))
-            assist(self.pipeline, own.between(*spans.train), self._how(lambda progress: None))
+            seen = own.between(*spans.train).taken(learned(self.pipeline))
+            assist(self.pipeline.learned, seen, self._how(lambda progress: None))
         self.ranks.leave()
 
     @contextmanager
@@ -105,8 +108,9 @@ class Fitting:
             said = (now.epoch, now.epochs, now.loss, now.metric, now.seconds, gpus)
             report(Step("train", 0, *said))
 
-        own = own.between(*spans.train)
-        found = train(self.pipeline, examples, spans, self._how(tell), own, champion)
+        pick, how = learned(self.pipeline), self._how(tell)
+        mine = own.between(*spans.train).taken(pick)
+        found = train(self.pipeline.learned, examples.taken(pick), spans, how, mine, champion)
         self.ranks.leave()
         report(Step("judge", gpus=gpus))
         return found
@@ -117,7 +121,7 @@ class Fitting:
         if not self.pipeline.policies.retrain.warm_start or not job.champion:
             return None
         try:
-            if said is not None and said.schema_hash != self.pipeline.schema_hash:
+            if said is not None and not takes_the_same(self.pipeline, said):
                 raise ModelError("it takes other features")
             repository = Repository(self.settings.model_repository, self.pipeline.name)
             return repository.model(job.champion, said.model_sha256 if said else "")
@@ -136,7 +140,8 @@ class Fitting:
         from workers.training.estimators.learning import train
 
         report(Step("start"))
-        found = train(self.pipeline, examples, spans, self.job.threads, champion)
+        seen = examples.taken(learned(self.pipeline))
+        found = train(self.pipeline.learned, seen, spans, self.job.threads, champion)
         report(Step("judge"))
         return found
 
@@ -153,7 +158,7 @@ class Fitting:
             torch.cuda.set_per_process_memory_fraction(share, device)
         same = {
             "code": blank(self.pipeline).code,
-            "schema": self.pipeline.schema_hash,
+            "schema": [self.pipeline.schema_hash, self.pipeline.learned.schema_hash],
             "parameters": self.pipeline.training,
             "offsets": job.offsets,
             "slices": job.slices,

@@ -24,6 +24,7 @@ from streams.ledger.state import LedgerState
 from streams.records import Action, Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import earlier_rows
 from workers.devstack.servers import ended
 from workers.environment import environment
 from workers.evaluation.history import History, history
@@ -60,6 +61,8 @@ class Job(msgspec.Struct, frozen=True):
     """The drift that the candidate is made for."""
     history: History = History()
     """What the ledger says of earlier candidates."""
+    rows: tuple[Manifest, ...] = ()
+    """What rows held that were logged before the pipeline changed, and can be read as its own."""
     threads: int = 1
     """Of each process."""
     processes: int = 1
@@ -73,7 +76,8 @@ def against(job: Job, pipeline: Pipeline, now: LedgerState) -> Job:
         job,
         champion=now.champion,
         champion_manifest=now.manifest,
-        history=history(now, pipeline.policies.gate.metric, pipeline.schema_hash),
+        history=history(now, pipeline.policies.gate.metric, pipeline),
+        rows=earlier_rows(pipeline, now.versions.values()),
     )
 
 

@@ -16,8 +16,14 @@ from torch import Tensor, nn
 
 from streams.spec import Pipeline
 from workers.evaluation import metrics
-from workers.training.candidate import class_weights
-from workers.training.export import Exported, ExportedModel, ExportedValue
+from workers.evaluation.rankings import rank_point
+from workers.training.export import (
+    NO_LOGIT,
+    Exported,
+    ExportedModel,
+    ExportedRanking,
+    ExportedValue,
+)
 
 Labels = NDArray[np.float32]
 
@@ -118,17 +124,39 @@ class ValueLoss(Loss):
         return ExportedValue(normalise, network, mean, scale)
 
 
-def label_numbers(pipeline: Pipeline, labels: Labels) -> list[float]:
-    """What a loss is made from, of the training slice's labels [n].
+class ListLoss(Loss):
+    """The cross-entropy of a request's labels, as shares of their sum, and the softmax of logits.
 
-    Raises:
-        TrainingError: the declared weight of class 1 is none.
+    ListNet's top-one loss (Cao et al., "Learning to rank: from pairwise approach to listwise
+    approach", ICML 2007). Candidates whose label is NaN are none; a request without a label above 0
+    counts for nothing.
     """
-    if classes := pipeline.predicts.classes:
-        asked = pipeline.training["positive_weight"]
-        return [float(weight) for weight in class_weights(labels, classes, asked)]
-    found = labels.astype(np.float64)
-    return [float(found.mean()), float(found.std()) or 1.0]
+
+    def __init__(self, top: int) -> None:
+        super().__init__()
+        self._top = top
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over requests of which something was chosen."""
+        absent = torch.isnan(labels)
+        gains = labels.masked_fill(absent, 0.0)
+        told = torch.log_softmax(logits.masked_fill(absent, NO_LOGIT), dim=1)
+        total = gains.sum(dim=1, keepdim=True)
+        losses = -(gains / total.clamp(min=1e-12) * told).sum(dim=1)
+        found: Tensor = losses.sum() / (total > 0).sum().clamp(min=1)
+        return found
+
+    def weight(self, labels: Tensor) -> float:
+        """Requests of which something was chosen."""
+        return float((labels > 0).any(dim=1).sum())
+
+    def quality(self, answers: NDArray[np.float32], labels: Labels) -> float:
+        """nDCG."""
+        return rank_point("ndcg", answers, labels, self._top)
+
+    def served(self, normalise: nn.Module, network: nn.Module) -> Exported:
+        """Each candidate's share of the softmax."""
+        return ExportedRanking(normalise, network)
 
 
 def loss_of(pipeline: Pipeline, numbers: Sequence[float] | None = None) -> Loss:
@@ -136,6 +164,8 @@ def loss_of(pipeline: Pipeline, numbers: Sequence[float] | None = None) -> Loss:
     task = pipeline.predicts
     if task.classes:
         return ClassLoss(numbers or [1.0] * task.classes, binary=task.thresholds)
+    if task.ranks:
+        return ListLoss(task.top)
     asked = str(pipeline.training["point_loss"])
     return ValueLoss(numbers or [0.0, 1.0], task.quantiles, asked)
 

@@ -13,6 +13,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 
 from streams.spec import Retrain
+from streams.spec.tasks import Task
 from workers.examples.index import Index
 from workers.examples.reading import OffsetRanges
 from workers.training.job import Job
@@ -42,7 +43,7 @@ def due(
     index: Index,
     decided: float,
     expected: Set[int],
-    classes: int,
+    task: Task,
     drifted: float = 0.0,
 ) -> Due | None:
     """The candidate to make now; None where there is none to make yet.
@@ -55,7 +56,7 @@ def due(
     if target is None:
         return None
     slices = slices_at(policy, target)
-    if _lacking(policy, index, slices, classes):
+    if _lacking(policy, index, slices, task):
         return None
     return Due(target, index.window(slices.train[0], slices.evaluate[1]), slices)
 
@@ -65,12 +66,12 @@ def why_not(
     index: Index,
     decided: float,
     expected: Set[int],
-    classes: int,
+    task: Task,
     drifted: float = 0.0,
 ) -> str:
     """What the candidate lacks whose time has come; empty for nothing, and before its time."""
     target = _target(policy, index, decided, expected, drifted)
-    return "" if target is None else _lacking(policy, index, slices_at(policy, target), classes)
+    return "" if target is None else _lacking(policy, index, slices_at(policy, target), task)
 
 
 def _target(
@@ -86,8 +87,8 @@ def _target(
     return scheduled
 
 
-def _lacking(policy: Retrain, index: Index, slices: Spans, classes: int) -> str:
+def _lacking(policy: Retrain, index: Index, slices: Spans, task: Task) -> str:
     """What there is too little of for a training run (corrections count twice)."""
     spans = (slices.train, slices.validate, slices.evaluate)
     train, validate, evaluate = map(index.labels, spans)
-    return lacking(train, validate, evaluate, policy, classes)
+    return lacking(train, validate, evaluate, policy, task)

@@ -9,6 +9,7 @@ import numpy as np
 from streams.errors import DriftloopError, TrainingError, Unavailable
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import Logged
 from workers.examples.reading import Examples, OffsetRanges, Reading, read_examples
 from workers.training.ranks import Ranks
 
@@ -24,7 +25,11 @@ def shard(window: OffsetRanges, ranks: Ranks) -> OffsetRanges:
 
 
 async def read_together(
-    settings: Settings, pipeline: Pipeline, window: OffsetRanges, ranks: Ranks
+    settings: Settings,
+    pipeline: Pipeline,
+    window: OffsetRanges,
+    ranks: Ranks,
+    logged: Logged | None = None,
 ) -> tuple[Examples, Reading | None]:
     """This rank's examples, and what all have read, for the first.
 
@@ -33,7 +38,7 @@ async def read_together(
         Unavailable: no broker answers a rank, as well.
     """
     try:
-        own = await read_examples(settings, pipeline, shard(window, ranks))
+        own = await read_examples(settings, pipeline, shard(window, ranks), logged)
     except DriftloopError as error:
         if ranks.rank:
             mark = _AWAY if isinstance(error, Unavailable) else _FAILED

@@ -19,7 +19,7 @@ from workers.environment import find_pipeline
 
 def main() -> None:
     """Try the model of a module; exits with 1 where it cannot be trained or served."""
-    pipeline = find_pipeline(sys.argv[1])
+    pipeline = find_pipeline(sys.argv[1]).learned
     rows = pipeline.layout.parse(bytearray(sys.stdin.buffer.read()))
     try:
         try_here(pipeline, rows)

@@ -26,6 +26,7 @@ from streams.ledger.topic import read_state
 from streams.metering.meter import Meter
 from streams.settings import Settings
 from streams.spec import Pipeline
+from streams.versions import Logged
 from workers.costs import purse
 from workers.costs.purse import Purse
 from workers.examples.index import ExampleFollower
@@ -200,11 +201,11 @@ class Trainer:
         policy, index = self._pipeline.policies.retrain, self._tail.index
         expected = await self._tail.expected()
         self._news = False
-        classes = self._pipeline.predicts.classes
+        task = self._pipeline.predicts
         watermark = index.watermark(expected, idle=policy.window_seconds)
         index.forget(watermark - policy.window_seconds - policy.every_seconds)
         drifted = self._alarms[0].end if self._alarms else 0.0
-        asked = policy, index, self._decided, expected, classes, drifted
+        asked = policy, index, self._decided, expected, task, drifted
         if due(*asked) is None:
             self._report_lacking(why_not(*asked))
             return None
@@ -264,6 +265,7 @@ class Trainer:
         """Take up where the ledger is."""
         now = await read_state(self._settings, self._pipeline)
         self._decided = now.decided
+        self._tail.logged = Logged(self._pipeline, now.versions.values())
         try:
             await self._lifecycle.publisher.ensure_loaded(now)
         except ModelError as error:

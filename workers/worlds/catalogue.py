@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streams.errors import ConfigurationError
 from workers.worlds.digits import DIGITS, SMALL_DIGITS
-from workers.worlds.films import FILMS
+from workers.worlds.films import CHOICES, FILMS
 from workers.worlds.groceries import GROCERIES
 from workers.worlds.liver import LIVER
 from workers.worlds.machine import MACHINE
@@ -14,7 +14,7 @@ from workers.worlds.world import DataWorld
 
 WORLDS = {
     world.name: world
-    for world in (DIGITS, SMALL_DIGITS, MAIL, FILMS, LIVER, GROCERIES, MACHINE, SPEECH)
+    for world in (DIGITS, SMALL_DIGITS, MAIL, FILMS, CHOICES, LIVER, GROCERIES, MACHINE, SPEECH)
 }
 
 

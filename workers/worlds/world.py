@@ -26,6 +26,8 @@ class Happening(NamedTuple):
     """None where nobody ever learns it."""
     labelled_at: float
     """When the label becomes known, not before the event."""
+    item: str = ""
+    """Of a request whose candidates are ranked: the one that the label is of."""
 
 
 class EventRow(NamedTuple):
@@ -41,7 +43,7 @@ class LabelRow(NamedTuple):
 
     at: float
     row: dict[str, Any]
-    """`event_id`, `label`, `labelled_at`, and the field that keys the event."""
+    """`event_id`, `label`, `labelled_at`, the field that keys the event, and `item`, if any."""
 
 
 Reader = Callable[..., Iterator[Happening]]
@@ -95,6 +97,7 @@ class DataWorld:
             yield EventRow(found.at, {**names, "at": found.at, **found.fields})
             if found.label is not None:
                 row = {**names, "label": found.label, "labelled_at": found.labelled_at}
+                row |= {"item": found.item} if found.item else {}
                 label = LabelRow(found.labelled_at, row)
                 heapq.heappush(waiting, (found.labelled_at, number, label))
         while waiting:

@@ -78,8 +78,8 @@ class RocksLabelStore:
         It is not synced: the topics are the truth, and a store that is behind catches up on them.
         """
         batch = WriteBatch(raw_mode=True)
-        for served in changes.entries.values():
-            name = _packed(served.name)
+        for named, served in changes.entries.items():
+            name = _packed(named)
             batch.put(b"s" + name, _pack(served))
             at = _ordered(served.event_time) + name
             if served.matured:

@@ -108,6 +108,16 @@ class LazyClient:
             await opened.close()
 
 
+async def ready_versions(client: Any, timeout: float) -> list[tuple[str, int]]:
+    """Each version that a Triton serves, with its model. Raises `InferenceServerException`."""
+    index = await client.get_model_repository_index(client_timeout=timeout)
+    return [
+        (model.name, int(model.version))
+        for model in index.models
+        if model.version and model.state == "READY"
+    ]
+
+
 def explained(error: InferenceServerException, settings: Settings, name: str) -> DriftloopError:
     """Our error for one of Triton's: away (`Unavailable`), not loaded, or a wrong model."""
     status = (error.status() or "").rpartition(".")[2]

@@ -10,13 +10,20 @@ from typing import Any, TypeVar
 import structlog
 from tritonclient.utils import InferenceServerException
 
-from streams.adapters.triton.client import SETTING, LazyClient, NotServing, explained
+from streams.adapters.triton.client import (
+    SETTING,
+    LazyClient,
+    NotServing,
+    explained,
+    ready_versions,
+)
 from streams.adapters.triton.reaching import why
 from streams.adapters.triton.repository import require_unchanged
 from streams.adapters.triton.resolving import PerTriton
 from streams.errors import ModelError, Unavailable
 from streams.records import Manifest
 from streams.settings import Settings
+from streams.versions import is_model_of, model_of
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +38,11 @@ _RESTORE_PAUSE = 1.0
 
 
 class TritonControl:
-    """What one model (a pipeline) serves in Triton; its `config.pbtxt` names the versions."""
+    """What a pipeline's models serve in Triton; their `config.pbtxt` name the versions.
+
+    Most pipelines have one model, which has the pipeline's name; one whose features have changed
+    has others besides, as the manifests say.
+    """
 
     def __init__(
         self, settings: Settings, name: str, known: Callable[[], Mapping[int, Manifest]] = dict
@@ -57,8 +68,10 @@ class TritonControl:
         except (Unavailable, ModelError) as error:
             raise (await why(self._settings) or error) from None
 
-    async def load(self) -> None:
-        """Make Triton serve the versions that `config.pbtxt` names; the others go.
+    async def load(self, model: str = "") -> None:
+        """Make Triton serve the versions that a model's `config.pbtxt` names; the others go.
+
+        Without a name it is the pipeline's first.
 
         Versions that were loaded keep answering until the new ones are ready. With nothing changed
         on disk it changes nothing.
@@ -67,37 +80,34 @@ class TritonControl:
             ModelError: a version does not load; those loaded before keep serving.
             Unavailable: Triton is away.
         """
-        await self._call(self._client.load_model(self._name, client_timeout=LOAD_TIMEOUT))
+        loaded = self._client.load_model(model or self._name, client_timeout=LOAD_TIMEOUT)
+        await self._call(loaded)
 
-    async def unload(self) -> None:
-        """Stop serving the model. Raises `Unavailable`."""
-        await self._call(self._client.unload_model(self._name, client_timeout=LOAD_TIMEOUT))
+    async def unload(self, model: str = "") -> None:
+        """Stop serving a model. Raises `Unavailable`."""
+        unloaded = self._client.unload_model(model or self._name, client_timeout=LOAD_TIMEOUT)
+        await self._call(unloaded)
 
-    async def ready(self, version: int) -> bool:
-        """Whether Triton says that the version is ready. Raises `Unavailable`.
+    async def ready(self, version: int, model: str = "") -> bool:
+        """Whether Triton says that a model's version is ready. Raises `Unavailable`.
 
         A version whose backend process has died still counts as ready: only a request tells.
         """
         try:
             found = await self._call(
                 self._client.is_model_ready(
-                    self._name, str(version), client_timeout=self._settings.triton_timeout
+                    model or self._name, str(version), client_timeout=self._settings.triton_timeout
                 )
             )
         except (NotServing, ModelError):
             return False
         return bool(found)
 
-    async def versions(self) -> list[int]:
-        """The versions that are ready, ascending; none where the model is not loaded."""
-        index = await self._call(
-            self._client.get_model_repository_index(client_timeout=self._settings.triton_timeout)
-        )
-        return sorted(
-            int(model.version)
-            for model in index.models
-            if model.name == self._name and model.version and model.state == "READY"
-        )
+    async def versions(self) -> dict[int, str]:
+        """The pipeline's versions that are ready, ascending, and the model of each."""
+        found = await self._call(ready_versions(self._client, self._settings.triton_timeout))
+        ours = [(version, model) for model, version in found if is_model_of(self._name, model)]
+        return dict(sorted(ours))
 
     async def restore(self, version: int, *, died: bool = False) -> None:
         """Bring back what Triton lost: after its restart nothing is loaded, in EXPLICIT mode.
@@ -112,37 +122,42 @@ class TritonControl:
         async with self._restoring:
             if time.monotonic() - self._restored_at < _RESTORE_PAUSE:
                 return
-            if not died and await self.ready(version):
+            model = self._model(version)
+            if not died and await self.ready(version, model):
                 return
             try:
-                await self._require_unchanged()
+                await self._require_unchanged(model)
                 if died:
                     log.warning("a model's process died, loading it again", version=version)
-                    await self.unload()
+                    await self.unload(model)
                 else:
                     log.warning("Triton has lost the model, loading it again", version=version)
-                await self.load()
+                await self.load(model)
             finally:
                 self._restored_at = time.monotonic()
 
-    async def catch_up(self) -> None:
-        """Have Triton serve what `config.pbtxt` says by now, whatever it has served so far.
+    async def catch_up(self, versions: Iterable[int]) -> None:
+        """Have Triton serve what the models of these versions are configured to, whatever it has.
 
         Raises:
             ModelError: a version does not load, or is not what was published.
             Unavailable: Triton is away.
         """
         async with self._restoring:
-            await self._require_unchanged()
-            await self.load()
+            for model in sorted({self._model(version) for version in versions}):
+                await self._require_unchanged(model)
+                await self.load(model)
 
     async def require(self, version: int) -> None:
         """Return where the version is ready. Raises `NotServing`, `Unavailable`."""
-        if not await self.ready(version):
-            raise NotServing(self._settings, f"{self._name} version {version}", "not loaded")
+        if not await self.ready(version, model := self._model(version)):
+            raise NotServing(self._settings, f"{model} version {version}", "not loaded")
 
-    async def _require_unchanged(self) -> None:
-        home = self._settings.model_repository / self._name
+    def _model(self, version: int) -> str:
+        return model_of(self._name, self._known().get(version))
+
+    async def _require_unchanged(self, model: str) -> None:
+        home = self._settings.model_repository / model
         await asyncio.to_thread(require_unchanged, home, self._known())
 
     async def close(self) -> None:
@@ -165,6 +180,7 @@ class TritonControls:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
+        self._name = name
         self._controls = PerTriton(settings, lambda one: TritonControl(one, name))
 
     async def alive(self) -> None:
@@ -179,17 +195,23 @@ class TritonControls:
         if len(errors) == len(found):
             raise errors[0]
 
-    async def load(self) -> None:
-        """Load everywhere. Raises `ModelError`, `Unavailable`."""
-        await _all(control.load() for control in await self._named(afresh=True))
+    async def load(self, model: str = "") -> None:
+        """Load a model everywhere. Raises `ModelError`, `Unavailable`."""
+        await _all(control.load(model) for control in await self._named(afresh=True))
 
-    async def unload(self) -> None:
-        """Unload everywhere. Raises `Unavailable`."""
-        await _all(control.unload() for control in await self._named())
+    async def unload(self, model: str = "") -> None:
+        """Unload a model everywhere. Raises `Unavailable`."""
+        await _all(control.unload(model) for control in await self._named())
 
-    async def ready(self, version: int) -> bool:
-        """Whether a version is ready everywhere. Raises `Unavailable`."""
-        return all(await _all(control.ready(version) for control in await self._named()))
+    async def unload_all(self) -> None:
+        """Unload whatever model of the pipeline a Triton serves. Raises `Unavailable`."""
+        for control in await self._named():
+            for model in {*(await control.versions()).values(), self._name}:
+                await control.unload(model)
+
+    async def ready(self, version: int, model: str = "") -> bool:
+        """Whether a model's version is ready everywhere. Raises `Unavailable`."""
+        return all(await _all(control.ready(version, model) for control in await self._named()))
 
     async def close(self) -> None:
         """Release the connections."""

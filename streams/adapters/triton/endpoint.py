@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -43,8 +43,11 @@ class Restoring(Protocol):
         """Load a version again. Raises `ModelError`, `Unavailable`."""
         ...
 
-    async def catch_up(self) -> None:
-        """Load what is configured now, all of it. Raises `ModelError`, `Unavailable`."""
+    async def catch_up(self, versions: Iterable[int]) -> None:
+        """Load all that is configured now beside these versions, and them.
+
+        Raises `ModelError`, `Unavailable`.
+        """
         ...
 
     async def require(self, version: int) -> None:
@@ -174,7 +177,7 @@ class Endpoint:
         """
         first, *others = versions
         if self._control is not None:
-            await self._control.catch_up()
+            await self._control.catch_up(versions)
         await self.infer(first, row)
         if self._control is not None:
             for version in others:

@@ -25,6 +25,7 @@ from streams.records import Manifest
 from streams.settings import Settings
 from streams.spec import Pipeline
 from streams.spec.layout import Layout, Rows
+from streams.versions import Picks
 
 WATCH_SECONDS = 0.5
 """How often a watchdog looks whether its endpoint must prove itself."""
@@ -50,8 +51,9 @@ class TritonEndpoints:
     ) -> TritonEndpoints:
         """Every Triton that the settings name; connects with the first request.
 
-        `known` are the versions that the ledger names: no file that differs is loaded again. One
-        that is not `repairing` leaves it to others to load what a Triton has lost.
+        `known` are the versions that the ledger names: it says what each takes of a row, and no
+        file that differs is loaded again. One that is not `repairing` leaves it to others to load
+        what a Triton has lost.
 
         Raises:
             ConfigurationError: they name none.
@@ -60,11 +62,12 @@ class TritonEndpoints:
         resolver = Resolver(settings)
         alone = len(resolver.fixed) == 1 and not resolver.changes
 
+        picks = Picks(pipeline, lambda version: known().get(version))
+
         def endpoint(one: Settings) -> Endpoint:
             control = TritonControl(one, name, known) if repairing else None
-            return Endpoint(
-                name, one.triton, TritonScorer(one, name, outputs), control, alone=alone
-            )
+            scorer = TritonScorer(one, name, outputs, picks)
+            return Endpoint(name, one.triton, scorer, control, alone=alone)
 
         members = Membership(resolver, endpoint, layout.zeros(1))
         return cls(members, layout, outputs)

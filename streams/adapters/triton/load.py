@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from tritonclient.utils import InferenceServerException
 
 from streams import telemetry
-from streams.adapters.triton.client import LazyClient
+from streams.adapters.triton.client import LazyClient, ready_versions
 from streams.adapters.triton.resolving import PerTriton
 from streams.settings import Settings
+from streams.versions import is_model_of
 
 _SECONDS = 1.0
 """An endpoint that answers later shows nothing."""
@@ -117,15 +118,21 @@ class _Endpoint:
                 gauge.remove(self._name, self._address, version)
 
     async def _count(self) -> tuple[dict[str, TritonCounts], int]:
-        """What is counted by version, and how many instances each has here."""
+        """What is counted by version, and how many instances each has here: all as many."""
         client: Any = self._connection.get()
-        statistics, config = await asyncio.gather(
-            client.get_inference_statistics(self._name, client_timeout=_SECONDS),
-            client.get_model_config(self._name, client_timeout=_SECONDS),
-        )
-        groups = config.config.instance_group
-        instances = sum(group.count * max(1, len(group.gpus)) for group in groups)
-        return {one.version: _counted(one) for one in statistics.model_stats}, instances
+        found = await ready_versions(client, _SECONDS)
+        models = sorted({model for model, _ in found if is_model_of(self._name, model)})
+        counts: dict[str, TritonCounts] = {}
+        instances = 1
+        for model in models:
+            statistics, config = await asyncio.gather(
+                client.get_inference_statistics(model, client_timeout=_SECONDS),
+                client.get_model_config(model, client_timeout=_SECONDS),
+            )
+            groups = config.config.instance_group
+            instances = sum(group.count * max(1, len(group.gpus)) for group in groups)
+            counts |= {one.version: _counted(one) for one in statistics.model_stats}
+        return counts, instances
 
 
 def _counted(found: Any) -> TritonCounts:

@@ -15,15 +15,20 @@ from streams.adapters.triton.client import LazyClient, explained
 from streams.settings import Settings
 from streams.spec.layout import MEANT, Rows, tensors_of
 from streams.spec.model import OUTPUT
+from streams.versions import Picks
 
 
 class TritonScorer:
     """`Scorer` on one Triton server."""
 
-    def __init__(self, settings: Settings, name: str, outputs: int) -> None:
+    def __init__(
+        self, settings: Settings, name: str, outputs: int, picks: Picks | None = None
+    ) -> None:
+        """Without `picks`, versions are of the model `name` and take rows as they are."""
         self._settings = settings
         self._name = name
         self._outputs = outputs
+        self._picks = picks
         self._connection = LazyClient(settings)
         self._requested = [InferRequestedOutput(OUTPUT)]
 
@@ -32,21 +37,24 @@ class TritonScorer:
 
         Raises:
             Unavailable: Triton is away, too slow, or does not have the version (yet).
-            ModelError: the version answers wrongly.
+            ModelError: the version answers wrongly, or takes what a row does not have.
         """
         if not len(rows):
             return np.empty((0, self._outputs), np.float32)
+        name = self._name
+        if self._picks is not None:
+            name, rows = self._picks.model(version), self._picks.of(version).of(rows)
         request = list(starmap(_given, tensors_of(rows).items()))
         try:
             answer = await self._client.infer(
-                self._name,
+                name,
                 request,
                 model_version=str(version),
                 outputs=self._requested,
                 client_timeout=self._settings.triton_timeout,
             )
         except InferenceServerException as error:
-            raise explained(error, self._settings, f"{self._name} version {version}") from None
+            raise explained(error, self._settings, f"{name} version {version}") from None
         return self._checked(version, len(rows), answer)
 
     async def close(self) -> None:

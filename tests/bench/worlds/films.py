@@ -41,22 +41,32 @@ Score = Callable[[Ratings, NDArray[np.bool_]], Floats]
 def measure() -> Figures:
     """nDCG@10 of both splits, and how well smoothed rates say what will be liked."""
     found = stream("films")
+    known = _ratings(found)
+    by_time = np.arange(len(known.user)) < TRAIN * len(known.user)
+    splits = (("in time order", by_time), ("at random by user", random_split(known.user)))
+    figures: Figures = []
+    for split, train in splits:
+        for name, score in (("popularity", popular), ("SAR", together)):
+            quality, new = ranked(known, train, score)
+            figures.append((f"nDCG@{TOP}, split {split}, {name}", f"{quality:.3f}"))
+        figures.append((f"test users without training, split {split}", f"{new:.0%}"))
+    return [*figures, ("liked: AUC of users' and films' smoothed rates", _rates(found, known))]
+
+
+def ratings() -> Ratings:
+    """All of them."""
+    return _ratings(stream("films"))
+
+
+def _ratings(found: Stream) -> Ratings:
     users, films = (
         np.unique(names, return_inverse=True)[1].astype(np.int64)
         for names in zip(*((one.key, one.fields["film"]) for one in found.happenings), strict=True)
     )
-    ratings = Ratings(users, films, found.at, found.label)
-    by_time = np.arange(len(users)) < TRAIN * len(users)
-    figures: Figures = []
-    for split, train in (("in time order", by_time), ("at random by user", _random(users))):
-        for name, score in (("popularity", popular), ("SAR", together)):
-            quality, new = ranked(ratings, train, score)
-            figures.append((f"nDCG@{TOP}, split {split}, {name}", f"{quality:.3f}"))
-        figures.append((f"test users without training, split {split}", f"{new:.0%}"))
-    return [*figures, ("liked: AUC of users' and films' smoothed rates", _rates(found, ratings))]
+    return Ratings(users, films, found.at, found.label)
 
 
-def _random(users: Ints) -> NDArray[np.bool_]:
+def random_split(users: Ints) -> NDArray[np.bool_]:
     """Three quarters of each user's ratings, drawn at random."""
     draw = np.random.default_rng(42).random(len(users))
     order = np.lexsort((draw, users))

@@ -6,14 +6,16 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import structlog
 from numpy.typing import NDArray
 
 from streams.errors import PipelineError
-from streams.spec.estimators import Boosted
+from streams.spec.estimators import Boosted, Training
+from workers.training.estimators.graphs import renamed, selected
 
 log = structlog.get_logger(__name__)
 
@@ -63,11 +65,11 @@ class Boosting:
         return False
 
 
-def settings(declared: Boosted, outputs: int) -> Boosting:
+def settings(declared: Boosted, classes: int) -> Boosting:
     """The declaration's; 100 trees where it names no number."""
     rest = dict(declared.parameters)
     rounds, patience = rest.pop("n_estimators", _ROUNDS), rest.pop("early_stopping_rounds", None)
-    return Boosting(f"{type(declared).__name__}-{outputs}", rest, rounds, patience)
+    return Boosting(f"{type(declared).__name__}-{classes}", rest, rounds, patience)
 
 
 def refuse_unused(declared: Boosted, told: Iterable[str]) -> None:
@@ -79,6 +81,34 @@ def refuse_unused(declared: Boosted, told: Iterable[str]) -> None:
             library = type(declared).__name__
             mend = f"did you mean {near[0]}?" if near else f"see {library}'s list of parameters"
             raise PipelineError(f"model.fit.{name}", f"is not used by {library}", mend)
+
+
+class Objectives(NamedTuple):
+    """A library's names of what trees are fitted to."""
+
+    binary: str
+    several: str
+    """Of more than two classes."""
+    squared: str
+    """Of a value, by `point_loss`; so is the last."""
+    absolute: str
+
+    def chosen(self, training: Training) -> dict[str, Any]:
+        """The library's parameters that say it."""
+        if training.classes == 0:
+            return {"objective": getattr(self, str(training.parameters["point_loss"]))}
+        if training.outputs == 1:
+            return {"objective": self.binary}
+        return {"objective": self.several, "num_class": training.classes}
+
+
+def as_scores(model: onnx.ModelProto, training: Training) -> bytes:
+    """What onnxmltools makes of trees as one file that gives `scores`."""
+    first, *others = [one.name for one in model.graph.output]
+    if training.classes == 0:
+        return renamed(model, first)
+    [probabilities] = others
+    return selected(model, probabilities, range(training.classes), training.outputs)
 
 
 def in_columns(scores: Any) -> NDArray[np.float64]:

@@ -38,6 +38,11 @@ def selected(
     return _followed(model, nodes, {"after.columns": chosen}, outputs)
 
 
+def renamed(model: onnx.ModelProto, values: str) -> bytes:
+    """A regressor's graph that gives its output `values` [n, 1] as `scores`, and nothing else."""
+    return _followed(model, [("Identity", (f"own.{values}",), OUTPUT)], {}, 1)
+
+
 def corrected(data: bytes, weights: NDArray[np.float64]) -> bytes:
     """A file whose `scores` [n, outputs] are probabilities under the true prior.
 

@@ -13,7 +13,7 @@ from streams.errors import ModelError
 from workers.releases.onnx_files import first_line, run, session
 
 TOLERANCE = 1e-5
-"""Largest difference between a score of a library and of onnxruntime."""
+"""Largest difference between a score of a library and of onnxruntime, as a share of its size."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,10 @@ class Learned:
     """What the next candidate can begin from, and before it, its kind."""
 
 
-def verify(learned: Learned, name: str, vectors: NDArray[np.float32]) -> None:
+def verify(learned: Learned, name: str, vectors: NDArray[np.float32], size: float) -> None:
     """Check that the ONNX file answers as the library does, for all vectors and for one row.
+
+    `size` is how large scores are.
 
     Raises:
         ModelError: a score differs by more than `TOLERANCE`.
@@ -43,7 +45,7 @@ def verify(learned: Learned, name: str, vectors: NDArray[np.float32]) -> None:
     for part in (vectors, vectors[:1]):
         expected = learned.predict(part)
         difference = float(np.abs(run(loaded, part) - expected).max(initial=0.0))
-        if not difference <= TOLERANCE:
+        if not difference <= TOLERANCE * size:
             raise ModelError(
                 f"the ONNX file differs from {name} by {difference:.2g} on {len(part)} vectors - "
                 "leave out the parameter that its converter does not know, or scale the features"

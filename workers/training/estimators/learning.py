@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from streams.errors import DriftloopError, ModelError, TrainingError
 from streams.spec import Pipeline
 from streams.spec.estimators import LabelledRows, LightGBM, Ready, Sklearn, Training, Value, XGBoost
+from streams.spec.tasks import Task
 from workers.evaluation.metrics import point
+from workers.evaluation.values import loss_bound
 from workers.examples.reading import Examples
 from workers.releases.onnx_files import check_signature, first_line, run, session
 from workers.training.candidate import (
     Candidate,
     choose_threshold,
-    class_weights,
+    label_numbers,
     statistics,
     versions,
 )
@@ -54,11 +56,12 @@ def train(
         ModelError: what was fitted cannot be exported, or is not what a pipeline serves.
         PipelineError: the declaration asks for what is not there.
     """
-    parameters = pipeline.model.training()
+    parameters = pipeline.training
     sliced = cut(examples, slices)
     classes = pipeline.predicts.classes
-    require_support(sliced, pipeline.policies.retrain, classes)
-    weights = class_weights(sliced.train.label, classes, parameters["positive_weight"])
+    require_support(sliced, pipeline.policies.retrain, pipeline.predicts)
+    numbers = label_numbers(pipeline, sliced.train.label)
+    weights = np.array(numbers if classes else [1.0])
     own, held = sliced.train, sliced.validate
     columns = (own.vector, own.label), (held.vector, held.label)
     training = replace(training_of(pipeline, columns, weights, threads), champion=champion)
@@ -70,18 +73,19 @@ def train(
         data = with_kept(data, *learned.kept)
     scores = run(session(data), held.vector)
     mean, scale = statistics(own.vector, [True] * own.vector.shape[1])
-    binary = pipeline.predicts.thresholds
-    told_by = "average_precision" if binary else "accuracy"
+    label = {} if classes else {"label": numbers}
     return Candidate(
         onnx=data,
-        threshold=choose_threshold(scores, held.label) if binary else 0.5,
-        normalisation={"mean": mean.tolist(), "scale": scale.tolist()},
+        threshold=choose_threshold(scores, held.label) if pipeline.predicts.thresholds else 0.5,
+        normalisation={"mean": mean.tolist(), "scale": scale.tolist(), **label},
         counts=sliced.counts,
-        parameters=parameters | {name: _plain(one) for name, one in (learned.said or {}).items()},
+        parameters={**parameters}
+        | {name: _plain(one) for name, one in (learned.said or {}).items()},
         seed=training.seed,
         metrics={
-            "validation": point(told_by, scores, held.label),
+            "validation": _quality(pipeline.predicts, scores, held.label),
             "training_seconds": round(seconds, 3),
+            **loss_bound(pipeline.predicts, scores, held.label),
         },
         environment={
             **versions("onnx", "numpy", *learned.packages),
@@ -97,8 +101,11 @@ def training_of(
     weights: NDArray[np.float64],
     threads: int = 1,
 ) -> Training:
-    """What is fitted to: its own slice, the one held out of it, and the weights by class."""
-    parameters, rows = pipeline.model.training(), _rows(*slices[0], weights)
+    """What is fitted to: its own slice, the one held out of it, and the weights by class.
+
+    There is one weight where labels are numbers.
+    """
+    parameters, rows = pipeline.training, _rows(*slices[0], weights)
     return Training(
         rows.features,
         rows.labels,
@@ -106,6 +113,7 @@ def training_of(
         validation=_rows(*slices[1], weights),
         names=pipeline.feature_names,
         outputs=pipeline.model.outputs,
+        classes=pipeline.predicts.classes,
         seed=int(parameters["seed"]),
         threads=threads,
         parameters=parameters,
@@ -137,9 +145,10 @@ def fitted(pipeline: Pipeline, training: Training) -> Learned:
             f"{first_line(error)} - correct it, or its parameters"
         ) from error
     check_signature(learned.onnx, pipeline.layout, pipeline.model.outputs)
-    _check_probabilities(learned.onnx, held)
+    size = 1.0 if training.classes else float(np.abs(training.labels).max(initial=1.0))
+    _check_scores(learned.onnx, held, training.classes, size)
     if learned.predict is not None:
-        verify(learned, type(fit).__name__, held)
+        verify(learned, type(fit).__name__, held, size)
     return learned
 
 
@@ -172,10 +181,22 @@ def _bytes(found: object) -> bytes:
     return found
 
 
-def _check_probabilities(data: bytes, vectors: NDArray[np.float32]) -> None:
-    """Raise a `ModelError` where scores are no probabilities, or hang on their batch."""
+def _check_scores(data: bytes, vectors: NDArray[np.float32], classes: int, size: float) -> None:
+    """Raise a `ModelError` where scores of classes are no probabilities, or hang on their batch."""
     loaded = session(data)
-    scores = run(loaded, vectors)
+    if classes:
+        _check_probabilities(run(loaded, vectors))
+    several = vectors[:_ALONE]
+    alone = np.concatenate([run(loaded, several[at : at + 1]) for at in range(len(several))])
+    difference = float(np.abs(alone - run(loaded, several)).max(initial=0.0))
+    if difference > TOLERANCE * size:
+        raise ModelError(
+            f"the ONNX file's scores of a vector differ by {difference:.2g} with what else is in "
+            "the batch - make each row's depend on that row alone"
+        )
+
+
+def _check_probabilities(scores: NDArray[np.float32]) -> None:
     low, high = float(scores.min(initial=0.0)), float(scores.max(initial=0.0))
     if low < -TOLERANCE or high > 1 + TOLERANCE:
         raise ModelError(
@@ -187,21 +208,23 @@ def _check_probabilities(data: bytes, vectors: NDArray[np.float32]) -> None:
             f"the ONNX file gives {scores.shape[1]} scores that do not sum to 1 - give the "
             "probabilities of the classes, in the order of their indices"
         )
-    several = vectors[:_ALONE]
-    alone = np.concatenate([run(loaded, several[at : at + 1]) for at in range(len(several))])
-    difference = float(np.abs(alone - run(loaded, several)).max(initial=0.0))
-    if difference > TOLERANCE:
-        raise ModelError(
-            f"the ONNX file's scores of a vector differ by {difference:.2g} with what else is in "
-            "the batch - make each row's depend on that row alone"
-        )
 
 
 def _rows(
     vectors: NDArray[np.float32], labels: NDArray[np.float32], weights: NDArray[np.float64]
 ) -> LabelledRows:
+    """Of vectors [n, f] and labels [n]; weights are those of classes, or one."""
+    if len(weights) == 1:
+        return LabelledRows(np.ascontiguousarray(vectors), labels, np.ones(len(labels), np.float32))
     classes = labels.astype(np.int64)
     return LabelledRows(np.ascontiguousarray(vectors), classes, weights[classes].astype(np.float32))
+
+
+def _quality(task: Task, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> float:
+    """Higher is better: as of a network's classes; of a value the mean error, negative."""
+    if not task.classes:
+        return -float(np.abs(scores[:, 0] - labels).mean(dtype=np.float64))
+    return point("average_precision" if task.thresholds else "accuracy", scores, labels)
 
 
 def _plain(value: Any) -> Value:

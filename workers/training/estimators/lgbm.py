@@ -15,13 +15,20 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 
 from streams.spec.estimators import LabelledRows, LightGBM, Training
 from streams.spec.model import INPUT
-from workers.training.estimators.boosted import Boosting, in_columns, refuse_unused, settings
-from workers.training.estimators.graphs import selected
+from workers.training.estimators.boosted import (
+    Boosting,
+    Objectives,
+    as_scores,
+    in_columns,
+    refuse_unused,
+    settings,
+)
 from workers.training.estimators.learned import Learned, not_exported
 from workers.training.kept import kept
 
 log = structlog.get_logger(__name__)
 
+_OBJECTIVES = Objectives("binary", "multiclass", "regression", "regression_l1")
 PACKAGES = ("lightgbm", "onnxmltools")
 _REPRODUCIBLE = {"deterministic": True, "force_row_wise": True}
 
@@ -33,14 +40,9 @@ def learn(declared: LightGBM, training: Training) -> Learned:
         PipelineError: a parameter is not one of LightGBM's.
         ModelError: onnxmltools does not convert what came out.
     """
-    asked, outputs = settings(declared, training.outputs), training.outputs
-    objective = (
-        {"objective": "binary"}
-        if outputs == 1
-        else {"objective": "multiclass", "num_class": outputs}
-    )
+    asked = settings(declared, training.classes)
     given = {
-        **objective,
+        **_OBJECTIVES.chosen(training),
         **_REPRODUCIBLE,
         "num_threads": training.threads,
         "seed": training.seed,
@@ -71,7 +73,7 @@ def learn(declared: LightGBM, training: Training) -> Learned:
         model = convert_lightgbm(exact, name="model", initial_types=types, zipmap=False)
     except Exception as error:  # its exceptions have no common root
         raise not_exported("LightGBM's model", error) from error
-    data = selected(model, model.graph.output[1].name, range(max(2, outputs)), outputs)
+    data = as_scores(model, training)
 
     def predict(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         return in_columns(found.predict(vectors, num_iteration=trees, num_threads=training.threads))

@@ -15,7 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 from streams.errors import PipelineError, TrainingError
 from streams.spec.estimators import Sklearn, Training
 from streams.spec.model import INPUT
-from workers.training.estimators.graphs import OPSETS, selected
+from workers.training.estimators.graphs import OPSETS, renamed, selected
 from workers.training.estimators.learned import Learned, not_exported
 
 PACKAGES = ("scikit-learn", "skl2onnx")
@@ -39,7 +39,7 @@ def learn(declared: Sklearn, training: Training) -> Learned:
             f"Sklearn's factory returns {name}, which is no estimator",
             "return one, not fitted: Sklearn(lambda: LogisticRegression())",
         )
-    if not hasattr(estimator, "predict_proba"):
+    if training.classes and not hasattr(estimator, "predict_proba"):
         raise PipelineError(
             "model.fit",
             f"{name} has no predict_proba",
@@ -54,16 +54,21 @@ def learn(declared: Sklearn, training: Training) -> Learned:
             estimator,
             name="model",
             initial_types=[(INPUT, FloatTensorType([None, training.features.shape[1]]))],
-            options={"zipmap": False},
+            options={"zipmap": False} if training.classes else None,
             target_opset=OPSETS,
         )
     except Exception as error:  # its exceptions have no common root
         raise not_exported(name, error) from error
-    classes = [int(one) for one in estimator.classes_]
-    probabilities = model.graph.output[1].name
-    data = selected(model, probabilities, classes, training.outputs)
+    classes = [int(one) for one in estimator.classes_] if training.classes else []
+    first, *others = [one.name for one in model.graph.output]
+    if training.classes:
+        data = selected(model, others[0], classes, training.outputs)
+    else:
+        data = renamed(model, first)
 
     def predict(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        if not classes:
+            return np.asarray(estimator.predict(vectors), np.float64).reshape(-1, 1)
         found = np.zeros((len(vectors), max(2, training.outputs)))
         found[:, classes] = estimator.predict_proba(vectors)
         return found[:, 1:] if training.outputs == 1 else found

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from streams.spec import Pipeline
 from workers.releases.onnx_files import run, session
-from workers.training.candidate import class_weights
+from workers.training.candidate import label_numbers
 from workers.training.estimators.graphs import corrected
 from workers.training.estimators.learning import fitted, training_of
 
@@ -23,8 +23,8 @@ def try_fit(pipeline: Pipeline, vectors: NDArray[np.float32]) -> None:
     """
     classes = pipeline.predicts.classes
     many = np.tile(vectors, (-(-max(_LEAST, 20 * classes) // len(vectors)), 1))
-    random = np.random.default_rng(int(pipeline.model.training()["seed"]))
-    labels = random.permutation(np.arange(len(many)) % classes).astype(np.float32)
-    weights = class_weights(labels, classes, pipeline.model.training()["positive_weight"])
+    random = np.random.default_rng(int(pipeline.training["seed"]))
+    labels = random.permutation(np.arange(len(many)) % (classes or _LEAST)).astype(np.float32)
+    weights = np.array(label_numbers(pipeline, labels) if classes else [1.0])
     learned = fitted(pipeline, training_of(pipeline, ((many, labels), (many, labels)), weights))
     run(session(corrected(learned.onnx, weights)), many)

@@ -12,11 +12,20 @@ from onnxmltools.convert.common.data_types import FloatTensorType
 
 from streams.spec.estimators import LabelledRows, Training, XGBoost
 from streams.spec.model import INPUT
-from workers.training.estimators.boosted import Boosting, in_columns, refuse_unused, settings
-from workers.training.estimators.graphs import selected
+from workers.training.estimators.boosted import (
+    Boosting,
+    Objectives,
+    as_scores,
+    in_columns,
+    refuse_unused,
+    settings,
+)
 from workers.training.estimators.learned import Learned, not_exported
 from workers.training.kept import kept
 
+_OBJECTIVES = Objectives(
+    "binary:logistic", "multi:softprob", "reg:squarederror", "reg:absoluteerror"
+)
 PACKAGES = ("xgboost", "onnxmltools")
 
 
@@ -27,14 +36,13 @@ def learn(declared: XGBoost, training: Training) -> Learned:
         PipelineError: a parameter is not one of XGBoost's.
         ModelError: onnxmltools does not convert what came out, as trees of `dart`.
     """
-    asked = settings(declared, training.outputs)
-    outputs = training.outputs
-    objective = (
-        {"objective": "binary:logistic"}
-        if outputs == 1
-        else {"objective": "multi:softprob", "num_class": outputs}
-    )
-    given = {**objective, "nthread": training.threads, "seed": training.seed, **asked.parameters}
+    asked = settings(declared, training.classes)
+    given = {
+        **_OBJECTIVES.chosen(training),
+        "nthread": training.threads,
+        "seed": training.seed,
+        **asked.parameters,
+    }
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         found = xgboost.train(
@@ -55,7 +63,7 @@ def learn(declared: XGBoost, training: Training) -> Learned:
         model = convert_xgboost(found, name="model", initial_types=types)
     except Exception as error:  # its exceptions have no common root
         raise not_exported("XGBoost's model", error) from error
-    data = selected(model, model.graph.output[1].name, range(max(2, outputs)), outputs)
+    data = as_scores(model, training)
 
     def predict(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         return in_columns(found.predict(xgboost.DMatrix(vectors, nthread=training.threads)))

@@ -16,8 +16,10 @@ from streams.evaluation.processor import Evaluation
 from streams.evaluation.recent import BUCKETS
 from streams.evaluation.totals import Total, top_precision
 from streams.ports.batches import MicroBatch, OutputRecord, SourceRecord
-from streams.records import Cell, Example, decoder, encode, pack
+from streams.records import Example, decoder, encode
 from streams.spec import Decision, Evaluate, Feedback, Model, Pipeline, Policies, Slices
+from streams.spec.layout import pack
+from streams.sums import Cell
 from tests.reference.quality import by_cell, measures
 from tests.unit.pipelines import declare
 from workers.evaluation.metrics import point

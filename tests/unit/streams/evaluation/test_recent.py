@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from streams.evaluation.recent import BUCKETS, RecentQuality
 from streams.evaluation.totals import Total
-from streams.records import Cell
+from streams.sums import Cell
 from tests.unit.streams.evaluation.test_processor import DAY, T0, Topics, examples
 
 

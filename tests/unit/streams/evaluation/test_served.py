@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from streams.distributions import Distribution, Reference
 from streams.evaluation.processor import Evaluation
 from streams.ports.batches import MicroBatch, SourceRecord
-from streams.records import Scored, decoder, encode, pack
+from streams.records import Scored, decoder, encode
+from streams.spec.layout import pack
 from tests.reference.served import a_reference, wrong_distributions
 from tests.unit.pipelines import declare
 from tests.unit.streams.evaluation.test_processor import DAY, T0, record

@@ -12,7 +12,9 @@ from prometheus_client import REGISTRY
 
 from streams.evaluation.recent import RecentQuality
 from streams.evaluation.totals import Total
-from streams.records import Cell, Example, pack
+from streams.records import Example
+from streams.spec.layout import pack
+from streams.sums import Cell
 from tests import amounts
 from tests.reference.quality import by_cell, value_measures
 from tests.unit.streams.evaluation.test_processor import DAY, T0, Topics, corrected

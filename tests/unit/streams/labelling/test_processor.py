@@ -18,8 +18,9 @@ from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch
 from streams.ports.features import LabelBatch
 from streams.ports.labels import Changes, ServedEvent
-from streams.records import Scored, encode, unpack
+from streams.records import Scored, encode
 from streams.spec import Feedback, Invalid, Policies
+from streams.spec.layout import unpack
 from streams.testing import Rehearsal
 from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order

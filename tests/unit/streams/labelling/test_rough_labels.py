@@ -20,8 +20,9 @@ from streams.labelling.processor import Labelling
 from streams.ports.batches import MicroBatch
 from streams.ports.features import LabelBatch, LabelsFolded
 from streams.ports.labels import EventName, Label, ServedEvent
-from streams.records import Example, Scored, decoder, encode, unpack
+from streams.records import Example, Scored, decoder, encode
 from streams.spec import Feedback, LabelRate
+from streams.spec.layout import unpack
 from streams.testing import Rehearsal
 from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from streams.ledger.challenger import LedgerChallenger
@@ -14,7 +16,7 @@ from tests.unit.pipelines import declare
 PIPELINE = declare()
 
 
-def made(version: int, slices: dict[str, list[float]] | None = None, **changes: str) -> Manifest:
+def made(version: int, slices: dict[str, list[float]] | None = None, **changes: Any) -> Manifest:
     return manifest(PIPELINE, version, b"", slices=slices or {}, **changes)
 
 
@@ -52,7 +54,7 @@ def test_a_candidate_is_compared_once_it_is_in_the_shadow() -> None:
 
 
 def test_versions_of_other_features_are_not_compared() -> None:
-    ours, other = made(1), made(2, schema_hash="other")
+    ours, other = made(1), made(2, schema_hash="other", columns={})
     for champion, rival in ((ours, other), (other, ours)):
         found = challenger(entry(Action.PROMOTE, champion), *shadow(rival))
         assert found.version == 0

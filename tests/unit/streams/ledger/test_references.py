@@ -19,7 +19,7 @@ MADE = msgspec.structs.replace(blank(PIPELINE), reference=REFERENCE)
 
 
 async def test_a_version_of_other_features_has_none() -> None:
-    other = msgspec.structs.replace(MADE, schema_hash="other")
+    other = msgspec.structs.replace(MADE, schema_hash="other", columns={})
     state = LedgerState(versions={1: MADE, 2: other, 3: blank(PIPELINE)})
     references = LedgerReferences(PIPELINE, lambda: state)
     assert [await references.of(version) for version in (1, 2, 3)] == [REFERENCE, None, None]

@@ -207,7 +207,7 @@ class TestFollower:
     def test_a_champion_of_other_features_does_not_serve(self) -> None:
         other = said(Action.PROMOTE, 1)
         assert other.manifest is not None
-        odd = msgspec.structs.replace(other.manifest, schema_hash="other")
+        odd = msgspec.structs.replace(other.manifest, schema_hash="other", columns={})
         found = self.follower(pipeline, msgspec.structs.replace(other, manifest=odd))
         assert found.version == 0
         assert found.state.champion == 1

@@ -18,10 +18,11 @@ from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.ports.batches import MicroBatch
 from streams.ports.models import Beside
-from streams.records import CANARY, Prediction, Scored, decoder, unpack
+from streams.records import CANARY, Prediction, Scored, decoder
 from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
 from streams.spec import Columns, Decision, Fallback, Feedback, Policies, Transform
+from streams.spec.layout import unpack
 from streams.testing import Rehearsal
 from tests.doubles import LosingState
 from tests.unit.pipelines import declare, order

@@ -15,10 +15,11 @@ from streams.adapters.memory.scorer import FixedChampion, MemoryScorer
 from streams.adapters.memory.state import MemoryFeatureState
 from streams.ports.batches import MicroBatch, Outputs
 from streams.ports.features import label_stream
-from streams.records import Scored, decoder, unpack
+from streams.records import Scored, decoder
 from streams.scoring import restoration
 from streams.scoring.processor import Scoring
 from streams.spec import Count, Pipeline
+from streams.spec.layout import unpack
 from tests.doubles import LosingState
 from tests.folds import label_batch
 from tests.unit.pipelines import declare, order

@@ -20,7 +20,6 @@ from streams.adapters.memory.state import MemoryFeatureState
 from streams.errors import BadRecord, PipelineError, TooManyInvalid
 from streams.ports.batches import MicroBatch, SourceRecord
 from streams.ports.features import FoldBatch, Folded
-from streams.records import unpack
 from streams.scoring.partition import PartitionScoring
 from streams.scoring.processor import Scoring
 from streams.spec import (
@@ -40,6 +39,7 @@ from streams.spec import (
     Sum,
     Transform,
 )
+from streams.spec.layout import unpack
 from streams.testing import Rehearsal
 from tests.unit.streams.scoring.test_processor import nothing, records_of
 

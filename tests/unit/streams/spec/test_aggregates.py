@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from streams.adapters.redis.wire import Wire
 from streams.pipelines.card_fraud import pipeline as card_fraud
-from streams.records import unpack
 from streams.spec import (
     Cleaning,
     Column,
@@ -35,6 +34,7 @@ from streams.spec import (
     TimeSince,
 )
 from streams.spec.aggregates import Window
+from streams.spec.layout import unpack
 from streams.spec.windows import Kind, Scan
 from streams.testing import Rehearsal, sample_events
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.records import pack
-from streams.spec.layout import Layout, Tensor, features_of, tensors_of
+from streams.spec.layout import Layout, Tensor, features_of, pack, tensors_of
 
 IMAGE, TEXT = Tensor("image", "|u1", (3, 5), "image"), Tensor("text", "<i4", (4,), "indices", 9)
 MIXED = Layout.of(2, [IMAGE, TEXT])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from streams.records import Cell
+from streams.sums import Cell
 from tests.unit.workers.evaluation.test_live_drift import day, part, rows
 from tests.unit.workers.evaluation.worlds import DAY
 from workers.cli import app

@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.errors import ConfigurationError
-from streams.records import Cell, LedgerEntry
+from streams.records import LedgerEntry
 from streams.settings import Settings
+from streams.sums import Cell
 from tests.unit.streams.evaluation.test_processor import PIPELINE
 from tests.unit.workers.reports.test_live import cells_of, entry
 from workers.cli import app

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from streams.ledger.state import LedgerState, state_after
 from streams.ledger.topic import new_entry
 from streams.records import Action
+from streams.spec import Column
 from tests.models import manifest
 from tests.synthetic import declare
 from workers.evaluation.estimates import Estimate, deviations, pooled, share_of_look
@@ -49,7 +52,7 @@ def gained(gain: float, anchor: int = 1, low: float = -1.0) -> dict[str, float]:
 
 
 def told(now: LedgerState, metric: str = AP) -> History:
-    return history(now, metric, PIPELINE.schema_hash)
+    return history(now, metric, PIPELINE)
 
 
 def test_without_a_champion_there_is_no_anchor() -> None:
@@ -59,24 +62,24 @@ def test_without_a_champion_there_is_no_anchor() -> None:
 
 def test_the_first_champion_stays_anchor_until_one_is_proven_better() -> None:
     now = after((1, {}), (1, gained(-0.01)), (1, gained(-0.01)))
-    assert (now.champion, find_anchor(now, PIPELINE.schema_hash)) == (3, 1)
+    assert (now.champion, find_anchor(now, PIPELINE)) == (3, 1)
     now = after((1, {}), (1, gained(0.1, low=0.05)), (1, gained(-0.01, anchor=2)))
-    assert find_anchor(now, PIPELINE.schema_hash) == 2
+    assert find_anchor(now, PIPELINE) == 2
 
 
 def test_what_was_proven_better_but_never_promoted_is_no_anchor() -> None:
     now = after((1, {}), (-1, gained(0.1, low=0.05)))
-    assert find_anchor(now, PIPELINE.schema_hash) == 1
+    assert find_anchor(now, PIPELINE) == 1
 
 
 def test_an_anchor_of_other_features_is_none() -> None:
-    assert find_anchor(after((1, {})), "another") == 0
+    assert find_anchor(after((1, {})), replace(PIPELINE, features=[Column("a")])) == 0
 
 
 def test_an_anchor_that_was_rolled_back_is_none() -> None:
     now = after((1, {}), (1, gained(0.1, low=0.05)))
     back = now.after(new_entry(Action.ROLLBACK, now.versions[1], now, "", by="operator"))
-    assert find_anchor(back, PIPELINE.schema_hash) == 1
+    assert find_anchor(back, PIPELINE) == 1
 
 
 def test_a_run_holds_the_open_candidates_since_the_champion() -> None:

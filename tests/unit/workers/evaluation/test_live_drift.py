@@ -14,8 +14,9 @@ from aiokafka import ConsumerRecord
 
 from streams.distributions import PARTS, Binning, Distribution, Reference
 from streams.ports.batches import SourceRecord
-from streams.records import Cell, encode
+from streams.records import encode
 from streams.spec import Drift
+from streams.sums import Cell
 from tests.unit.workers.evaluation.worlds import DAY, Days, counted
 from workers.evaluation.live_drift import DriftRow, LiveDrift, with_labels
 

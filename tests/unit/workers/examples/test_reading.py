@@ -11,7 +11,8 @@ import pytest
 import structlog
 
 from streams.errors import ConfigurationError
-from streams.records import encode, pack
+from streams.records import encode
+from streams.spec.layout import pack
 from tests.synthetic import made, pipeline
 from workers.examples.reading import OffsetRanges, columns, decode, parse_ranges
 

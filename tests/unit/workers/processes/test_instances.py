@@ -44,11 +44,11 @@ class Running:
         self.away = False
         load = self.triton.load
 
-        async def loading() -> None:
+        async def loading(model: str = "") -> None:
             await self.answers.wait()
             if self.away:
                 raise Unavailable("Triton", "a:1", "DRIFTLOOP_TRITON")
-            await load()
+            await load(model)
             self.loads.append(self.publisher.instances)
 
         self.triton.load = loading  # type: ignore[method-assign]

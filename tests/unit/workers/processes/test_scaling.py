@@ -62,7 +62,7 @@ class Running:
         self.workers.remove(name)
         self._status.ended(name)
 
-    async def unload(self) -> None:
+    async def unload_all(self) -> None:
         self.unloaded += 1
 
     async def close(self) -> None:

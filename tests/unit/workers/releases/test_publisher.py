@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
+from numpy.typing import NDArray
 
 from streams.errors import ModelError, Unavailable
 from streams.ledger.state import LedgerState
@@ -17,12 +20,16 @@ from streams.ledger.topic import new_entry
 from streams.records import Action, decoder, encode
 from streams.records import Manifest as ManifestRecord
 from streams.settings import Settings
-from streams.spec import Bucket, OneHot, Pipeline
+from streams.spec import Bucket, Derived, OneHot, Pipeline
 from tests.models import MemoryTriton, linear, manifest
 from tests.synthetic import pipeline
 from workers.releases.probes import probes
 from workers.releases.publisher import Publisher
 from workers.releases.repository import Repository
+
+
+def total(of: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    return of["a"] + of["b"]
 
 
 @dataclass
@@ -141,7 +148,7 @@ async def test_triton_away_leaves_the_configuration_as_it_was(
 ) -> None:
     await shop.publish()
 
-    async def away() -> None:
+    async def away(model: str = "") -> None:
         raise Unavailable("Triton", "memory", "DRIFTLOOP_TRITON")
 
     monkeypatch.setattr(shop.triton, "load", away)
@@ -181,7 +188,7 @@ async def test_a_champion_of_other_features_is_said_and_does_not_end_the_trainer
 ) -> None:
     await shop.publish()
     wider = {"mean": [0.0] * 3, "scale": [1.0] * 3}
-    odd = manifest(pipeline, 1, linear(4), schema_hash="other", normalisation=wider)
+    odd = manifest(pipeline, 1, linear(4), schema_hash="other", columns={}, normalisation=wider)
     shop.now = replace(shop.now, versions={1: odd})
     with pytest.raises(ModelError, match="it takes other features") as caught:
         await shop.publisher.ensure_loaded(shop.now)
@@ -195,7 +202,7 @@ async def test_nothing_to_load_before_the_first_version(shop: Shop) -> None:
 
 async def test_a_version_of_other_features_is_not_kept(shop: Shop) -> None:
     await shop.publish()
-    odd = manifest(pipeline, 1, linear(4), schema_hash="other")
+    odd = manifest(pipeline, 1, linear(4), schema_hash="other", columns={})
     shop.now = replace(shop.now, versions={1: odd})
     await shop.publish(0.1)
     assert sorted(shop.triton.loaded) == [2]
@@ -291,3 +298,54 @@ async def test_a_model_with_weights_in_other_files_is_refused(shop: Shop, tmp_pa
     with pytest.raises(ModelError, match="weights in other files") as caught:
         shop.publisher.stage(manifest(pipeline, 1, data), data, "")
     assert "save it as one" in str(caught.value)
+
+
+async def test_versions_of_two_layouts_serve_side_by_side(shop: Shop) -> None:
+    first = await shop.publish()
+    settings = Settings(model_repository=shop.repository.root, triton="memory")
+    wider = replace(pipeline, features=[Derived("sum", ("a", "b"), total), *pipeline.features])
+    triton = MemoryTriton(settings, wider)
+    triton.models = dict(shop.triton.models)
+    after = Publisher(settings, wider, triton, triton)
+    await after.ensure_loaded(shop.now)  # the first picks its columns, and passes its check
+    made = manifest(wider, 0, linear(5))
+    model = after.loading.model_for(made)
+    assert model.startswith("synthetic_")
+    made = msgspec.structs.replace(made, version=after.next_version(shop.now), model=model)
+    after.stage(made, linear(5), "The gate said promote.")
+    await after.serve(2, shop.now)
+    assert {name: sorted(one) for name, one in triton.models.items()} == {
+        "synthetic": [first],
+        model: [2],
+    }
+    assert after.repository.versions() == [1, 2]
+    assert after.repository.configured() == [1, 2]
+    assert after.loading.model_for(manifest(pipeline, 3, linear(4))) == ""
+
+    # as many instances of each, and what is kept no more is unloaded
+    now = shop.now.after(new_entry(Action.PROMOTE, made, shop.now, "test"))
+    await after.resize(3, now.versions)
+    assert all("count: 3 " in text for text in after.repository.configs().values())
+    await after.leave_out_others(replace(now, rolled_back=frozenset({first})))
+    assert (after.repository.configured(), sorted(triton.loaded)) == ([2], [2])
+
+    # the version that lacks its columns is not served by the narrow pipeline
+    narrow = Publisher(settings, pipeline, shop.triton, shop.triton)
+    with pytest.raises(ModelError, match="sum"):
+        await narrow.ensure_loaded(now)
+
+
+async def test_a_wider_version_that_does_not_serve_leaves_the_first_as_it_was(shop: Shop) -> None:
+    await shop.publish()
+    before = shop.repository.configs()
+    settings = Settings(model_repository=shop.repository.root, triton="memory")
+    wider = replace(pipeline, features=[Derived("sum", ("a", "b"), total), *pipeline.features])
+    triton = MemoryTriton(settings, wider)
+    triton.models, triton.wrong = dict(shop.triton.models), {2}
+    after = Publisher(settings, wider, triton, triton)
+    made = manifest(wider, 2, linear(5), model=after.loading.model_for(manifest(wider, 2, b"")))
+    after.stage(made, linear(5), "")
+    with pytest.raises(ModelError, match="version 2 does not serve"):
+        await after.serve(2, shop.now)
+    assert after.repository.configs() == before
+    assert sorted(triton.loaded) == [1]

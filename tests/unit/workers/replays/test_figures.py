@@ -7,8 +7,9 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from streams.records import Example, pack
+from streams.records import Example
 from streams.spec import Decision, Feedback, Model, Pipeline
+from streams.spec.layout import pack
 from tests.unit.pipelines import declare
 from workers.examples.reading import Examples, columns
 from workers.releases.manifests import blank

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from streams.evaluation.totals import Total
-from streams.records import Action, Cell, LedgerEntry
+from streams.records import Action, LedgerEntry
 from streams.spec import Decision, Evaluate, Feedback, Model, Pipeline, Policies, Slices
+from streams.sums import Cell
 from tests.models import manifest
 from tests.unit.pipelines import declare
 from tests.unit.streams.evaluation.test_processor import DAY, PIPELINE, T0, Topics, examples

@@ -10,8 +10,8 @@ import pytest
 
 from streams.evaluation.totals import Total
 from streams.ledger.state import LedgerState, Stage
-from streams.records import Cell
 from streams.spec import RollOut
+from streams.sums import Cell
 from tests import amounts
 from tests.models import manifest
 from tests.unit.streams.evaluation.test_processor import Topics

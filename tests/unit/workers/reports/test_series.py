@@ -8,7 +8,8 @@ import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from streams.evaluation.totals import Total
-from streams.records import Cell, Example
+from streams.records import Example
+from streams.sums import Cell
 from tests.unit.streams.evaluation.test_processor import DAY, T0, Topics, examples
 from workers.evaluation.metrics import metric
 from workers.reports.series import (

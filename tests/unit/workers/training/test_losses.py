@@ -18,10 +18,10 @@ from tests import amounts, synthetic
 from tests.synthetic import DAY, START
 from workers.examples.reading import Examples, columns
 from workers.releases.onnx_files import check_signature, run, session
-from workers.training.candidate import Candidate
+from workers.training.candidate import Candidate, label_numbers
 from workers.training.export import build, export, verify
 from workers.training.fit import train
-from workers.training.losses import ValueLoss, label_numbers, loss_of
+from workers.training.losses import ValueLoss, loss_of
 from workers.training.network_trial import try_network
 from workers.training.preparing import Normalise
 from workers.training.slices import slices_at

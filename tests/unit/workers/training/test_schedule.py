@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from streams.spec import Retrain
+from streams.spec.tasks import BINARY
 from workers.examples.index import Index
 from workers.examples.reading import OffsetRanges
 from workers.training.schedule import Due, due, why_not
@@ -31,7 +32,7 @@ def index(days: float, partitions: int = 2, per_day: int = 100) -> Index:
 
 
 def made(found: Index, decided: float = 0.0, expected: frozenset[int] = frozenset()) -> Due | None:
-    return due(POLICY, found, decided, expected, classes=2)
+    return due(POLICY, found, decided, expected, task=BINARY)
 
 
 def test_nothing_is_due_before_there_are_examples() -> None:
@@ -126,7 +127,7 @@ def test_one_class_only_is_not_enough() -> None:
 def test_what_a_candidate_lacks_is_said_once_its_time_has_come(
     found: Index, policy: Retrain, reason: str
 ) -> None:
-    said = why_not(policy, found, 0.0, frozenset(), classes=2)
+    said = why_not(policy, found, 0.0, frozenset(), task=BINARY)
     assert said.startswith(reason)
     assert bool(said) == bool(reason)
 
@@ -168,7 +169,7 @@ def test_a_window_is_shortened_by_what_retention_has_deleted() -> None:
 
 def drifted(found: Index, end: float, decided: float = 4 * DAY) -> float:
     """The watermark of the candidate that is due with a drift; 0 for none."""
-    got = due(POLICY, found, decided, frozenset(), 2, end)
+    got = due(POLICY, found, decided, frozenset(), BINARY, end)
     return got.watermark if got is not None else 0.0
 
 
