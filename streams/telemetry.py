@@ -60,9 +60,9 @@ ROLLOUT_LOSS = Gauge(
 LIVE_QUALITY = Gauge(
     "driftloop_live_quality",
     "By the labels of the last complete buckets, of this worker's partitions: average_precision, "
-    "roc_auc, precision, recall, bias (mean score over the share of class 1); of a value mae, wape "
-    "and of each quantile q below_q (the share of labels that are not above it); of a ranking "
-    "ndcg, mrr, hit_rate.",
+    "roc_auc, precision, recall, bias (mean score over the share of class 1); "
+    "of a ranking ndcg, mrr, hit_rate; of a value mae, wape "
+    "and of each quantile q below_q (the share of labels that are not above it).",
     ["pipeline", "version", "measure"],
 )
 LIVE_EVENTS = Gauge(

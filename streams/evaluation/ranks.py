@@ -19,7 +19,7 @@ from streams.sums import RankSums
 Floats = NDArray[np.float64]
 
 
-class OrderQuality(NamedTuple):
+class Places(NamedTuple):
     """Of each request, [n]; NaN of those without a label above 0."""
 
     ndcg: Floats
@@ -27,9 +27,7 @@ class OrderQuality(NamedTuple):
     hit_rate: Floats
 
 
-def ranks(
-    scores: NDArray[np.floating[Any]], labels: NDArray[np.floating[Any]], top: int
-) -> OrderQuality:
+def ranks(scores: NDArray[np.floating[Any]], labels: NDArray[np.floating[Any]], top: int) -> Places:
     """Of scores and labels [n, most]; where labels are NaN there is no candidate.
 
     Candidates of one score are in the request's order.
@@ -45,14 +43,14 @@ def ranks(
     with np.errstate(invalid="ignore"):
         ndcg = (placed @ discounts) / (best @ discounts)
     first = relevant.argmax(axis=1)
-    return OrderQuality(
+    return Places(
         ndcg,
         np.where(known, 1.0 / (1 + first), np.nan),
         np.where(known, (first < top).astype(np.float64), np.nan),
     )
 
 
-def random_ranks(labels: NDArray[np.floating[Any]], top: int) -> OrderQuality:
+def random_ranks(labels: NDArray[np.floating[Any]], top: int) -> Places:
     """What is expected of a random order of candidates with labels [n, most].
 
     The first of r relevant ones among n is at place p with probability C(n - p, r - 1) / C(n, r).
@@ -74,7 +72,7 @@ def random_ranks(labels: NDArray[np.floating[Any]], top: int) -> OrderQuality:
             reciprocal[row] += here / place
             hits[row] += here if place <= top else 0.0
             none -= here
-    return OrderQuality(ndcg, reciprocal, hits)
+    return Places(ndcg, reciprocal, hits)
 
 
 def _discounts(most: int, top: int) -> Floats:
@@ -83,7 +81,7 @@ def _discounts(most: int, top: int) -> Floats:
     return found
 
 
-def count_ranks(sums: RankSums, found: OrderQuality, weights: NDArray[np.int64]) -> None:
+def count_ranks(sums: RankSums, found: Places, weights: NDArray[np.int64]) -> None:
     """Add requests, each so many times."""
     known = np.isfinite(found.ndcg)
     weights = weights[known]

@@ -52,7 +52,7 @@ pipeline = s.Pipeline(
     features=[],
     inputs=[s.Indices("seen", field="seen", length=128, most=FILMS)],
     candidates=s.Candidates("films", key="film", features=[s.Column("film", False)], explore=0.05),
-    model=s.Model(network, parameters={"learning_rate": 5e-3, "batch_size": 64, "epochs": 6}),
+    model=s.Model(network, parameters={"learning_rate": 5e-3, "weight_decay": 0.1, "epochs": 12}),
     task="ranking",
     feedback=s.Feedback(horizon="1h", keep="1h"),
     policies=s.Policies(retrain=s.Retrain(every="7d", window="70d", validate="7d", evaluate="7d")),
