@@ -24,7 +24,7 @@ from streams.spec import Pipeline
 from tests.bench.workloads import SIDE, TOKENS, Workload
 from tests.models import promote_first
 from workers.training.export import ExportedModel, build, export
-from workers.training.preparing import Normalise
+from workers.training.preparing import Normalise, preparing
 from workers.worlds.card_fraud import World, event_records, load
 
 Record = tuple[bytes, bytes]
@@ -122,7 +122,8 @@ def untrained(pipeline: Pipeline, seed: int) -> bytes:
     torch.manual_seed(seed)
     features = len(pipeline.feature_names)
     plain = Normalise(np.zeros(features), np.ones(features))
-    return export(ExportedModel(plain, build(pipeline), np.zeros(1)), pipeline.layout)
+    prepare = preparing(pipeline.layout, plain)
+    return export(ExportedModel(prepare, build(pipeline), np.zeros(1)), pipeline.layout)
 
 
 async def prepare(settings: Settings, workload: Workload, count: int) -> None:

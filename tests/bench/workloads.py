@@ -100,7 +100,8 @@ def of_words(features: int) -> Any:
     """A small network for messages."""
     from torch import nn
 
-    return nn.Sequential(nn.EmbeddingBag(VOCABULARY, 16, padding_idx=0), nn.Linear(16, 1))
+    words = nn.Embedding(VOCABULARY, 4, padding_idx=0)
+    return nn.Sequential(words, nn.Flatten(), nn.Linear(TOKENS * 4, 1))
 
 
 pictures = Pipeline(
