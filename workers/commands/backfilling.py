@@ -14,12 +14,13 @@ from streams.errors import ConfigurationError
 from streams.settings import Settings
 from streams.spec import Pipeline
 from workers.commands.training import train_recent
+from workers.commands.world_options import WorldLimit, WorldName
 from workers.environment import connected_settings, find_pipeline, make_state_dir
 from workers.operations.files import FilesRead, InOrder, TimedRecord, records
 from workers.operations.resetting import require_idle, reset
 from workers.operations.worlds import world_records
 from workers.terminal import Module, console, note, out
-from workers.worlds.catalogue import WORLDS, find_world
+from workers.worlds.catalogue import find_world
 
 if TYPE_CHECKING:
     from streams.backfill.history import Made
@@ -38,13 +39,8 @@ def backfill(
             "the field that keys events."
         ),
     ] = None,
-    world: Annotated[
-        str | None,
-        typer.Option(help=f"Events and labels of real data, fetched once: {', '.join(WORLDS)}."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Of a world, its first events and their labels.")
-    ] = None,
+    world: WorldName = None,
+    limit: WorldLimit = None,
     train: Annotated[
         bool, typer.Option(help="Train, judge and publish a first version afterwards.")
     ] = True,

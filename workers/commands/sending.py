@@ -18,11 +18,12 @@ from streams.kafka.topics import ensure_topics
 from streams.kafka.writing import send_all
 from streams.settings import Settings
 from streams.spec import Pipeline
+from workers.commands.world_options import WorldLimit, WorldName
 from workers.environment import connected_settings, find_pipeline
 from workers.operations.files import TimedRecord, records
 from workers.operations.worlds import world_records
 from workers.terminal import Module, console, note, out
-from workers.worlds.catalogue import WORLDS, find_world
+from workers.worlds.catalogue import find_world
 
 _MOST = 2000
 """Records that are on their way at a time."""
@@ -42,13 +43,8 @@ def send(
         Path | None,
         typer.Option(help="Labels: event_id, label, labelled_at and the field that keys events."),
     ] = None,
-    world: Annotated[
-        str | None,
-        typer.Option(help=f"Events and labels of real data, fetched once: {', '.join(WORLDS)}."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Of a world, its first events and their labels.")
-    ] = None,
+    world: WorldName = None,
+    limit: WorldLimit = None,
     rate: Annotated[
         float | None,
         typer.Option(min=0.001, help="Records a second; else as fast as it goes."),
